@@ -1,0 +1,98 @@
+"""Augmentation of whole batches on the device, each image with a draw of its own."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fer.config import Config
+from fer.data import Faces
+
+
+def scale(images: Tensor, scaling: str) -> Tensor:
+    """uint8 [N, 48, 48] to float32 [N, 1, 48, 48] in [0, 1] or [-1, 1] (report, chapter 2, 6)."""
+    unit = images.unsqueeze(1).float().div_(255)
+    return unit if scaling == "zero-one" else unit.mul_(2).sub_(1)
+
+
+def augment(images: Tensor, config: Config, generator: torch.Generator) -> Tensor:
+    """Mirror, rotate and crop scaled images [N, 1, 48, 48] as `config` says.
+
+    The draws come from `generator`, which lives on the images' device.
+    """
+    count = len(images)
+
+    def uniform() -> Tensor:
+        return torch.rand(count, device=images.device, generator=generator)
+
+    if config.mirror:
+        images = mirror(images, uniform() < 0.5)
+    if config.rotation:
+        images = rotate(images, (uniform() * 2 - 1) * config.rotation)
+    if config.crop_padding:
+        span = 2 * config.crop_padding + 1
+        images = pad_and_crop(
+            images, config.crop_padding, (uniform() * span).long(), (uniform() * span).long()
+        )
+    return images
+
+
+def mirror(images: Tensor, chosen: Tensor) -> Tensor:
+    """The images with those flipped left to right for which `chosen` [N] (bool) holds."""
+    return torch.where(chosen[:, None, None, None], images.flip(-1), images)
+
+
+def rotate(images: Tensor, degrees: Tensor) -> Tensor:
+    """Each image turned counter-clockwise by its `degrees` [N]: nearest pixel, zero outside.
+
+    The same as torchvision's `rotate` on a tensor, for a different angle each.
+    """
+    size = images.shape[-1]
+    angle = degrees * (math.pi / 180)
+    cosine, sine = angle.cos()[:, None, None], angle.sin()[:, None, None]
+    axis = torch.arange(size, device=images.device, dtype=images.dtype) - (size - 1) / 2
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    from_x = (cosine * x - sine * y + (size - 1) / 2).round().long()
+    from_y = (sine * x + cosine * y + (size - 1) / 2).round().long()
+    inside = (from_x >= 0) & (from_x < size) & (from_y >= 0) & (from_y < size)
+    flat_index = from_y.clamp(0, size - 1) * size + from_x.clamp(0, size - 1)
+    turned = images.flatten(1).gather(1, flat_index.flatten(1)).view_as(images)
+    return turned * inside.unsqueeze(1)
+
+
+def pad_and_crop(images: Tensor, padding: int, top: Tensor, left: Tensor) -> Tensor:
+    """Pad with zeros, then cut each image back to its size at its `top` and `left` [N].
+
+    Both are in 0..2 * padding; the report's RandomCrop with padding (figure 3a).
+    """
+    size = images.shape[-1]
+    padded = F.pad(images, [padding] * 4).squeeze(1)
+    axis = torch.arange(size, device=images.device)
+    rows = (top[:, None] + axis)[:, :, None]
+    columns = (left[:, None] + axis)[:, None, :]
+    image = torch.arange(len(images), device=images.device)[:, None, None]
+    return padded[image, rows, columns].unsqueeze(1)
+
+
+def oversample(faces: Faces, config: Config, generator: torch.Generator) -> Faces:
+    """`faces` with the class `config.oversample` quadrupled, as the report did (figure 3b).
+
+    Each of its images is added once mirrored; then each of these, old and new, is added once
+    turned by a whole number of degrees in -10..10. For training images only, after the split.
+    A class that was removed from the data is not missed.
+    """
+    if config.oversample not in faces.classes:
+        return faces
+    label = faces.classes.index(config.oversample)
+    originals = faces.images[faces.labels == label]
+    twice = torch.cat([originals, originals.flip(-1)])
+    degrees = torch.randint(-10, 11, (len(twice),), generator=generator)
+    # Corners turned in get the value that becomes zero when scaled, as in the report.
+    grey = 0.0 if config.scaling == "zero-one" else 127.5
+    turned = rotate(twice.unsqueeze(1).float() - grey, degrees.float()) + grey
+    added = torch.cat([originals.flip(-1), turned.round().to(torch.uint8).squeeze(1)])
+    labels = torch.full((len(added),), label, dtype=faces.labels.dtype)
+    return Faces(
+        torch.cat([faces.images, added]), torch.cat([faces.labels, labels]), faces.classes
+    )

@@ -1,0 +1,83 @@
+"""What every command shares: reading its options, and ending with one line on a user's error."""
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tyro
+from pydantic import ValidationError
+
+from fer.errors import UserError
+
+
+def parse(
+    options: Callable[..., Any],
+    program: str,
+    argv: Sequence[str] | None = None,
+    default: Any = None,
+    only_known: bool = False,
+) -> Any:
+    """Read `argv` (default: the process's) into the dataclass `options`.
+
+    With `only_known`, options it does not have are left alone. Raises UserError in one line for
+    whatever it cannot accept; prints the help and exits with 0 on `--help`.
+    """
+    # The parser frames its errors in boxes; the contract here is one line.
+    errors = io.StringIO()
+    settings: dict[str, Any] = {} if default is None else {"default": default}
+    try:
+        with contextlib.redirect_stderr(errors):
+            if only_known:
+                return tyro.cli(
+                    options, args=argv, add_help=False, return_unknown_args=True, **settings
+                )[0]
+            return tyro.cli(
+                options,
+                prog=f"python -m {program}",
+                args=argv,
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
+                **settings,
+            )
+    except SystemExit as exit:
+        if not exit.code:
+            raise
+        raise UserError(_one_line(errors.getvalue())) from None
+    except ValidationError as error:
+        raise UserError(explain(error, "command line")) from None
+
+
+def _one_line(box: str) -> str:
+    """The first section of the parser's box, without its frame and title."""
+    rows = [row.strip(" ╭╮╰╯│─") for row in box.splitlines()][1:]
+    return " ".join(rows[: rows.index("")] if "" in rows else rows)
+
+
+def explain(error: ValidationError, place: str) -> str:
+    """One line for the first rule that `error` says was broken, with value and place."""
+    first, more = error.errors()[0], error.error_count() - 1
+    key = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        line = f"unknown configuration key {key!r} in {place}"
+    else:
+        rule = first["msg"].removeprefix("Value error, ")
+        of = f"{key} = {first['input']!r}: " if key else ""
+        line = f"{of}{rule} (in {place})"
+    return line + (f" and {more} more" if more else "")
+
+
+def run(main: Callable[[], None]) -> None:
+    """Call `main`; a UserError becomes one line on stderr and exit code 2."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output left (`| head`); without this Python complains again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)

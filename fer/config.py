@@ -1,0 +1,130 @@
+"""Every hyperparameter of one training run, in one frozen and typed place."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from fer.command import explain
+from fer.errors import UserError
+
+EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+"""Class names in the label order 0..6 of every FER-2013 file."""
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+Optimizer = Annotated[
+    Literal["adam", "adamax", "sgd", "rmsprop", "adagrad", "asgd", "rprop"],
+    BeforeValidator(_lower),
+]
+Pooling = Literal["max", "average"]
+
+
+class Config(BaseModel):
+    """Hyperparameters of one training run. The defaults are the report's final settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    optimizer: Optimizer = Field("adam", description="Update rule.")
+    lr: float = Field(2e-4, gt=0, le=10, description="Learning rate.")
+    weight_decay: float = Field(0.0, ge=0, le=1, description="L2 penalty of the optimizer.")
+    batch_size: int = Field(32, ge=2, le=4096, description="Images a step.")
+    epochs: int = Field(30, ge=1, le=10_000, description="Passes over the training images.")
+    fc_width: int = Field(70, ge=1, le=8192, description="Units of the first dense layer.")
+    pool1: Pooling = Field("max", description="Pooling of block 1 (3x3, stride 2).")
+    pool2: Pooling = Field("max", description="Pooling of block 2 (3x3, stride 2).")
+    pool3: Pooling = Field("average", description="Pooling of block 3 (3x3, stride 1).")
+    output_activation: Literal["none", "tanh", "sigmoid", "softmax"] = Field(
+        "tanh", description="Applied to the scores before cross entropy."
+    )
+    conv_activation: Literal["prelu", "relu"] = Field(
+        "prelu", description="Activation after each convolution."
+    )
+    batch_norm: bool = Field(True, description="Batch normalisation after each pooling.")
+    # The report's listing has 0.5, its conclusion none: its loss curves are those of none.
+    dropout: float = Field(0.0, ge=0, lt=1, description="Drop probability before the dense part.")
+    scaling: Literal["zero-one", "minus-one-one"] = Field(
+        "minus-one-one", description="Range the pixels are scaled to."
+    )
+    mirror: bool = Field(True, description="Mirror each training image with probability 1/2.")
+    rotation: float = Field(
+        0.0, ge=0, le=180, description="Rotate each training image by up to this many degrees."
+    )
+    crop_padding: int = Field(
+        0, ge=0, le=24, description="Pad by this many pixels, then crop 48x48 at random."
+    )
+    oversample: Literal["none", *EMOTIONS] = Field(  # type: ignore[valid-type]
+        "disgust", description="Class quadrupled in training: mirrored, then all rotated."
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="Seed of every random draw of the run.")
+
+    @model_validator(mode="after")
+    def _rprop_takes_no_weight_decay(self) -> Self:
+        if self.optimizer == "rprop" and self.weight_decay:
+            raise ValueError(f"weight_decay = {self.weight_decay}: rprop has none, use 0")
+        return self
+
+    def settings(self) -> dict[str, Any]:
+        """The values as plain Python types, in the order of the fields."""
+        return self.model_dump()
+
+
+PRESETS = {
+    # The report's final model, chapters 4 to 6.
+    "hand-tuned": Config(),
+    # The report's starting point, before its tuning (figure 5a).
+    "baseline": Config(
+        epochs=20,
+        output_activation="softmax",
+        conv_activation="relu",
+        scaling="zero-one",
+        mirror=False,
+        oversample="none",
+    ),
+}
+
+
+def read_config(path: Path) -> Config:
+    """The Config in a YAML file: its `config` section, or the whole file where it has none.
+
+    Raises UserError if the file cannot be read, has unknown keys or values out of range.
+    """
+    content = read_yaml(path)
+    section = content.get("config", content)
+    if not isinstance(section, dict):
+        raise UserError(f"'config' must hold keys and values, got {section!r} in {path}")
+    try:
+        return Config(**section)
+    except ValidationError as error:
+        raise UserError(explain(error, str(path))) from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file. Raises UserError if there is none."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"not a YAML file: {path}: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"a YAML file of keys and values was expected: {path}")
+    if not all(isinstance(key, str) for key in content):
+        raise UserError(f"keys must be words: {path}")
+    return content
+
+
+def write_yaml(content: dict[str, Any], path: Path) -> None:
+    """Write a mapping of plain types as YAML, keys in their order."""
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")

@@ -1,0 +1,151 @@
+"""Read the sealed test split, once: `python -m fer.evaluate runs/final`."""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from fer import command
+from fer.config import EMOTIONS
+from fer.errors import UserError
+
+if TYPE_CHECKING:
+    from fer.data import Dataset, Faces
+    from fer.metrics import Counts, Score
+
+LOOKS = "looks.jsonl"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Score a trained model on images it has never seen, with 95% intervals."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Folder written by fer.train."""
+    data: Path | None = None
+    """FER-2013 in any known form; else FER_DATA, ./data, or demo faces."""
+    split: Literal["test", "PrivateTest", "PublicTest", "Test"] = "test"
+    """test is PrivateTest where the data has it, else PublicTest, else a labelled test folder."""
+    out: Path | None = None
+    """Also write the figures to this JSON file."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute."""
+
+
+def main() -> None:
+    options: Options = command.parse(Options, "fer.evaluate")
+    if not options.run.is_dir():
+        raise UserError(f"not a run folder: {options.run}")
+
+    import numpy as np
+
+    from fer import data, metrics, plots, runs
+    from fer.data.faces import image_digests
+    from fer.device import choose
+    from fer.fit import evaluate, to_device
+
+    device = choose(options.device)
+    net, config, trained_on = runs.load_run(options.run)
+    removed = [name for name in EMOTIONS if name not in trained_on.classes]
+    dataset = data.load(options.data, removed)
+    if dataset.sha256 != trained_on.sha256:
+        difference = (
+            f"the model was trained on {trained_on.name} ({trained_on.sha256[:12]}), "
+            f"this is {dataset.name} ({dataset.sha256[:12]})"
+        )
+        if options.data is None:
+            raise UserError(f"other data: {difference}; name the images with --data")
+        print(f"note: {difference}")
+    usage, faces = choose_split(dataset, options.split)
+    out = options.out
+    if out is not None and not out.parent.is_dir():
+        raise UserError(f"no such folder to write to: {out.parent}")
+
+    on_device = to_device(faces, device)
+    loss, confusion = evaluate(net.to(device), on_device, config.scaling)
+    seen = image_digests(dataset.part("Training").images.numpy())
+    fresh = ~np.isin(image_digests(faces.images.numpy()), seen)
+    _, fresh_confusion = evaluate(
+        net, to_device(faces.take(np.flatnonzero(fresh)), device), config.scaling
+    )
+    scores = metrics.bootstrap(confusion, np.random.default_rng(config.seed))
+    fresh_scores = metrics.bootstrap(fresh_confusion, np.random.default_rng(config.seed))
+
+    looks = count_looks(options.run, usage, dataset.sha256, scores)
+    again = "" if looks == 1 else "  (each look makes the score a little less believable)"
+    print(f"{usage}: {len(faces)} images of {dataset.name}; look {looks} of this run at it{again}")
+    print(f"{'':18} score   95% interval       without {int((~fresh).sum())} twins of training")
+    for name, score in scores.items():
+        print(f"{name:18} {score}   {fresh_scores[name]}")
+    print(f"{'loss':18} {loss:.4f}")
+    print()
+    print(class_table(confusion, dataset.classes))
+    picture = options.run / f"confusion-{usage}.png"
+    title = f"{usage}: accuracy {scores['accuracy'].value:.4f}"
+    plots.save_confusion(confusion, dataset.classes, title, picture)
+    print(f"\nsaved  {picture}")
+    if out is not None:
+        figures = {
+            "split": usage,
+            "images": len(faces),
+            "look": looks,
+            "loss": loss,
+            "scores": {name: vars(score) for name, score in scores.items()},
+            "without_twins": {name: vars(score) for name, score in fresh_scores.items()},
+            "classes": list(dataset.classes),
+            "confusion": confusion.tolist(),
+        }
+        out.write_text(json.dumps(figures, indent=2))
+        print(f"saved  {out}")
+
+
+def choose_split(dataset: "Dataset", wanted: str) -> "tuple[str, Faces]":
+    """The usage meant by `wanted` and its images. Raises UserError if the data has none."""
+    usages = ("PrivateTest", "PublicTest", "Test") if wanted == "test" else (wanted,)
+    for usage in usages:
+        faces = dataset.part(usage)
+        if len(faces):
+            return usage, faces
+    has = ", ".join(f"{count} {usage}" for usage, count in dataset.counts().items())
+    raise UserError(f"the data has no labelled {wanted} images, it has {has}; see --data")
+
+
+def count_looks(run: Path, usage: str, sha256: str, scores: "dict[str, Score]") -> int:
+    """Note this look at the test split in the run folder; how many there have been."""
+    file = run / LOOKS
+    look = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "split": usage,
+        "data_sha256": sha256,
+        **{name: score.value for name, score in scores.items()},
+    }
+    with file.open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(look) + "\n")
+    looks = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    return sum(look["split"] == usage for look in looks)
+
+
+def class_table(confusion: "Counts", classes: tuple[str, ...]) -> str:
+    """A line a class: precision, recall, F1, and the counts behind them."""
+    from fer import metrics
+
+    lines = [f"{'class':10} {'precision':>9} {'recall':>7} {'F1':>7} {'right':>6} {'support':>8}"]
+    columns = zip(
+        classes,
+        metrics.precisions(confusion),
+        metrics.recalls(confusion),
+        metrics.f1_scores(confusion),
+        confusion.diagonal(),
+        confusion.sum(1),
+        strict=True,
+    )
+    for name, precision, recall, f1, right, support in columns:
+        lines.append(f"{name:10} {precision:9.4f} {recall:7.4f} {f1:7.4f} {right:6} {support:8}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,107 @@
+"""The report's convolutional network (figures 4a and 4b) with what the report varied."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from fer.config import Config, Pooling
+
+FEATURES = 36 * 7 * 7  # what is left of a 48x48 image after the three blocks
+
+
+class Net(nn.Module):
+    """Scores [N, classes] of scaled images [N, 1, 48, 48].
+
+    Three blocks of convolution, activation, pooling and batch normalisation, a 1x1 residual
+    beside the second normalisation, then two dense layers. 184,110 parameters with the report's
+    settings. Weights are drawn from `generator` (CPU) with PyTorch's own distributions; dropout
+    draws from `dropout_generator`, which lives on the device the network will run on.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        classes: int,
+        generator: torch.Generator,
+        dropout_generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        # On "meta" PyTorch's own initialisation draws nothing from its global generator.
+        with torch.device("meta"):
+            self.block1 = _block(1, 44, 5, _pooling(config.pool1, stride=2), config)
+            self.block2 = _block(44, 40, 5, _pooling(config.pool2, stride=2), config)
+            self.block3 = _block(40, 36, 3, _pooling(config.pool3, stride=1), config)
+            self.norm1, self.norm2, self.norm3 = (
+                nn.BatchNorm2d(width) if config.batch_norm else nn.Identity()
+                for width in (44, 40, 36)
+            )
+            self.residual2 = nn.Conv2d(40, 40, 1)
+            self.dropout = Dropout(config.dropout, dropout_generator)
+            self.dense1 = nn.Sequential(nn.Linear(FEATURES, config.fc_width), nn.ELU())
+            self.dense2 = nn.Sequential(
+                nn.Linear(config.fc_width, classes), _output(config.output_activation)
+            )
+        self.to_empty(device="cpu")
+        initialise(self, generator)
+        # oneDNN's and cuDNN's convolutions are fastest in this layout.
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> Tensor:
+        out: Tensor = self.norm1(self.block1(images))
+        out = self.block2(out)
+        out = self.norm2(out) + self.residual2(out)
+        out = self.norm3(self.block3(out))
+        scores: Tensor = self.dense2(self.dense1(self.dropout(out.flatten(1))))
+        return scores
+
+
+class Dropout(nn.Module):
+    """Inverted dropout that draws from the generator it was given."""
+
+    def __init__(self, probability: float, generator: torch.Generator) -> None:
+        super().__init__()
+        self.probability = probability
+        self.generator = generator
+
+    def forward(self, features: Tensor) -> Tensor:
+        if not self.training or not self.probability:
+            return features
+        keep = 1 - self.probability
+        mask = torch.empty_like(features).bernoulli_(keep, generator=self.generator)
+        return features * mask.div_(keep)
+
+
+def initialise(net: nn.Module, generator: torch.Generator) -> None:
+    """Draw every weight as PyTorch's own layers would, but from `generator`."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5), generator=generator)
+            if module.bias is not None:
+                bound = 1 / math.sqrt(module.weight[0].numel())
+                nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+        elif isinstance(module, nn.PReLU | nn.BatchNorm2d):
+            module.reset_parameters()  # constants, nothing is drawn
+
+
+def parameter_count(net: nn.Module) -> int:
+    """Trainable numbers in `net`."""
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
+def _block(inputs: int, outputs: int, kernel: int, pool: nn.Module, config: Config) -> nn.Module:
+    activation = nn.PReLU() if config.conv_activation == "prelu" else nn.ReLU()
+    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, padding=1), activation, pool)
+
+
+def _pooling(kind: Pooling, stride: int) -> nn.Module:
+    return nn.MaxPool2d(3, stride) if kind == "max" else nn.AvgPool2d(3, stride)
+
+
+def _output(activation: str) -> nn.Module:
+    return {
+        "none": nn.Identity(),
+        "tanh": nn.Tanh(),
+        "sigmoid": nn.Sigmoid(),
+        "softmax": nn.Softmax(dim=1),
+    }[activation]

@@ -1,0 +1,139 @@
+"""Train one model: `python -m fer.train --config best.yaml --out runs/final`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from fer import command
+from fer.config import PRESETS, Config, read_config, read_yaml
+from fer.errors import UserError
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the settings come from before the overrides."""
+
+    config: Path | None = None
+    """YAML file of settings, for example best.yaml of study.export."""
+    preset: Literal["hand-tuned", "baseline"] | None = None
+    """The report's final settings (the default) or its starting point."""
+
+
+@dataclass(frozen=True)
+class Options(Source):
+    """Train one model. Every hyperparameter can be overridden on the command line."""
+
+    out: Path = Path("runs/final")
+    """New folder for weights, settings, metrics and pictures."""
+    data: Path | None = None
+    """FER-2013 in any known form; else FER_DATA, ./data, or demo faces."""
+    remove: tuple[str, ...] = ()
+    """Classes to leave out."""
+    subset: int | None = None
+    """Train and validate on this many images, stratified."""
+    split: Literal["grouped", "stratified"] = "grouped"
+    """grouped keeps identical images on one side; stratified is the report's."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute."""
+    settings: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+
+
+def main() -> None:
+    source: Source = command.parse(Source, "fer.train", only_known=True)
+    if source.config and source.preset:
+        raise UserError("give --config or --preset, not both")
+    settings = PRESETS[source.preset or "hand-tuned"]
+    provenance: dict[str, Any] = {}
+    if source.config:
+        settings = read_config(source.config)
+        provenance = read_yaml(source.config).get("provenance") or {}
+    options: Options = command.parse(
+        Options,
+        "fer.train",
+        default=Options(config=source.config, preset=source.preset, settings=settings),
+    )
+    train(options, provenance)
+
+
+def train(options: Options, provenance: dict[str, Any]) -> None:
+    """Train as `options` say; `provenance` tells where the settings come from."""
+    # Imported here, so that --help and errors in the options do not wait for PyTorch.
+    from fer import data, plots, runs
+    from fer.device import choose
+    from fer.fit import Run, fit
+    from fer.memory import reuse_memory
+    from fer.model import parameter_count
+
+    reuse_memory()
+    device = choose(options.device)
+    dataset = data.load(options.data, options.remove)
+    check_data(dataset.sha256, dataset.name, options, provenance)
+    training, validation = data.split(dataset.part("Training"), options.split, options.subset)
+    run = Run(options.settings, training, device)
+    on = runs.TrainedOn(
+        dataset.name, dataset.sha256, dataset.classes, options.split, options.subset
+    )
+    runs.new_run(options.out, options.settings, on, provenance)
+
+    print(
+        f"data        {dataset.name}, {len(dataset.classes)} classes, sha256 {dataset.sha256[:12]}"
+    )
+    added = f", {len(run.train)} after oversampling {options.settings.oversample}"
+    print(f"training    {len(training)} images{added if len(run.train) > len(training) else ''}")
+    print(f"validation  {len(validation)} images ({options.split} split)")
+    print(f"parameters  {parameter_count(run.net)}")
+    print(f"device      {device}", flush=True)
+
+    epochs = []
+    best = None
+    for epoch in fit(run, validation):
+        epochs.append(epoch)
+        runs.append_epoch(options.out, epoch)
+        improved = best is None or epoch.accuracy > best.accuracy
+        if improved:
+            best = epoch
+            runs.save_weights(options.out, run.net, epoch.number)
+        left = (options.settings.epochs - epoch.number) * epoch.seconds
+        print(
+            f"epoch {epoch.number:3}/{options.settings.epochs}  "
+            f"train loss {epoch.train_loss:.4f}  loss {epoch.loss:.4f}  "
+            f"accuracy {epoch.accuracy:.4f}{'*' if improved else ' '} "
+            f"macro-F1 {epoch.macro_f1:.4f}  balanced {epoch.balanced_accuracy:.4f}  "
+            f"{epoch.seconds:.1f} s  left {left / 60:.1f} min",
+            flush=True,
+        )
+        if epoch.diverged:
+            raise UserError(
+                f"the loss is no finite number after epoch {epoch.number}: "
+                f"lr = {options.settings.lr} is too high for {options.settings.optimizer}"
+            )
+    assert best is not None
+    plots.save_curves(epochs, options.out / "curves.png")
+    title = f"validation, epoch {best.number}: accuracy {best.accuracy:.4f}"
+    plots.save_confusion(best.confusion, dataset.classes, title, options.out / "confusion.png")
+    print(f"best        epoch {best.number}, validation accuracy {best.accuracy:.4f}")
+    print(
+        f"saved       {options.out}: weights of epoch {best.number}, settings, metrics, pictures"
+    )
+    path = f" --data {options.data}" if options.data else ""
+    print(f"next        python -m fer.evaluate {options.out}{path}")
+
+
+def check_data(sha256: str, name: str, options: Options, provenance: dict[str, Any]) -> None:
+    """Settings found on other images are refused, or noted where --data chose these images."""
+    searched = provenance.get("data_sha256")
+    if searched is None or searched == sha256:
+        return
+    difference = (
+        f"{options.config} was found on {provenance.get('data')} ({str(searched)[:12]}), "
+        f"this is {name} ({sha256[:12]})"
+    )
+    if options.data is None:
+        raise UserError(f"other data: {difference}; name the images to train on with --data")
+    print(f"note        {difference}")
+
+
+if __name__ == "__main__":
+    command.run(main)

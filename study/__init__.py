@@ -1,0 +1,1 @@
+"""Hyperparameter studies over the training pipeline of `fer`."""

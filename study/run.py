@@ -1,0 +1,76 @@
+"""Search: `python -m study.run --trials 100`. Run it again to finish or extend the study."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from fer import command
+from fer.errors import UserError
+
+
+@dataclass(frozen=True)
+class Options:
+    """Search hyperparameters of the emotion network, prune bad trials, store everything.
+
+    The report's hand-made settings are the first trials of every study. Run the same command
+    again to finish an interrupted study, or with more --trials to extend it.
+    """
+
+    trials: int = 100
+    """The study's total of finished trials (complete or pruned)."""
+    data: Path | None = None
+    """FER-2013 in any known form; else FER_DATA, ./data, or demo faces."""
+    study: str | None = None
+    """Name of the study; by default one that tells data and settings apart."""
+    storage: str = "sqlite:///studies.db"
+    """SQLAlchemy URL of the database of studies."""
+    space: Literal["default", "report"] = "default"
+    """What is searched: the six main hyperparameters, or all that the report varied by hand."""
+    epochs: int | None = None
+    """Epochs of a trial; by default 30, and 5 on the demo faces."""
+    subset: int | None = None
+    """Search on this many images, stratified."""
+    remove: tuple[str, ...] = ()
+    """Classes to leave out."""
+    split: Literal["grouped", "stratified"] = "grouped"
+    """grouped keeps identical images on one side; stratified is the report's."""
+    workers: int | None = None
+    """Trials at once, each in a process; by default what the machine serves best."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute."""
+    sampler: Literal["tpe", "gp", "qmc", "random"] = "tpe"
+    """How settings are proposed."""
+    pruner: Literal["median", "halving", "hyperband", "none"] = "median"
+    """How bad trials are stopped early."""
+    seed: int = 0
+    """Seed of the sampler, and of every trial's training."""
+    timeout: float | None = None
+    """Stop after this many seconds; the same command continues later."""
+
+    def __post_init__(self) -> None:
+        for name, low in (
+            ("trials", 1),
+            ("epochs", 1),
+            ("subset", 1),
+            ("workers", 1),
+            ("seed", 0),
+        ):
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise UserError(f"--{name} must be at least {low}, got {value}")
+        if self.timeout is not None and not self.timeout > 0:
+            raise UserError(f"--timeout must be more than 0 seconds, got {self.timeout}")
+        if self.study is not None and not self.study.strip():
+            raise UserError("--study must not be empty")
+
+
+def main() -> None:
+    options: Options = command.parse(Options, "study.run")
+    # Imported here, so that --help and errors in the options do not wait for PyTorch.
+    from study.search import search
+
+    search(options)
+
+
+if __name__ == "__main__":
+    command.run(main)

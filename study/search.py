@@ -1,0 +1,282 @@
+"""The study loop: ask for settings, train them in workers, report every epoch, prune, tell."""
+
+import signal
+import sys
+import tempfile
+import time
+import warnings
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from fer import data
+from fer.config import Config
+from fer.device import choose
+from fer.fit import Epoch
+from study import storage as store
+from study.display import Display, Finished, describe_duration, next_commands, summary
+from study.run import Options
+from study.space import HAND_TUNED, SPACES, describe, hand_made, suggest
+from study.workers import Broken, Done, Ready, Workers, default_workers
+
+DEMO_EPOCHS, EPOCHS = 5, 30
+LONG = 2 * 3600  # seconds from which the plan names the options that shorten it
+VALIDATION_COST = 0.25  # of a validation image, in training images
+
+
+@dataclass
+class Running:
+    """A trial in a worker."""
+
+    trial: optuna.Trial
+    config: Config
+    origin: str
+    start: float = field(default_factory=time.monotonic)
+    epochs: list[Epoch] = field(default_factory=list)
+    stopped: bool = False  # told to stop early
+
+    @property
+    def best(self) -> Epoch:
+        return max(self.epochs, key=lambda epoch: epoch.accuracy)
+
+
+def search(options: Options) -> None:
+    """Run or continue a study until `options.trials` of its trials are finished."""
+    device = choose(options.device)
+    dataset = data.load(options.data, options.remove)
+    epochs = options.epochs or (DEMO_EPOCHS if dataset.name == "demo" else EPOCHS)
+    training, validation = data.split(dataset.part("Training"), options.split, options.subset)
+    base = Config(epochs=epochs, seed=options.seed)
+    space = SPACES[options.space]
+    identity: store.Identity = {
+        "data": dataset.name,
+        "data_sha256": dataset.sha256,
+        "classes": list(dataset.classes),
+        "split": options.split,
+        "subset": options.subset,
+        "space": options.space,
+        "space_definition": describe(space),
+        "epochs": epochs,
+        "seed": options.seed,
+    }
+    storage = store.open_storage(options.storage)
+    name = options.study or store.study_name(dataset.name, identity)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study, new = store.open_study(storage, name, identity)
+    if new:
+        for origin, parameters in hand_made(space):
+            study.enqueue_trial(parameters, user_attrs={store.ORIGIN: origin})
+    requeued = store.requeue_abandoned(study)
+    before = len(study.get_trials(deepcopy=False))
+    study.sampler = make_sampler(options.sampler, options.seed, before)
+    study.pruner = make_pruner(options.pruner, epochs)
+
+    finished = len(store.finished(study))
+    print(
+        f"study  {name}, {'new' if new else f'{finished} trials finished'}, "
+        f"in {store.hidden(options.storage)}"
+    )
+    if requeued:
+        print(f"       {requeued} interrupted trials are trained again")
+    interrupted = False
+    if finished < options.trials:
+        count = options.workers or default_workers(device)
+        count = min(count, options.trials - finished)
+        with (
+            tempfile.TemporaryDirectory(prefix="fer-study-") as folder,
+            Workers(count, training, validation, device, Path(folder)) as workers,
+        ):
+            plan = (
+                f"plan   {options.trials - finished} trials x {epochs} epochs of "
+                f"{len(training)} training and {len(validation)} validation images of "
+                f"{dataset.name} ({options.split} split) on {device}, {count} at once"
+            )
+            images = len(training) + VALIDATION_COST * len(validation)
+            interrupted = run_trials(study, options, base, space, workers, plan, images)
+    if interrupted:
+        print(
+            f"stopped with {len(store.finished(study))} of {options.trials} trials finished; "
+            "the same command continues"
+        )
+    summary(study, len(validation))
+    next_commands(study, options)
+    if interrupted:
+        sys.exit(130)
+
+
+def run_trials(
+    study: optuna.Study,
+    options: Options,
+    base: Config,
+    space: dict[str, Any],
+    workers: Workers,
+    plan: str,
+    images: float,
+) -> bool:
+    """Train trials until the study has its total; whether it was interrupted before."""
+    owner = asdict(store.Owner.this())
+    finished = len(store.finished(study))
+    deadline = time.monotonic() + options.timeout if options.timeout else float("inf")
+    speeds: dict[int, float] = {}
+    running: dict[int, Running] = {}
+    idle: set[int] = set()
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    display = Display(options.trials, finished, base.epochs, _best_so_far(study))
+    try:
+        # The plan waits until every worker has measured its speed beside the others.
+        with display:
+            display.note("starting workers and measuring their speed")
+            while len(speeds) < len(workers):
+                for worker, message in workers.messages(timeout=1):
+                    assert isinstance(message, Ready), message
+                    speeds[worker] = message.speed
+                    idle.add(worker)
+            epochs = (options.trials - finished) * base.epochs
+            seconds = epochs * images / sum(speeds.values())
+            print_plan(display, plan, seconds)
+            while finished < options.trials:
+                if time.monotonic() > deadline:
+                    raise KeyboardInterrupt
+                while idle and finished + len(running) < options.trials:
+                    worker = min(idle)
+                    idle.remove(worker)
+                    running[worker] = ask(study, space, base, owner)
+                    workers.start(worker, running[worker].config)
+                    display.started(worker, running[worker].trial.number)
+                for worker, message in workers.messages(timeout=0.5):
+                    run = running[worker]
+                    match message:
+                        case Epoch():
+                            run.epochs.append(message)
+                            run.stopped = report(run, message)
+                            workers.answer(worker, go_on=not run.stopped)
+                            display.epoch(worker, message)
+                        case Done():
+                            display.finished(worker, tell(study, run))
+                            del running[worker]
+                            idle.add(worker)
+                            finished += 1
+                        case Broken():
+                            raise RuntimeError(
+                                f"trial {run.trial.number} failed with {run.config.settings()}:\n"
+                                + message.traceback
+                            )
+                display.tick()
+        return False
+    except KeyboardInterrupt:
+        return True
+    finally:
+        for run in running.values():
+            trials = study.get_trials(deepcopy=False)
+            store.requeue(study, trials[run.trial.number])
+        signal.signal(signal.SIGTERM, previous)
+
+
+def ask(
+    study: optuna.Study, space: dict[str, Any], base: Config, owner: dict[str, Any]
+) -> Running:
+    """The next trial of the study, its settings stored before it trains."""
+    trial = study.ask()
+    trial.set_user_attr(store.OWNER, owner)
+    config = suggest(trial, space, base)
+    trial.set_user_attr(store.CONFIG, config.settings())
+    return Running(trial, config, trial.user_attrs.get(store.ORIGIN, ""))
+
+
+def report(run: Running, epoch: Epoch) -> bool:
+    """Store an epoch's accuracy; whether the trial should stop early."""
+    run.trial.report(epoch.accuracy, epoch.number)
+    if epoch.diverged:
+        return True
+    # The report's final settings run to the end: the search is measured against them.
+    return run.origin != HAND_TUNED and run.trial.should_prune()
+
+
+def tell(study: optuna.Study, run: Running) -> Finished:
+    """Store a finished trial: its best accuracy over the epochs, and what belongs to it."""
+    best = run.best
+    diverged = run.epochs[-1].diverged
+    pruned = (run.stopped and len(run.epochs) < run.config.epochs) or diverged
+    seconds = time.monotonic() - run.start
+    run.trial.set_user_attr(
+        store.RESULT,
+        {
+            "accuracy": best.accuracy,
+            "epoch": best.number,
+            "macro_f1": best.macro_f1,
+            "balanced_accuracy": best.balanced_accuracy,
+            "epochs": len(run.epochs),
+            "seconds": round(seconds, 2),
+            "diverged": diverged,
+        },
+    )
+    if pruned:
+        study.tell(run.trial, state=TrialState.PRUNED)
+    else:
+        study.tell(run.trial, best.accuracy)
+    return Finished(
+        number=run.trial.number,
+        state="diverged" if diverged else "pruned" if pruned else "complete",
+        accuracy=best.accuracy,
+        epoch=best.number,
+        epochs=len(run.epochs),
+        config=run.config,
+        origin=run.origin,
+        seconds=seconds,
+    )
+
+
+def make_sampler(name: str, seed: int, trials_before: int) -> optuna.samplers.BaseSampler:
+    """The sampler called `name`. A continued study does not draw the same proposals again."""
+    seed = (seed * 1_000_003 + trials_before) % 2**32
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        match name:
+            case "tpe":
+                return optuna.samplers.TPESampler(seed=seed)
+            case "gp":
+                return optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False)
+            case "qmc":
+                return optuna.samplers.QMCSampler(
+                    seed=seed, scramble=True, warn_independent_sampling=False
+                )
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+def make_pruner(name: str, epochs: int) -> optuna.pruners.BasePruner:
+    """The pruner called `name`, for trials of at most `epochs` epochs."""
+    match name:
+        case "median":
+            return optuna.pruners.MedianPruner(
+                n_startup_trials=5, n_warmup_steps=max(2, epochs // 10), n_min_trials=4
+            )
+        case "halving":
+            return optuna.pruners.SuccessiveHalvingPruner(min_resource=max(1, epochs // 9))
+        case "hyperband":
+            return optuna.pruners.HyperbandPruner(
+                min_resource=max(1, epochs // 9), max_resource=epochs
+            )
+    return optuna.pruners.NopPruner()
+
+
+def print_plan(display: Display, plan: str, seconds: float) -> None:
+    """One line: what will run where, on how much data, and for how long."""
+    display.print(f"{plan}: about {describe_duration(seconds)} without pruning")
+    if seconds > LONG:
+        display.print(
+            "       That is long. Shorter: --subset 6000 (fewer images), --epochs 6, "
+            "fewer --trials, or --timeout SECONDS and continue later"
+        )
+
+
+def _best_so_far(study: optuna.Study) -> tuple[float, int] | None:
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return max(((trial.value or 0.0, trial.number) for trial in complete), default=None)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

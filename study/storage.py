@@ -1,0 +1,176 @@
+"""The database of studies: opening it, and telling one study from another."""
+
+import hashlib
+import json
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from fer.errors import UserError
+
+DEFAULT_URL = "sqlite:///studies.db"
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+IDENTITY, CONFIG, RESULT, OWNER, ORIGIN = "identity", "config", "result", "owner", "origin"
+"""Names of what is stored beside a study (identity) and its trials (the others)."""
+
+Identity = dict[str, Any]
+"""What a study's numbers depend on; trials of two identities must not be mixed."""
+
+
+def hidden(url: str) -> str:
+    """The URL without its password."""
+    return make_url(url).render_as_string(hide_password=True)
+
+
+def open_storage(url: str, must_exist: bool = False) -> RDBStorage:
+    """The storage at an SQLAlchemy URL, made if it is missing and may be.
+
+    Raises UserError if it is no database, cannot be written, or is missing and must not be.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise UserError(
+            f"--storage must be an SQLAlchemy URL such as {DEFAULT_URL}, got {url!r}"
+        ) from None
+    settings: dict[str, Any] = {"pool_pre_ping": True}
+    if parsed.get_backend_name() == "sqlite":
+        if must_exist and parsed.database and not Path(parsed.database).is_file():
+            raise UserError(f"no such storage: {hidden(url)}; study.run makes one")
+        # Several writers wait for each other instead of failing.
+        settings = {"connect_args": {"timeout": 60}}
+    try:
+        return RDBStorage(url, engine_kwargs=settings)
+    except (SQLAlchemyError, ImportError, RuntimeError) as error:
+        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        raise UserError(f"cannot use storage {hidden(url)}: {reason}") from None
+
+
+def study_name(data: str, identity: Identity) -> str:
+    """A name that differs where identities differ."""
+    content = json.dumps(identity, sort_keys=True).encode()
+    return f"{data}-{hashlib.sha256(content).hexdigest()[:6]}"
+
+
+def open_study(storage: RDBStorage, name: str, identity: Identity) -> tuple[optuna.Study, bool]:
+    """The study `name`, and whether it is new.
+
+    Raises UserError naming what differs if it was begun with another identity.
+    """
+    known = name in storage_names(storage)
+    study = optuna.create_study(
+        storage=storage,
+        study_name=name,
+        direction="maximize",
+        load_if_exists=True,
+    )
+    if not known:
+        study.set_user_attr(IDENTITY, identity)
+        return study, True
+    stored = study.user_attrs.get(IDENTITY)
+    if stored is None:
+        raise UserError(f"study {name!r} was not begun by study.run; choose another --study")
+    different = [
+        f"{key} was {_short(stored.get(key))}, now {_short(identity.get(key))}"
+        for key in {**stored, **identity}
+        if stored.get(key) != identity.get(key)
+    ]
+    if different:
+        raise UserError(
+            f"study {name!r} cannot be continued: {'; '.join(different)}; "
+            "choose another --study or the settings it was begun with"
+        )
+    return study, False
+
+
+def storage_names(storage: RDBStorage) -> list[str]:
+    """Names of the studies in `storage`."""
+    return optuna.get_all_study_names(storage)
+
+
+def load_study(url: str, name: str | None) -> optuna.Study:
+    """The study `name`, or the one that was worked on last. Raises UserError if there is none."""
+    storage = open_storage(url, must_exist=True)
+    names = storage_names(storage)
+    if name is None and names:
+        studies = [optuna.load_study(study_name=each, storage=storage) for each in names]
+        name = max(studies, key=_last_activity).study_name
+    if name is None or name not in names:
+        wanted = f"no study {name!r}" if name else "no study"
+        has = f", it has {', '.join(names)}" if names else ""
+        raise UserError(f"{wanted} in {hidden(url)}{has}")
+    return optuna.load_study(study_name=name, storage=storage)
+
+
+def _last_activity(study: optuna.Study) -> float:
+    times = [
+        moment.timestamp()
+        for trial in study.get_trials(deepcopy=False)
+        for moment in (trial.datetime_start, trial.datetime_complete)
+        if moment is not None
+    ]
+    return max(times, default=0.0)
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The process that runs a trial."""
+
+    host: str
+    process: int
+    started: float  # seconds since 1970; a process number alone may be used again
+
+    @classmethod
+    def this(cls) -> "Owner":
+        """This process."""
+        process = psutil.Process()
+        return cls(socket.gethostname(), os.getpid(), process.create_time())
+
+    def is_gone(self) -> bool:
+        """Whether it is known to run no longer; of other machines nothing is known."""
+        if self.host != socket.gethostname():
+            return False
+        try:
+            return abs(psutil.Process(self.process).create_time() - self.started) > 1
+        except psutil.NoSuchProcess:
+            return True
+
+
+def requeue_abandoned(study: optuna.Study) -> int:
+    """Put the settings of trials whose process is gone back into the queue; how many."""
+    abandoned = [
+        trial
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        if OWNER not in trial.user_attrs or Owner(**trial.user_attrs[OWNER]).is_gone()
+    ]
+    for trial in abandoned:
+        requeue(study, trial)
+    return len(abandoned)
+
+
+def requeue(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Mark an interrupted trial as failed and queue its settings, to be trained afresh."""
+    study.tell(trial.number, state=TrialState.FAIL)
+    if trial.params:
+        kept = {key: value for key, value in trial.user_attrs.items() if key == ORIGIN}
+        study.enqueue_trial(trial.params, user_attrs={**kept, "retry_of": trial.number})
+
+
+def finished(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials that count toward a study's total: complete and pruned ones."""
+    return study.get_trials(deepcopy=False, states=FINISHED)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
