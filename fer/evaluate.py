@@ -68,18 +68,19 @@ def main() -> None:
     loss, confusion = evaluate(net.to(device), on_device, config.scaling)
     seen = image_digests(dataset.part("Training").images.numpy())
     fresh = ~np.isin(image_digests(faces.images.numpy()), seen)
-    _, fresh_confusion = evaluate(
-        net, to_device(faces.take(np.flatnonzero(fresh)), device), config.scaling
-    )
     scores = metrics.bootstrap(confusion, np.random.default_rng(config.seed))
-    fresh_scores = metrics.bootstrap(fresh_confusion, np.random.default_rng(config.seed))
+    fresh_scores: dict[str, metrics.Score] = {}
+    if fresh.any():
+        rest = to_device(faces.take(np.flatnonzero(fresh)), device)
+        _, fresh_confusion = evaluate(net, rest, config.scaling)
+        fresh_scores = metrics.bootstrap(fresh_confusion, np.random.default_rng(config.seed))
 
     looks = count_looks(options.run, usage, dataset.sha256, scores)
     again = "" if looks == 1 else "  (each look makes the score a little less believable)"
     print(f"{usage}: {len(faces)} images of {dataset.name}; look {looks} of this run at it{again}")
     print(f"{'':18} score   95% interval       without {int((~fresh).sum())} twins of training")
     for name, score in scores.items():
-        print(f"{name:18} {score}   {fresh_scores[name]}")
+        print(f"{name:18} {score}   {fresh_scores.get(name, 'no image is left')}")
     print(f"{'loss':18} {loss:.4f}")
     print()
     print(class_table(confusion, dataset.classes))

@@ -35,6 +35,7 @@ class Running:
     trial: optuna.Trial
     config: Config
     origin: str
+    known: frozenset[int]  # epochs stored before it was interrupted
     start: float = field(default_factory=time.monotonic)
     epochs: list[Epoch] = field(default_factory=list)
     stopped: bool = False  # told to stop early
@@ -171,8 +172,7 @@ def run_trials(
         return True
     finally:
         for run in running.values():
-            trials = study.get_trials(deepcopy=False)
-            store.requeue(study, trials[run.trial.number])
+            store.requeue(study, run.trial.number)
         signal.signal(signal.SIGTERM, previous)
 
 
@@ -184,12 +184,14 @@ def ask(
     trial.set_user_attr(store.OWNER, owner)
     config = suggest(trial, space, base)
     trial.set_user_attr(store.CONFIG, config.settings())
-    return Running(trial, config, trial.user_attrs.get(store.ORIGIN, ""))
+    known = study.get_trials(deepcopy=False)[trial.number].intermediate_values
+    return Running(trial, config, trial.user_attrs.get(store.ORIGIN, ""), frozenset(known))
 
 
 def report(run: Running, epoch: Epoch) -> bool:
     """Store an epoch's accuracy; whether the trial should stop early."""
-    run.trial.report(epoch.accuracy, epoch.number)
+    if epoch.number not in run.known:
+        run.trial.report(epoch.accuracy, epoch.number)
     if epoch.diverged:
         return True
     # The report's final settings run to the end: the search is measured against them.

@@ -147,23 +147,25 @@ class Owner:
 
 
 def requeue_abandoned(study: optuna.Study) -> int:
-    """Put the settings of trials whose process is gone back into the queue; how many."""
+    """Put trials whose process is gone back into the queue; how many."""
     abandoned = [
         trial
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         if OWNER not in trial.user_attrs or Owner(**trial.user_attrs[OWNER]).is_gone()
     ]
     for trial in abandoned:
-        requeue(study, trial)
+        requeue(study, trial.number)
     return len(abandoned)
 
 
-def requeue(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Mark an interrupted trial as failed and queue its settings, to be trained afresh."""
-    study.tell(trial.number, state=TrialState.FAIL)
-    if trial.params:
-        kept = {key: value for key, value in trial.user_attrs.items() if key == ORIGIN}
-        study.enqueue_trial(trial.params, user_attrs={**kept, "retry_of": trial.number})
+def requeue(study: optuna.Study, number: int) -> None:
+    """Let an interrupted trial wait for its turn again: same number, settings and seed.
+
+    Its stored epochs stay: training repeats them from the seed and goes on from there.
+    """
+    trial = study.get_trials(deepcopy=False)[number]
+    # Optuna's public calls could only fail the trial and queue a copy behind all others.
+    study._storage.set_trial_state_values(trial._trial_id, state=TrialState.WAITING)
 
 
 def finished(study: optuna.Study) -> list[FrozenTrial]:

@@ -171,9 +171,9 @@ def _work(
             connection.send(Broken(traceback.format_exc()))
 
 
-def measure_speed(training: Faces, device: torch.device, seconds: float = 1.0) -> float:
+def measure_speed(training: Faces, device: torch.device, seconds: float = 0.5) -> float:
     """Images a second that the report's settings train at, measured for about that long."""
-    sample = training.take(np.arange(min(len(training), 256)))
+    sample = training.take(np.arange(min(len(training), 128)))
     config = Config(oversample="none", epochs=10_000)
     epochs = fit(Run(config, sample, device), sample.take(np.arange(1)))
     next(epochs)  # the first steps also load libraries

@@ -1,0 +1,143 @@
+"""Small real data sets in every form, and commands run as a person runs them."""
+
+import io
+import os
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from fer.config import EMOTIONS
+from fer.data import demo
+from fer.data.faces import USAGES
+
+# A test process a core: threads beyond that only wait for each other.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
+
+REAL_DATA = Path(__file__).parents[2] / "shared" / "data" / "fer2013.parquet"
+
+
+class Result(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Each test works in an empty folder with a cache of its own."""
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    monkeypatch.setenv("FER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("FER_DATA", raising=False)
+    return work
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run `python -m MODULE ARGUMENTS` in this process; for commands that start no others."""
+
+    def run(module: str, *arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", [module, *map(str, arguments)])
+        capsys.readouterr()
+        code = 0
+        sys.modules.pop(module, None)
+        try:
+            runpy.run_module(module, run_name="__main__")
+        except SystemExit as exit:
+            code = exit.code if isinstance(exit.code, int) else 0
+        return Result(code, *capsys.readouterr())
+
+    return run
+
+
+def process(module: str, *arguments: object, timeout: float = 120) -> Result:
+    """Run `python -m MODULE ARGUMENTS` as a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, "COLUMNS": "200"},
+        check=False,
+    )
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+class Table(NamedTuple):
+    """Some faces as they stand in FER-2013's files: decoded JPEG images, labels and usages."""
+
+    jpegs: list[bytes]
+    pixels: list[str]
+    labels: list[int]
+    usages: list[str]
+
+
+@pytest.fixture(scope="session")
+def table() -> Table:
+    """Twelve drawn faces a class, ten for training and one for each test split."""
+    labels = np.repeat(np.arange(7), 12)
+    faces = demo.draw(labels, np.random.default_rng(7))
+    jpegs = []
+    for face in faces:
+        buffer = io.BytesIO()
+        Image.fromarray(face).save(buffer, "JPEG")
+        jpegs.append(buffer.getvalue())
+    decoded = [np.asarray(Image.open(io.BytesIO(jpeg))) for jpeg in jpegs]
+    pixels = [" ".join(map(str, face.ravel())) for face in decoded]
+    usages = [USAGES[max(0, i % 12 - 9)] for i in range(len(labels))]
+    return Table(jpegs, pixels, labels.tolist(), usages)
+
+
+def frame(table: Table) -> pd.DataFrame:
+    """fer2013.csv's columns."""
+    return pd.DataFrame({"emotion": table.labels, "pixels": table.pixels, "Usage": table.usages})
+
+
+def write_forms(table: Table, root: Path) -> dict[str, Path]:
+    """The table in every known form; name of the form to its path."""
+    rows = frame(table).sample(frac=1, random_state=3)
+    paths = {
+        "fer2013.csv": root / "fer2013.csv",
+        "icml_face_data.csv": root / "icml_face_data.csv",
+        "train.csv": root / "train.csv",
+        "parquet": root / "faces.parquet",
+        "torchvision": root / "tv",
+        "folders": root / "folders",
+        "folders, parent": root / "deep",
+    }
+    rows.to_csv(paths["fer2013.csv"], index=False)
+    spaced = rows[["emotion", "Usage", "pixels"]].rename(
+        columns={"Usage": " Usage", "pixels": " pixels"}
+    )
+    spaced.to_csv(paths["icml_face_data.csv"], index=False)
+    training = rows[rows.Usage == "Training"]
+    training[["emotion", "pixels"]].to_csv(paths["train.csv"], index=False)
+    images = pd.DataFrame({"image": table.jpegs, "emotion": table.labels, "usage": table.usages})
+    images.sample(frac=1, random_state=4).to_parquet(paths["parquet"])
+    (paths["torchvision"] / "fer2013").mkdir(parents=True)
+    rows.to_csv(paths["torchvision"] / "fer2013" / "fer2013.csv", index=False)
+    for home in (paths["folders"], paths["folders, parent"] / "fer2013"):
+        for i, (jpeg, label, usage) in enumerate(
+            zip(table.jpegs, table.labels, table.usages, strict=True)
+        ):
+            side = "train" if usage == "Training" else "test"
+            folder = home / side / EMOTIONS[label]
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{usage}_{1000 + i}.jpg").write_bytes(jpeg)
+    return paths

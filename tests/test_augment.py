@@ -1,0 +1,83 @@
+"""Batched augmentation equals torchvision's on the same parameters, image by image."""
+
+import pytest
+import torch
+import torchvision.transforms.functional as TF
+
+from fer.augment import augment, mirror, oversample, pad_and_crop, rotate, scale
+from fer.config import Config
+from fer.data import Faces
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.rand(40, 1, 48, 48, generator=torch.Generator().manual_seed(1))
+
+
+def test_scaling_equals_to_tensor_and_normalize() -> None:
+    faces = torch.arange(256, dtype=torch.uint8).repeat(9).view(1, 48, 48)
+    unit = TF.to_tensor(faces[0].numpy())
+    torch.testing.assert_close(scale(faces, "zero-one")[0], unit)
+    torch.testing.assert_close(scale(faces, "minus-one-one")[0], TF.normalize(unit, [0.5], [0.5]))
+
+
+def test_mirror_equals_torchvision(images: torch.Tensor) -> None:
+    chosen = torch.arange(40) % 3 == 0
+    for before, after, flipped in zip(images, mirror(images, chosen), chosen, strict=True):
+        assert torch.equal(after, TF.hflip(before) if flipped else before)
+
+
+def test_rotation_equals_torchvision(images: torch.Tensor) -> None:
+    degrees = torch.linspace(-180, 180, 40) + 0.123
+    turned = rotate(images, degrees)
+    for before, after, angle in zip(images, turned, degrees.tolist(), strict=True):
+        # A pixel that falls between two may be rounded to either.
+        differing = (after != TF.rotate(before, angle)).float().mean()
+        assert differing < 0.01
+
+
+def test_pad_and_crop_equals_torchvision(images: torch.Tensor) -> None:
+    top, left = torch.arange(40) % 9, torch.arange(40) * 7 % 9
+    cropped = pad_and_crop(images, 4, top, left)
+    for i, after in enumerate(cropped):
+        padded = TF.pad(images[i], [4])
+        assert torch.equal(after, TF.crop(padded, int(top[i]), int(left[i]), 48, 48))
+
+
+def test_each_image_gets_a_draw_of_its_own_and_the_generator_decides_it() -> None:
+    same = torch.rand(1, 1, 48, 48, generator=torch.Generator().manual_seed(2)).repeat(64, 1, 1, 1)
+    config = Config(rotation=20, crop_padding=4)
+    first = augment(same, config, torch.Generator().manual_seed(3))
+    assert len({image.numpy().tobytes() for image in first}) > 60
+    assert torch.equal(first, augment(same, config, torch.Generator().manual_seed(3)))
+    assert not torch.equal(first, augment(same, config, torch.Generator().manual_seed(4)))
+
+
+def test_about_half_of_the_images_are_mirrored(images: torch.Tensor) -> None:
+    many = images[:1].repeat(1000, 1, 1, 1)
+    after = augment(many, Config(), torch.Generator().manual_seed(5))
+    flipped = (after == many.flip(-1)).flatten(1).all(1).sum()
+    assert 430 < flipped < 570
+
+
+def test_oversampling_mirrors_then_rotates_and_quadruples_one_class() -> None:
+    generator = torch.Generator().manual_seed(6)
+    pictures = torch.randint(0, 256, (30, 48, 48), generator=generator, dtype=torch.uint8)
+    faces = Faces(pictures, torch.arange(30) % 3, ("angry", "disgust", "fear"))
+    more = oversample(faces, Config(), generator)
+    assert more.counts() == {"angry": 10, "disgust": 40, "fear": 10}
+    assert torch.equal(more.images[:30], pictures)
+    disgust = pictures[faces.labels == 1]
+    assert torch.equal(more.images[30:40], disgust.flip(-1))
+    turned = more.images[40:]
+    for before, after in zip(torch.cat([disgust, disgust.flip(-1)]), turned, strict=True):
+        centred = before.unsqueeze(0).float() - 127.5
+        candidates = [TF.rotate(centred, angle) + 127.5 for angle in range(-10, 11)]
+        agreements = [(c.round().to(torch.uint8)[0] == after).float().mean() for c in candidates]
+        assert max(agreements) > 0.99
+
+
+def test_oversampling_none_or_a_removed_class_changes_nothing() -> None:
+    faces = Faces(torch.zeros(4, 48, 48, dtype=torch.uint8), torch.arange(4) % 2, ("fear", "sad"))
+    assert oversample(faces, Config(), torch.Generator()) is faces
+    assert oversample(faces, Config(oversample="none"), torch.Generator()) is faces

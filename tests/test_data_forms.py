@@ -1,0 +1,123 @@
+"""Every form of FER-2013 gives the same data set, quickly the second time."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from fer import data
+from fer.config import EMOTIONS
+from fer.data import cache
+from tests.conftest import REAL_DATA, Table, frame, write_forms
+
+
+def test_every_form_gives_the_same_images_labels_usages_and_hash(
+    table: Table, tmp_path: Path
+) -> None:
+    forms = write_forms(table, tmp_path)
+    reference = data.read(forms["fer2013.csv"])
+    assert reference.counts() == {"Training": 70, "PublicTest": 7, "PrivateTest": 7}
+    for name, path in forms.items():
+        dataset = data.read(path)
+        assert dataset.sha256 == reference.sha256, name
+        if name != "train.csv":
+            np.testing.assert_array_equal(dataset.images, reference.images)
+            np.testing.assert_array_equal(dataset.labels, reference.labels)
+            np.testing.assert_array_equal(dataset.usages, reference.usages)
+    assert data.read(forms["train.csv"]).counts() == {"Training": 70}
+
+
+def test_images_keep_their_labels(table: Table, tmp_path: Path) -> None:
+    dataset = data.read(write_forms(table, tmp_path)["fer2013.csv"])
+    label_of = dict(zip(table.pixels, table.labels, strict=True))
+    for image, label in zip(dataset.images, dataset.labels, strict=True):
+        assert label_of[" ".join(map(str, image.ravel()))] == label
+
+
+def test_the_form_is_told_by_content_not_by_name(table: Table, tmp_path: Path) -> None:
+    forms = write_forms(table, tmp_path)
+    renamed = forms["parquet"].rename(tmp_path / "faces.csv")
+    assert data.read(renamed).sha256 == data.read(forms["fer2013.csv"]).sha256
+
+
+def test_numbers_of_a_huggingface_file_are_mapped_by_its_class_names(
+    table: Table, tmp_path: Path
+) -> None:
+    names = sorted(EMOTIONS)
+    alphabetical = [names.index(EMOTIONS[label]) for label in table.labels]
+    content = pa.table({"image": [{"bytes": jpeg} for jpeg in table.jpegs], "label": alphabetical})
+    features = {"label": {"names": names, "_type": "ClassLabel"}}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    path = tmp_path / "hf.parquet"
+    pyarrow.parquet.write_table(content.replace_schema_metadata(metadata), path)
+    dataset = data.read(path)
+    assert dataset.part("Training").counts() == dict.fromkeys(EMOTIONS, 12)
+    label_of = dict(zip(table.pixels, table.labels, strict=True))
+    assert label_of[" ".join(map(str, dataset.images[0].ravel()))] == dataset.labels[0]
+
+
+def test_a_second_read_comes_from_the_cache_and_a_changed_file_does_not(
+    table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_forms(table, tmp_path)["fer2013.csv"]
+    first = data.read(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(data, "read_table", lambda _: pytest.fail("the file was parsed again"))
+        assert data.read(path).sha256 == first.sha256
+    frame(table).iloc[:-3].to_csv(path, index=False)
+    assert data.read(path).counts() != first.counts()
+
+
+def test_a_damaged_cache_is_read_anew(table: Table, tmp_path: Path) -> None:
+    path = write_forms(table, tmp_path)["fer2013.csv"]
+    first = data.read(path)
+    kept = cache.cache_file([str(path.resolve())])
+    content = bytearray(kept.read_bytes())
+    content[-100] ^= 0xFF
+    kept.write_bytes(content)
+    assert data.read(path).sha256 == first.sha256
+    kept.write_bytes(b"short")
+    assert data.read(path).sha256 == first.sha256
+
+
+def test_removed_classes_leave_labels_without_holes(table: Table, tmp_path: Path) -> None:
+    dataset = data.read(write_forms(table, tmp_path)["fer2013.csv"])
+    fewer = dataset.without(["disgust", "sad"])
+    assert fewer.classes == ("angry", "fear", "happy", "surprise", "neutral")
+    assert fewer.part("Training").counts() == dict.fromkeys(fewer.classes, 10)
+    assert fewer.sha256 != dataset.sha256
+    happy = dataset.part("Training").images[dataset.part("Training").labels == 3]
+    still = fewer.part("Training").images[fewer.part("Training").labels == 2]
+    assert (happy == still).all()
+
+
+def test_data_is_found_by_option_then_variable_then_folder_then_demo(
+    table: Table,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert data.load(None).name == "demo"
+    assert "DEMO FACES" in capsys.readouterr().err
+    forms = write_forms(table, tmp_path)
+    Path("data").mkdir()
+    pd.read_csv(forms["fer2013.csv"]).iloc[:60].to_csv("data/fer2013.csv", index=False)
+    assert len(data.load(None).labels) == 60
+    monkeypatch.setenv("FER_DATA", str(forms["train.csv"]))
+    assert data.load(None).counts() == {"Training": 70}
+    assert len(data.load(forms["parquet"]).labels) == 84
+
+
+@pytest.mark.skipif(not REAL_DATA.exists(), reason="the real images are not here")
+def test_the_facts_of_the_real_images_hold() -> None:
+    dataset = data.read(REAL_DATA)
+    training = dataset.part("Training")
+    assert dataset.counts() == {"Training": 28709, "PublicTest": 3589}
+    assert list(training.counts().values()) == [3995, 436, 4097, 7215, 4830, 3171, 4965]
+    report_training, report_validation = data.split(training, "stratified")
+    assert (len(report_training), len(report_validation)) == (22967, 5742)
+    assert report_training.counts()["disgust"] == 349

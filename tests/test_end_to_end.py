@@ -1,0 +1,96 @@
+"""From a study to a model that reads pictures, through the real commands."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from tests.conftest import Command, Table, process, write_forms
+
+
+def test_search_export_train_evaluate_predict(
+    table: Table, tmp_path: Path, command: Command
+) -> None:
+    forms = write_forms(table, tmp_path)
+    images = ("--data", forms["fer2013.csv"])
+    study = process("study.run", *images, "--trials", 2, "--epochs", 2, "--study", "mine")
+    assert study.code == 0, study
+    assert "DEMO" not in study.err
+
+    exported = command("study.export", "--out", "best.yaml")
+    assert exported.code == 0, exported
+    best = yaml.safe_load(Path("best.yaml").read_text())
+    assert best["provenance"]["study"] == "mine"
+    assert best["provenance"]["data"] == "fer2013"
+
+    # The demo faces must not be trained on by forgetting --data.
+    forgotten = command("fer.train", "--config", "best.yaml", "--out", "run")
+    assert forgotten.code == 2
+    assert "other data" in forgotten.err
+
+    trained = command("fer.train", "--config", "best.yaml", "--out", "run", *images)
+    assert trained.code == 0, trained
+    assert "training    56 images, 80 after oversampling disgust" in trained.out
+    assert "validation  14 images" in trained.out
+    with Path("run/metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["number"] for row in rows] == ["1", "2"]
+    # Same settings, images and seed: the final training repeats the trial's curve.
+    accuracy = max(float(row["accuracy"]) for row in rows)
+    assert accuracy == best["provenance"]["validation_accuracy"]
+    for picture in ("curves.png", "confusion.png"):
+        with Image.open(Path("run") / picture) as image:
+            assert image.width > 300
+
+    # Another form of the same images will do.
+    first = command("fer.evaluate", "run", "--data", forms["folders"], "--out", "score.json")
+    assert first.code == 0, first
+    assert "PrivateTest: 7 images" in first.out
+    assert "look 1 " in first.out
+    assert "note" not in first.out
+    score = json.loads(Path("score.json").read_text())
+    assert np.array(score["confusion"]).sum() == 7
+    second = command("fer.evaluate", "run", *images)
+    assert "look 2 " in second.out
+    public = command("fer.evaluate", "run", *images, "--split", "PublicTest")
+    assert "PublicTest: 7 images" in public.out
+    assert "look 1 " in public.out
+
+    Image.new("RGBA", (300, 200), "teal").save("a.png")
+    Image.fromarray(np.full((48, 48), 77, np.uint8)).save("b.bmp")
+    predicted = command("fer.predict", "run", "a.png", "b.bmp")
+    assert predicted.code == 0, predicted
+    header, *lines = predicted.out.splitlines()
+    assert header.split() == ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
+    for line in lines:
+        shares = [float(word.rstrip("%")) for word in line.split()[2:]]
+        assert len(shares) == 7
+        assert sum(shares) == pytest.approx(100, abs=0.5)
+
+
+def test_overrides_win_over_the_file_and_presets_differ(command: Command) -> None:
+    Path("mine.yaml").write_text("lr: 0.01\nfc_width: 20\n")
+    small = ("--subset", 150, "--epochs", 1)
+    result = command("fer.train", "--config", "mine.yaml", "--lr", 0.003, *small, "--out", "a")
+    assert result.code == 0, result
+    config = yaml.safe_load(Path("a/config.yaml").read_text())["config"]
+    assert (config["lr"], config["fc_width"], config["epochs"]) == (0.003, 20, 1)
+    result = command("fer.train", "--preset", "baseline", *small, "--out", "b")
+    assert result.code == 0, result
+    config = yaml.safe_load(Path("b/config.yaml").read_text())["config"]
+    assert config["output_activation"] == "softmax"
+    assert "after oversampling" not in result.out
+
+
+def test_a_model_of_fewer_classes_knows_them(command: Command) -> None:
+    options = ("--subset", 150, "--epochs", 1, "--remove", "disgust", "sad")
+    assert command("fer.train", *options, "--out", "run").code == 0
+    evaluated = command("fer.evaluate", "run")
+    assert evaluated.code == 0, evaluated
+    assert "disgust" not in evaluated.out
+    Image.new("L", (50, 50)).save("a.png")
+    assert "surprise" in command("fer.predict", "run", "a.png").out

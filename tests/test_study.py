@@ -1,0 +1,169 @@
+"""Studies through the real command with real worker processes, on a few demo faces."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import psutil
+import pytest
+from optuna.trial import TrialState
+
+from study import storage as store
+from study.space import HAND_TUNED
+from tests.conftest import Command, Result
+
+Run = Callable[..., Result]
+SMALL = ("--subset", "150", "--study", "small", "--workers", "1")
+
+
+@pytest.fixture
+def run(command: Command) -> Run:
+    """Run a small study in this process, with workers of its own."""
+
+    def call(*arguments: object, code: int = 0) -> Result:
+        result = command("study.run", *SMALL, *arguments)
+        assert result.code == code, result
+        return result
+
+    return call
+
+
+def trials(study: str = "small") -> list[optuna.trial.FrozenTrial]:
+    return optuna.load_study(study_name=study, storage=store.DEFAULT_URL).get_trials()
+
+
+def finished(study: str = "small") -> list[optuna.trial.FrozenTrial]:
+    return [trial for trial in trials(study) if trial.state in store.FINISHED]
+
+
+def test_trials_is_the_total_and_the_same_command_finishes_the_remainder(run: Run) -> None:
+    first = run("--trials", 2, "--epochs", 1)
+    assert len(finished()) == 2
+    assert "plan   2 trials x 1 epochs of 120 training and 30 validation images" in first.out
+    run("--trials", 4, "--epochs", 1)
+    assert len(finished()) == 4
+    again = run("--trials", 4, "--epochs", 1)
+    assert len(finished()) == 4
+    assert "4 trials finished" in again.out
+
+
+def test_the_reports_settings_come_first_and_the_final_ones_are_never_pruned(run: Run) -> None:
+    result = run("--trials", 10, "--epochs", 3, "--workers", 2, "--pruner", "median")
+    ordered = trials()
+    assert ordered[0].user_attrs[store.ORIGIN] == HAND_TUNED
+    assert ordered[0].state == TrialState.COMPLETE
+    assert ordered[0].params["optimizer"] == "adam"
+    assert ordered[0].params["adam_lr"] == 2e-4
+    assert [store.ORIGIN in trial.user_attrs for trial in ordered] == [True] * 6 + [False] * 4
+    for trial in finished():
+        assert list(trial.intermediate_values) == list(
+            range(1, trial.user_attrs[store.RESULT]["epochs"] + 1)
+        )
+        assert trial.user_attrs[store.RESULT]["accuracy"] == max(
+            trial.intermediate_values.values()
+        )
+    # The end answers whether the search beat the hand, and says what to do next.
+    assert "the report's settings: trial 0" in result.out
+    assert "beat" in result.out
+    assert "python -m study.export --study small --out best.yaml" in result.out
+
+
+def test_a_study_refuses_other_data_split_space_epochs_or_seed_and_names_them(run: Run) -> None:
+    run("--trials", 1, "--epochs", 1)
+    before = trials()
+    for change, named in (
+        (("--epochs", 2), "epochs was 1, now 2"),
+        (("--epochs", 1, "--split", "stratified"), 'split was "grouped", now "stratified"'),
+        (("--epochs", 1, "--space", "report"), 'space was "default", now "report"'),
+        (("--epochs", 1, "--seed", 5), "seed was 0, now 5"),
+        (("--epochs", 1, "--remove", "sad"), "data_sha256 was"),
+        (("--epochs", 1, "--subset", 160), "subset was 150, now 160"),
+    ):
+        result = run("--trials", 2, *change, code=2)
+        line = result.err.splitlines()[-1]
+        assert named in line, line
+        assert "'small'" in line
+    assert trials() == before
+
+
+def test_the_default_name_tells_data_and_settings_apart(command: Command) -> None:
+    for epochs in (1, 1, 2):
+        result = command(
+            "study.run", "--subset", 150, "--trials", 1, "--workers", 1, "--epochs", epochs
+        )
+        assert result.code == 0, result
+    names = optuna.get_all_study_names(store.DEFAULT_URL)
+    assert len(names) == 2
+    assert all(name.startswith("demo-") for name in names)
+
+
+@pytest.mark.parametrize("sampler", ["gp", "qmc", "random"])
+def test_every_sampler_and_pruner_runs_the_report_space(sampler: str, run: Run) -> None:
+    pruner = {"gp": "halving", "qmc": "hyperband", "random": "none"}[sampler]
+    options = ("--trials", 12, "--epochs", 1, "--space", "report")
+    result = run(*options, "--sampler", sampler, "--pruner", pruner)
+    assert "Warning" not in result.err, result.err
+    done = finished()
+    assert len(done) == 12
+    assert {"scaling", "dropout", "conv_activation"} <= done[-1].params.keys()
+
+
+def start(*arguments: object) -> "subprocess.Popen[str]":
+    """A study in the background, once its first epoch is stored."""
+    command = [sys.executable, "-m", "study.run", *SMALL, *map(str, arguments)]
+    running = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and running.poll() is None:
+        if (
+            Path("studies.db").exists()
+            and "small" in optuna.get_all_study_names(store.DEFAULT_URL)
+            and any(trial.intermediate_values for trial in trials())
+        ):
+            return running
+        time.sleep(0.1)
+    raise AssertionError(running.communicate())
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_study_says_how_to_continue_and_loses_no_settings(kind: int) -> None:
+    running = start("--trials", 3, "--epochs", 40)
+    os.killpg(running.pid, kind) if kind == signal.SIGINT else running.send_signal(kind)
+    out, err = running.communicate(timeout=30)
+    assert running.returncode == 130, err
+    assert "the same command continues" in out
+    assert "Traceback" not in err
+    states = [trial.state for trial in trials()]
+    assert TrialState.RUNNING not in states
+    assert trials()[0].state == TrialState.WAITING
+    assert trials()[0].params["optimizer"] == "adam"
+
+
+def test_a_killed_study_leaves_no_orphans_and_is_finished_by_the_next_run(run: Run) -> None:
+    options = ("--trials", 2, "--epochs", 3)
+    running = start(*options)
+    children = psutil.Process(running.pid).children(recursive=True)
+    running.kill()
+    running.communicate()
+    partial = trials()[0].intermediate_values
+    result = run(*options)
+    assert "trained again" in result.out
+    assert [trial.number for trial in finished()] == [0, 1]
+    assert [trial.number for trial in trials() if trial.state == TrialState.RUNNING] == []
+    repeated = trials()[0].intermediate_values
+    assert {step: repeated[step] for step in partial} == partial
+    assert list(repeated) == [1, 2, 3]
+    assert children
+    assert not [child for child in children if child.is_running()]
+
+
+def test_a_timeout_stops_cleanly(run: Run) -> None:
+    result = run("--trials", 50, "--epochs", 40, "--timeout", 3, code=130)
+    assert "the same command continues" in result.out
+    assert not [trial for trial in trials() if trial.state == TrialState.RUNNING]
