@@ -8,7 +8,7 @@ import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.trial import TrialState
@@ -26,6 +26,8 @@ from study.workers import Broken, Done, Ready, Workers, default_workers
 DEMO_EPOCHS, EPOCHS = 5, 30
 LONG = 2 * 3600  # seconds from which the plan names the options that shorten it
 VALIDATION_COST = 0.25  # of a validation image, in training images
+
+Ending = Literal["finished", "timeout", "interrupted"]
 
 
 @dataclass
@@ -83,7 +85,7 @@ def search(options: Options) -> None:
     )
     if requeued:
         print(f"       {requeued} interrupted trials are trained again")
-    interrupted = False
+    ending: Ending = "finished"
     if finished < options.trials:
         count = options.workers or default_workers(device)
         count = min(count, options.trials - finished)
@@ -97,15 +99,15 @@ def search(options: Options) -> None:
                 f"{dataset.name} ({options.split} split) on {device}, {count} at once"
             )
             images = len(training) + VALIDATION_COST * len(validation)
-            interrupted = run_trials(study, options, base, space, workers, plan, images)
-    if interrupted:
+            ending = run_trials(study, options, base, space, workers, plan, images)
+    if ending != "finished":
         print(
             f"stopped with {len(store.finished(study))} of {options.trials} trials finished; "
             "the same command continues"
         )
     summary(study, len(validation))
     next_commands(study, options)
-    if interrupted:
+    if ending == "interrupted":
         sys.exit(130)
 
 
@@ -117,8 +119,8 @@ def run_trials(
     workers: Workers,
     plan: str,
     images: float,
-) -> bool:
-    """Train trials until the study has its total; whether it was interrupted before."""
+) -> Ending:
+    """Train trials until the study has its total, the time is up, or someone interrupts."""
     owner = asdict(store.Owner.this())
     finished = len(store.finished(study))
     deadline = time.monotonic() + options.timeout if options.timeout else float("inf")
@@ -141,7 +143,7 @@ def run_trials(
             print_plan(display, plan, seconds)
             while finished < options.trials:
                 if time.monotonic() > deadline:
-                    raise KeyboardInterrupt
+                    return "timeout"
                 while idle and finished + len(running) < options.trials:
                     worker = min(idle)
                     idle.remove(worker)
@@ -167,9 +169,9 @@ def run_trials(
                                 + message.traceback
                             )
                 display.tick()
-        return False
+        return "finished"
     except KeyboardInterrupt:
-        return True
+        return "interrupted"
     finally:
         for run in running.values():
             store.requeue(study, run.trial.number)

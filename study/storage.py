@@ -10,6 +10,7 @@ from typing import Any
 
 import optuna
 import psutil
+from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
@@ -45,7 +46,10 @@ def open_storage(url: str, must_exist: bool = False) -> RDBStorage:
         ) from None
     settings: dict[str, Any] = {"pool_pre_ping": True}
     if parsed.get_backend_name() == "sqlite":
-        if must_exist and parsed.database and not Path(parsed.database).is_file():
+        if not parsed.database or parsed.database == ":memory:":
+            raise UserError(f"--storage must name a file, a study in memory is lost: {url}")
+        is_path = not parsed.database.startswith("file:")
+        if must_exist and is_path and not Path(parsed.database).is_file():
             raise UserError(f"no such storage: {hidden(url)}; study.run makes one")
         # Several writers wait for each other instead of failing.
         settings = {"connect_args": {"timeout": 60}}
@@ -67,16 +71,16 @@ def open_study(storage: RDBStorage, name: str, identity: Identity) -> tuple[optu
 
     Raises UserError naming what differs if it was begun with another identity.
     """
-    known = name in storage_names(storage)
-    study = optuna.create_study(
-        storage=storage,
-        study_name=name,
-        direction="maximize",
-        load_if_exists=True,
-    )
-    if not known:
-        study.set_user_attr(IDENTITY, identity)
-        return study, True
+    try:
+        new = name not in storage_names(storage)
+        study = optuna.create_study(
+            storage=storage, study_name=name, direction="maximize", load_if_exists=True
+        )
+        if new:
+            study.set_user_attr(IDENTITY, identity)
+            return study, True
+    except (SQLAlchemyError, StorageInternalError) as error:
+        raise UserError(f"cannot write to storage {hidden(str(storage.url))}: {error}") from None
     stored = study.user_attrs.get(IDENTITY)
     if stored is None:
         raise UserError(f"study {name!r} was not begun by study.run; choose another --study")

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import optuna
 import pandas as pd
 import pytest
 from safetensors.torch import load_file, save_file
@@ -167,6 +168,7 @@ def test_a_class_too_small_to_split_is_named(
             ["at least two classes", "--remove"],
         ),
         (["--storage", "no url"], ["--storage", "'no url'"]),
+        (["--storage", "sqlite://"], ["--storage", "file"]),
         (["--storage", "sqlite:////proc/nope/x.db"], ["storage", "/proc/nope/x.db"]),
         (["--storage", "nosuchdb://host/x"], ["storage", "nosuchdb"]),
         (["--study", ""], ["--study"]),
@@ -183,6 +185,12 @@ def test_storage_that_is_no_database_is_named(command: Command, own_folder: Path
     names = ["storage", "sqlite:///notes.txt", "not a database"]
     refused(command, own_folder, names, "study.run", "--storage", "sqlite:///notes.txt")
     refused(command, own_folder, names, "study.export", "--storage", "sqlite:///notes.txt")
+
+
+def test_storage_that_cannot_be_written_is_named(command: Command, own_folder: Path) -> None:
+    optuna.storages.RDBStorage("sqlite:///old.db")
+    url = "sqlite:///file:old.db?mode=ro&uri=true"
+    refused(command, own_folder, ["cannot write", "old.db"], "study.run", "--storage", url)
 
 
 def test_a_storage_password_is_not_shown(command: Command, own_folder: Path) -> None:
