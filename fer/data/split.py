@@ -1,0 +1,90 @@
+"""Training and validation: the honest split, the report's split, and stratified subsets.
+
+scikit-learn takes a second to import, and workers need none of this: it is imported where used.
+"""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer.data.faces import Faces
+from fer.errors import UserError
+
+Split = Literal["grouped", "stratified"]
+SEED = 42
+"""The report's random_state. Fixed, so that runs of different seeds share one split."""
+
+
+def split(faces: Faces, how: Split, subset: int | None = None) -> tuple[Faces, Faces]:
+    """Training and validation images, 80 to 20, stratified by class.
+
+    `stratified` is the report's split (chapter 2). `grouped` also keeps identical images on one
+    side, so that no image is validated that was trained on. `subset` first draws that many
+    images, stratified. Raises UserError where a class is too small for that.
+    """
+    if subset is not None:
+        faces = draw_subset(faces, subset)
+    from sklearn.model_selection import train_test_split
+
+    labels = faces.labels.numpy()
+    group = twin_groups(faces) if how == "grouped" else np.arange(len(faces))
+    # One image stands for its group: it decides the stratum and the side of all.
+    first = np.unique(group, return_index=True)[1]
+    _check_classes(faces, labels[first])
+    try:
+        training, validation = train_test_split(
+            first, test_size=0.2, random_state=SEED, stratify=labels[first]
+        )
+    except ValueError as error:
+        raise UserError(f"too few images to split 80 to 20: {error}") from None
+    on_validation = np.zeros(len(faces), dtype=bool)
+    on_validation[validation] = True
+    in_training = ~on_validation[first[group]]
+    sides = faces.take(np.flatnonzero(in_training)), faces.take(np.flatnonzero(~in_training))
+    for side, place in zip(sides, ("training", "validation"), strict=True):
+        for name, count in side.counts().items():
+            if not count:
+                raise UserError(
+                    f"class {name!r} is too small to split: {faces.counts()[name]} images leave "
+                    f"none for {place}; use a larger --subset, or --remove {name}"
+                )
+    return sides
+
+
+def draw_subset(faces: Faces, size: int) -> Faces:
+    """`size` of the images, the shares of the classes kept. Raises UserError if impossible."""
+    if not 1 <= size <= len(faces):
+        raise UserError(f"--subset must be from 1 to the {len(faces)} training images, got {size}")
+    if size == len(faces):
+        return faces
+    from sklearn.model_selection import train_test_split
+
+    labels = faces.labels.numpy()
+    _check_classes(faces, labels)
+    try:
+        chosen, _ = train_test_split(
+            np.arange(len(faces)), train_size=size, random_state=SEED, stratify=labels
+        )
+    except ValueError as error:
+        raise UserError(f"--subset {size} cannot be stratified: {error}") from None
+    return faces.take(np.sort(chosen))
+
+
+def twin_groups(faces: Faces) -> NDArray[np.int64]:
+    """A number [N] for each image, from 0 up without gaps, shared by identical images alone."""
+    flat = faces.images.numpy().reshape(len(faces), -1)
+    rows = np.ascontiguousarray(flat).view(f"V{flat.shape[1]}").ravel()
+    group: NDArray[np.int64] = np.unique(rows, return_inverse=True)[1].astype(np.int64)
+    return group
+
+
+def _check_classes(faces: Faces, labels: NDArray[np.int64]) -> None:
+    counts = np.bincount(labels, minlength=len(faces.classes))
+    for name, count in zip(faces.classes, counts, strict=True):
+        if count < 2:
+            raise UserError(
+                f"class {name!r} is too small to split: it has {count} distinct training "
+                f"image{'s' if count != 1 else ''}, at least 2 are needed; use a larger "
+                f"--subset, or --remove {name}"
+            )
