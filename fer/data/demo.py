@@ -53,7 +53,7 @@ def demo_faces() -> Dataset:
 
 
 def draw(emotions: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.uint8]:
-    """One face [48, 48] for each class index in `emotions` [N], pose, light and noise at random."""
+    """One face [48, 48] for each class index in `emotions` [N]; pose, light and noise vary."""
     count = len(emotions)
 
     def uniform(low: float, high: float) -> Array:

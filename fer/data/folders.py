@@ -56,7 +56,7 @@ def read_folders(root: Path) -> Rows:
     """
     images, labels, usages = [], [], []
     for file, folder_usage, emotion in image_files(root):
-        prefix = os.path.basename(file).split("_")[0]
+        prefix = Path(file).name.split("_")[0]
         usage = prefix if prefix in USAGES else folder_usage
         images.append(decode_face(Path(file).read_bytes(), file))
         labels.append(EMOTIONS.index(emotion))

@@ -33,7 +33,7 @@ def split(faces: Faces, how: Split, subset: int | None = None) -> tuple[Faces, F
     first = np.unique(group, return_index=True)[1]
     _check_classes(faces, labels[first])
     try:
-        training, validation = train_test_split(
+        _, validation = train_test_split(
             first, test_size=0.2, random_state=SEED, stratify=labels[first]
         )
     except ValueError as error:
