@@ -67,6 +67,9 @@ class Config(BaseModel):
     oversample: Literal["none", *EMOTIONS] = Field(  # type: ignore[valid-type]
         "disgust", description="Class quadrupled in training: mirrored, then all rotated."
     )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Of the convolutions; auto is bfloat16 where the device has it."
+    )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of every random draw of the run.")
 
     @model_validator(mode="after")

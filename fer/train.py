@@ -61,30 +61,31 @@ def train(options: Options, provenance: dict[str, Any]) -> None:
     """Train as `options` say; `provenance` tells where the settings come from."""
     # Imported here, so that --help and errors in the options do not wait for PyTorch.
     from fer import data, plots, runs
-    from fer.device import choose
+    from fer.device import choose, settle_precision
     from fer.fit import Run, fit
     from fer.memory import reuse_memory
     from fer.model import parameter_count
 
     reuse_memory()
     device = choose(options.device)
+    settings = settle_precision(options.settings, device)
     dataset = data.load(options.data, options.remove)
     check_data(dataset.sha256, dataset.name, options, provenance)
     training, validation = data.split(dataset.part("Training"), options.split, options.subset)
-    run = Run(options.settings, training, device)
+    run = Run(settings, training, device)
     on = runs.TrainedOn(
         dataset.name, dataset.sha256, dataset.classes, options.split, options.subset
     )
-    runs.new_run(options.out, options.settings, on, provenance)
+    runs.new_run(options.out, settings, on, provenance)
 
     print(
         f"data        {dataset.name}, {len(dataset.classes)} classes, sha256 {dataset.sha256[:12]}"
     )
-    added = f", {len(run.train)} after oversampling {options.settings.oversample}"
+    added = f", {len(run.train)} after oversampling {settings.oversample}"
     print(f"training    {len(training)} images{added if len(run.train) > len(training) else ''}")
     print(f"validation  {len(validation)} images ({options.split} split)")
     print(f"parameters  {parameter_count(run.net)}")
-    print(f"device      {device}", flush=True)
+    print(f"device      {device}, {settings.precision}", flush=True)
 
     epochs = []
     best = None
@@ -95,9 +96,9 @@ def train(options: Options, provenance: dict[str, Any]) -> None:
         if improved:
             best = epoch
             runs.save_weights(options.out, run.net, epoch.number)
-        left = (options.settings.epochs - epoch.number) * epoch.seconds
+        left = (settings.epochs - epoch.number) * epoch.seconds
         print(
-            f"epoch {epoch.number:3}/{options.settings.epochs}  "
+            f"epoch {epoch.number:3}/{settings.epochs}  "
             f"train loss {epoch.train_loss:.4f}  loss {epoch.loss:.4f}  "
             f"accuracy {epoch.accuracy:.4f}{'*' if improved else ' '} "
             f"macro-F1 {epoch.macro_f1:.4f}  balanced {epoch.balanced_accuracy:.4f}  "
@@ -107,7 +108,7 @@ def train(options: Options, provenance: dict[str, Any]) -> None:
         if epoch.diverged:
             raise UserError(
                 f"the loss is no finite number after epoch {epoch.number}: "
-                f"lr = {options.settings.lr} is too high for {options.settings.optimizer}"
+                f"lr = {settings.lr} is too high for {settings.optimizer}"
             )
     assert best is not None
     plots.save_curves(epochs, options.out / "curves.png")

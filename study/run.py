@@ -38,6 +38,8 @@ class Options:
     """Trials at once, each in a process; by default what the machine serves best."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the convolutions; auto is bfloat16 where the device has it."""
     sampler: Literal["tpe", "gp", "qmc", "random"] = "tpe"
     """How settings are proposed."""
     pruner: Literal["median", "halving", "hyperband", "none"] = "median"

@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 
 from fer import data
 from fer.config import Config
-from fer.device import choose
+from fer.device import choose, settle_precision
 from fer.fit import Epoch
 from study import storage as store
 from study.display import Display, Finished, describe_duration, next_commands, summary
@@ -53,7 +53,9 @@ def search(options: Options) -> None:
     dataset = data.load(options.data, options.remove)
     epochs = options.epochs or (DEMO_EPOCHS if dataset.name == "demo" else EPOCHS)
     training, validation = data.split(dataset.part("Training"), options.split, options.subset)
-    base = Config(epochs=epochs, seed=options.seed)
+    base = settle_precision(
+        Config(epochs=epochs, seed=options.seed, precision=options.precision), device
+    )
     space = SPACES[options.space]
     identity: store.Identity = {
         "data": dataset.name,
@@ -65,6 +67,7 @@ def search(options: Options) -> None:
         "space_definition": describe(space),
         "epochs": epochs,
         "seed": options.seed,
+        "precision": base.precision,
     }
     storage = store.open_storage(options.storage)
     name = options.study or store.study_name(dataset.name, identity)
@@ -91,12 +94,13 @@ def search(options: Options) -> None:
         count = min(count, options.trials - finished)
         with (
             tempfile.TemporaryDirectory(prefix="fer-study-") as folder,
-            Workers(count, training, validation, device, Path(folder)) as workers,
+            Workers(count, training, validation, base, device, Path(folder)) as workers,
         ):
             plan = (
                 f"plan   {options.trials - finished} trials x {epochs} epochs of "
                 f"{len(training)} training and {len(validation)} validation images of "
-                f"{dataset.name} ({options.split} split) on {device}, {count} at once"
+                f"{dataset.name} ({options.split} split) on {device}, {base.precision}, "
+                f"{count} at once"
             )
             images = len(training) + VALIDATION_COST * len(validation)
             ending = run_trials(study, options, base, space, workers, plan, images)

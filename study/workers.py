@@ -59,6 +59,7 @@ class Workers:
         count: int,
         training: Faces,
         validation: Faces,
+        base: Config,
         device: torch.device,
         folder: Path,
     ) -> None:
@@ -80,7 +81,7 @@ class Workers:
             ours, theirs = context.Pipe()
             process = context.Process(
                 target=_work,
-                args=(theirs, images, training.classes, str(device), threads),
+                args=(theirs, images, training.classes, base, str(device), threads),
                 daemon=True,
             )
             process.start()
@@ -142,7 +143,12 @@ def default_workers(device: torch.device) -> int:
 
 
 def _work(
-    connection: Connection, images: Path, classes: tuple[str, ...], device: str, threads: int
+    connection: Connection,
+    images: Path,
+    classes: tuple[str, ...],
+    base: Config,
+    device: str,
+    threads: int,
 ) -> None:
     """The life of a worker process."""
     # Ctrl-C reaches the whole terminal group; the parent alone decides what it means.
@@ -156,7 +162,7 @@ def _work(
         for side in ("training", "validation")
     )
     place = torch.device(device)
-    connection.send(Ready(measure_speed(training, place)))
+    connection.send(Ready(measure_speed(training, base, place)))
     while True:
         try:
             config = connection.recv()
@@ -171,10 +177,12 @@ def _work(
             connection.send(Broken(traceback.format_exc()))
 
 
-def measure_speed(training: Faces, device: torch.device, seconds: float = 0.5) -> float:
-    """Images a second that the report's settings train at, measured for about that long."""
+def measure_speed(
+    training: Faces, base: Config, device: torch.device, seconds: float = 0.5
+) -> float:
+    """Images a second that `base` trains at, measured for about that long."""
     sample = training.take(np.arange(min(len(training), 128)))
-    config = Config(oversample="none", epochs=10_000)
+    config = base.model_copy(update={"oversample": "none", "epochs": 10_000})
     epochs = fit(Run(config, sample, device), sample.take(np.arange(1)))
     next(epochs)  # the first steps also load libraries
     start = time.perf_counter()
