@@ -38,7 +38,7 @@ def parse(
                 options,
                 prog=f"python -m {program}",
                 args=argv,
-                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
+                config=(tyro.conf.OmitArgPrefixes,),
                 **settings,
             )
     except SystemExit as exit:

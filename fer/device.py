@@ -6,6 +6,7 @@ import torch
 
 from fer.config import Config
 from fer.errors import UserError
+from fer.kernels import load
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -33,3 +34,9 @@ def settle_precision(config: Config, device: torch.device) -> Config:
         capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
         native = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     return config.model_copy(update={"precision": "bfloat16" if native else "float32"})
+
+
+def in_words(device: torch.device, config: Config) -> str:
+    """What computes `config` on `device`, in words; compiles the kernels if need be."""
+    words = f"{device}, {config.precision}"
+    return f"{words}, {load().description}" if device.type == "cpu" else words

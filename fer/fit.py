@@ -14,9 +14,11 @@ from fer import metrics
 from fer.augment import augment, oversample, scale
 from fer.config import Config
 from fer.data import Faces
+from fer.kernels import load
 from fer.model import Net
 
-EVALUATION_BATCH = 500
+# On a processor what fits its caches is fastest, on a GPU what fills it.
+EVALUATION_BATCH = {"cpu": 64, "cuda": 2048}
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class Run:
         self.generator = torch.Generator().manual_seed(config.seed)
         # A second stream, since permutations and weights are drawn on the CPU in any case.
         self.device_generator = torch.Generator(device).manual_seed(config.seed + 1)
-        self.net = Net(config, len(train.classes), self.generator, self.device_generator)
+        kernels = load().library if device.type == "cpu" else None
+        self.net = Net(config, len(train.classes), self.generator, self.device_generator, kernels)
         self.net.to(device)
         self.train = to_device(oversample(train, config, self.generator), device)
 
@@ -121,8 +124,8 @@ def batches(order: Tensor, size: int) -> list[Tensor]:
 def predict(net: nn.Module, images: Tensor, scaling: str) -> Tensor:
     """Scores [N, classes] of uint8 images [N, 48, 48] on the network's device."""
     net.eval()
-    parts = [net(scale(part, scaling)) for part in torch.split(images, EVALUATION_BATCH)]
-    return torch.cat(parts)
+    parts = torch.split(images, EVALUATION_BATCH[images.device.type])
+    return torch.cat([net(scale(part, scaling)) for part in parts])
 
 
 def evaluate(net: nn.Module, faces: Faces, scaling: str) -> tuple[float, metrics.Counts]:
@@ -147,7 +150,9 @@ def make_optimizer(config: Config, net: nn.Module) -> optim.Optimizer:
         "rprop": optim.Rprop,
     }
     decay = {} if config.optimizer == "rprop" else {"weight_decay": config.weight_decay}
-    settings: dict[str, Any] = {"lr": config.lr, **decay}
+    # One pass over all weights instead of a dozen for each tensor; the other rules have none.
+    fused = {"fused": True} if config.optimizer in ("adam", "adagrad") else {}
+    settings: dict[str, Any] = {"lr": config.lr, **decay, **fused}
     return kinds[config.optimizer](net.parameters(), **settings)
 
 

@@ -1,10 +1,12 @@
 """The report's convolutional network (figures 4a and 4b) with what the report varied."""
 
+import ctypes
 import math
 
 import torch
 from torch import Tensor, nn
 
+from fer.block import Block
 from fer.config import Config, Pooling
 from fer.prelu import PReLU
 
@@ -29,13 +31,24 @@ class Net(nn.Module):
         classes: int,
         generator: torch.Generator,
         dropout_generator: torch.Generator,
+        kernels: ctypes.CDLL | None = None,
     ) -> None:
         super().__init__()
+
+        def block(inputs: int, outputs: int, kernel: int, pooling: Pooling, stride: int) -> Block:
+            return Block(
+                nn.Conv2d(inputs, outputs, kernel, padding=1),
+                PReLU() if config.conv_activation == "prelu" else nn.ReLU(),
+                pooling,
+                stride,
+                kernels,
+            )
+
         # On "meta" PyTorch's own initialisation draws nothing from its global generator.
         with torch.device("meta"):
-            self.block1 = _block(1, 44, 5, _pooling(config.pool1, stride=2), config)
-            self.block2 = _block(44, 40, 5, _pooling(config.pool2, stride=2), config)
-            self.block3 = _block(40, 36, 3, _pooling(config.pool3, stride=1), config)
+            self.block1 = block(1, 44, 5, config.pool1, stride=2)
+            self.block2 = block(44, 40, 5, config.pool2, stride=2)
+            self.block3 = block(40, 36, 3, config.pool3, stride=1)
             self.norm1, self.norm2, self.norm3 = (
                 nn.BatchNorm2d(width) if config.batch_norm else nn.Identity()
                 for width in (44, 40, 36)
@@ -94,15 +107,6 @@ def initialise(net: nn.Module, generator: torch.Generator) -> None:
 def parameter_count(net: nn.Module) -> int:
     """Trainable numbers in `net`."""
     return sum(parameter.numel() for parameter in net.parameters())
-
-
-def _block(inputs: int, outputs: int, kernel: int, pool: nn.Module, config: Config) -> nn.Module:
-    activation = PReLU() if config.conv_activation == "prelu" else nn.ReLU()
-    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, padding=1), activation, pool)
-
-
-def _pooling(kind: Pooling, stride: int) -> nn.Module:
-    return nn.MaxPool2d(3, stride) if kind == "max" else nn.AvgPool2d(3, stride)
 
 
 def _output(activation: str) -> nn.Module:

@@ -15,6 +15,7 @@ from fer.command import explain
 from fer.config import EMOTIONS, Config, read_yaml, write_yaml
 from fer.errors import UserError
 from fer.fit import Epoch
+from fer.kernels import load
 from fer.model import Net
 
 CONFIG, WEIGHTS, METRICS = "config.yaml", "model.safetensors", "metrics.csv"
@@ -92,7 +93,7 @@ def load_run(folder: Path) -> tuple[Net, Config, TrainedOn]:
     if not len(data.classes) >= 2 or not set(data.classes) <= set(EMOTIONS):
         raise UserError(f"unknown classes {list(data.classes)}: {folder / CONFIG}")
     unused = torch.Generator().manual_seed(0)
-    net = Net(config, len(data.classes), unused, unused)
+    net = Net(config, len(data.classes), unused, unused, load().library)
     try:
         weights = load_file(folder / WEIGHTS)
     except (SafetensorError, OSError) as error:

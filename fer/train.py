@@ -37,7 +37,9 @@ class Options(Source):
     """grouped keeps identical images on one side; stratified is the report's."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
-    settings: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+    settings: Annotated[Config, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff] = field(
+        default_factory=Config
+    )
 
 
 def main() -> None:
@@ -61,7 +63,7 @@ def train(options: Options, provenance: dict[str, Any]) -> None:
     """Train as `options` say; `provenance` tells where the settings come from."""
     # Imported here, so that --help and errors in the options do not wait for PyTorch.
     from fer import data, plots, runs
-    from fer.device import choose, settle_precision
+    from fer.device import choose, in_words, settle_precision
     from fer.fit import Run, fit
     from fer.memory import reuse_memory
     from fer.model import parameter_count
@@ -85,7 +87,7 @@ def train(options: Options, provenance: dict[str, Any]) -> None:
     print(f"training    {len(training)} images{added if len(run.train) > len(training) else ''}")
     print(f"validation  {len(validation)} images ({options.split} split)")
     print(f"parameters  {parameter_count(run.net)}")
-    print(f"device      {device}, {settings.precision}", flush=True)
+    print(f"device      {in_words(device, settings)}", flush=True)
 
     epochs = []
     best = None

@@ -65,7 +65,7 @@ def test_weights_come_from_the_generator_alone() -> None:
 def test_weights_have_the_spread_of_pytorch_defaults() -> None:
     net = net_of(Config())
     stock = [nn.Conv2d(44, 40, 5), nn.Linear(1764, 70)]
-    ours = [net.block2[0], net.dense1[0]]  # type: ignore[index]
+    ours = [net.block2[0], net.dense1[0]]
     for mine, theirs in zip(ours, stock, strict=True):
         for name in ("weight", "bias"):
             a, b = getattr(mine, name).detach(), getattr(theirs, name).detach()

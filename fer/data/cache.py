@@ -15,14 +15,18 @@ from fer.data.faces import Dataset, content_hash
 VERSION = 1  # raise it when a reader's result changes
 
 
+def folder() -> Path:
+    """Where this program keeps what it can make again."""
+    return Path(os.environ.get("FER_CACHE") or platformdirs.user_cache_dir("fer-study"))
+
+
 def cache_file(sources: list[str]) -> Path:
     """Where the decoded form of `sources` is kept: named by their paths, sizes and times."""
     key = hashlib.sha256(f"version {VERSION}\n".encode())
     for source in sources:
         status = os.stat(source)  # noqa: PTH116 - Path takes thrice as long for 32,298 files
         key.update(f"{source}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-    folder = os.environ.get("FER_CACHE") or platformdirs.user_cache_dir("fer-study")
-    return Path(folder) / f"{key.hexdigest()[:32]}.safetensors"
+    return folder() / f"{key.hexdigest()[:32]}.safetensors"
 
 
 def load(path: Path, name: str) -> Dataset | None:

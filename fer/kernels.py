@@ -1,0 +1,96 @@
+"""Kernels in C++, compiled once on the machine that trains and kept in the cache folder."""
+
+import ctypes
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from fer.data.cache import folder
+
+SOURCE = Path(__file__).with_name("kernels.cpp")
+COMPILERS = ("c++", "g++", "clang++")
+# No -ffast-math: a value that is no number must stay one. Predictive commoning, part of -O3, would
+# carry pixels from one turn to the next and run out of registers.
+FLAGS = ("-O3", "-fno-predictive-commoning", "-march=native", "-std=c++17", "-fopenmp")
+SHARED = ("-fPIC", "-shared")
+# As in the source.
+LANES = 16  # channels that a kernel takes at a time
+PART = 8  # images over which a kernel sums
+SIDE, TAPS = 48, 5 * 5  # of the images and the convolution that a kernel computes
+
+POINTERS = {
+    "convolved_forward": 7,
+    "convolved_backward": 8,
+    "pooled_forward": 5,
+    "pooled_backward": 7,
+}
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """The compiled kernels if there are any, and in words what computes instead and why."""
+
+    library: ctypes.CDLL | None
+    description: str
+
+
+class Geometry(ctypes.Structure):
+    """What the kernels must know of a block; the same as in the C++ source."""
+
+    _fields_ = [
+        *((name, ctypes.c_int32) for name in ("images", "channels", "height", "width")),
+        *((name, ctypes.c_int32) for name in ("stride", "max", "bfloat16", "threads")),
+        ("slope", ctypes.c_float),
+    ]
+
+
+@functools.cache
+def load() -> Kernels:
+    """The kernels from the cache folder, or newly compiled (about two seconds)."""
+    compiler = os.environ.get("CXX") or next(filter(shutil.which, COMPILERS), None)
+    if compiler is None:
+        return Kernels(None, "PyTorch's kernels, which are slower (no C++ compiler found)")
+    try:
+        path = folder() / f"kernels-{_fingerprint(compiler)}.so"
+        if not path.is_file():
+            _compile(compiler, path)
+        library = ctypes.CDLL(str(path))
+    except subprocess.CalledProcessError as error:
+        last = (error.stderr.strip().splitlines() or ["it gave no reason"])[-1]
+        return Kernels(None, f"PyTorch's kernels, which are slower ({compiler} failed: {last})")
+    except OSError as error:
+        return Kernels(None, f"PyTorch's kernels, which are slower ({compiler}: {error})")
+    for name, pointers in POINTERS.items():
+        function = getattr(library, name)
+        function.argtypes = [ctypes.POINTER(Geometry), *[ctypes.c_void_p] * (pointers - 1)]
+        function.restype = None
+    return Kernels(library, "compiled kernels")
+
+
+def _fingerprint(compiler: str) -> str:
+    """Changes with the source, the compiler, and what -march=native means on this processor."""
+    described = subprocess.run(
+        [compiler, *FLAGS, "-E", "-v", "-x", "c++", os.devnull],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return hashlib.sha256(SOURCE.read_bytes() + described.stderr.encode()).hexdigest()[:16]
+
+
+def _compile(compiler: str, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as work:
+        made = Path(work) / "kernels.so"
+        subprocess.run(
+            [compiler, *FLAGS, *SHARED, str(SOURCE), "-o", str(made)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        made.replace(path)
