@@ -1,6 +1,5 @@
 """What a person sees of a running study: live on a terminal, plain lines on a pipe."""
 
-import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,6 +14,7 @@ from rich.text import Text
 from fer.config import Config
 from fer.fit import Epoch
 from study import storage as store
+from study.forecast import Forecast
 from study.run import Options
 from study.space import HAND_MADE, HAND_TUNED
 
@@ -55,9 +55,7 @@ class Display:
         self.best = best  # accuracy and trial
         self.console = Console(highlight=False)
         self.running: dict[int, tuple[int, list[Epoch]]] = {}
-        self.spent: list[int] = []  # epochs of each trial finished now
-        self.trained = 0  # epochs since the first trial started
-        self.start = time.monotonic()
+        self.forecast: Forecast | None = None  # once the workers' pace is known
         self.status = ""
         self.live = Live(console=self.console, auto_refresh=False, transient=True)
 
@@ -80,19 +78,19 @@ class Display:
         self.tick()
 
     def started(self, worker: int, trial: int) -> None:
-        if not self.running and not self.trained:
-            self.start = time.monotonic()
         self.status = ""
         self.running[worker] = trial, []
 
     def epoch(self, worker: int, epoch: Epoch) -> None:
         self.running[worker][1].append(epoch)
-        self.trained += 1
+        if self.forecast is not None:
+            self.forecast.epoch(epoch.seconds)
 
     def finished(self, worker: int, trial: Finished) -> None:
         del self.running[worker]
         self.done += 1
-        self.spent.append(trial.epochs)
+        if self.forecast is not None:
+            self.forecast.finished(trial.epochs)
         if trial.state == "complete" and (self.best is None or trial.accuracy > self.best[0]):
             self.best = trial.accuracy, trial.number
         self.print(self._line(trial))
@@ -103,14 +101,10 @@ class Display:
             self.live.update(self._live(), refresh=True)
 
     def seconds_left(self) -> float | None:
-        """From the pace so far and the epochs a trial took on average; None before it is known."""
-        if not self.trained:
+        """Until the study ends; None before it is known."""
+        if self.forecast is None:
             return None
-        typical = sum(self.spent) / len(self.spent) if len(self.spent) >= 3 else self.full
-        begun = sum(len(epochs) for _, epochs in self.running.values())
-        # A running trial has at least the epoch in flight to go.
-        to_go = max((self.total - self.done) * typical - begun, len(self.running))
-        return to_go * (time.monotonic() - self.start) / self.trained
+        return self.forecast.seconds_left([len(epochs) for _, epochs in self.running.values()])
 
     def _line(self, trial: Finished) -> Text:
         line = Text(f"trial {trial.number:<4} ")
@@ -166,6 +160,9 @@ def describe_duration(seconds: float) -> str:
     """Seconds as people say them."""
     if seconds < 100:
         return f"{max(1, round(seconds))} s"
+    if seconds < 10 * 60:
+        minutes, rest = divmod(round(seconds, -1), 60)
+        return f"{minutes:.0f} min {rest:.0f} s" if rest else f"{minutes:.0f} min"
     if seconds < 100 * 60:
         return f"{round(seconds / 60)} min"
     return f"{seconds / 3600:.1f} h"

@@ -4,8 +4,8 @@ import signal
 import sys
 import tempfile
 import time
-import warnings
-from dataclasses import asdict, dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -15,17 +15,24 @@ from optuna.trial import TrialState
 
 from fer import data
 from fer.config import Config
-from fer.device import choose, settle_precision
+from fer.device import choose, in_words, settle_precision
 from fer.fit import Epoch
 from study import storage as store
+from study.algorithms import (
+    STARTUP_TRIALS,
+    earliest_pruning,
+    expected_share,
+    make_pruner,
+    make_sampler,
+)
 from study.display import Display, Finished, describe_duration, next_commands, summary
+from study.forecast import Forecast
 from study.run import Options
-from study.space import HAND_TUNED, SPACES, describe, hand_made, suggest
+from study.space import HAND_TUNED, SPACES, describe, examples, hand_made, suggest
 from study.workers import Broken, Done, Ready, Workers, default_workers
 
 DEMO_EPOCHS, EPOCHS = 5, 30
 LONG = 2 * 3600  # seconds from which the plan names the options that shorten it
-VALIDATION_COST = 0.25  # of a validation image, in training images
 
 Ending = Literal["finished", "timeout", "interrupted"]
 
@@ -69,50 +76,56 @@ def search(options: Options) -> None:
         "seed": options.seed,
         "precision": base.precision,
     }
-    storage = store.open_storage(options.storage)
-    name = options.study or store.study_name(dataset.name, identity)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study, new = store.open_study(storage, name, identity)
-    if new:
-        for origin, parameters in hand_made(space):
-            study.enqueue_trial(parameters, user_attrs={store.ORIGIN: origin})
-    requeued = store.requeue_abandoned(study)
-    before = len(study.get_trials(deepcopy=False))
-    study.sampler = make_sampler(options.sampler, options.seed, before)
-    study.pruner = make_pruner(options.pruner, epochs)
+    with closing(store.open_database(options.storage)) as database:
+        name = options.study or store.study_name(dataset.name, identity)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        study, new = store.open_study(database, name, identity)
+        if new:
+            for origin, parameters in hand_made(space):
+                study.enqueue_trial(parameters, user_attrs={store.ORIGIN: origin})
+        requeued = store.requeue_abandoned(study)
+        before = len(study.get_trials(deepcopy=False))
+        study.sampler = make_sampler(options.sampler, options.seed, before)
+        study.pruner = make_pruner(options.pruner, epochs, database.complete[study._study_id])
 
-    finished = len(store.finished(study))
-    print(
-        f"study  {name}, {'new' if new else f'{finished} trials finished'}, "
-        f"in {store.hidden(options.storage)}"
-    )
-    if requeued:
-        print(f"       {requeued} interrupted trials are trained again")
-    ending: Ending = "finished"
-    if finished < options.trials:
-        count = options.workers or default_workers(device)
-        count = min(count, options.trials - finished)
-        with (
-            tempfile.TemporaryDirectory(prefix="fer-study-") as folder,
-            Workers(count, training, validation, base, device, Path(folder)) as workers,
-        ):
-            plan = (
-                f"plan   {options.trials - finished} trials x {epochs} epochs of "
-                f"{len(training)} training and {len(validation)} validation images of "
-                f"{dataset.name} ({options.split} split) on {device}, {base.precision}, "
-                f"{count} at once"
-            )
-            images = len(training) + VALIDATION_COST * len(validation)
-            ending = run_trials(study, options, base, space, workers, plan, images)
-    if ending != "finished":
+        finished = len(store.finished(study))
         print(
-            f"stopped with {len(store.finished(study))} of {options.trials} trials finished; "
-            "the same command continues"
+            f"study  {name}, {'new' if new else f'{finished} trials finished'}, "
+            f"in {store.hidden(options.storage)}"
         )
-    summary(study, len(validation))
-    next_commands(study, options)
-    if ending == "interrupted":
-        sys.exit(130)
+        if requeued:
+            print(f"       {requeued} interrupted trials are trained again")
+        ending: Ending = "finished"
+        if finished < options.trials:
+            count = options.workers or default_workers(device)
+            count = min(count, options.trials - finished)
+            with (
+                tempfile.TemporaryDirectory(prefix="fer-study-") as folder,
+                Workers(
+                    count,
+                    training,
+                    validation,
+                    examples(space, base, options.seed),
+                    device,
+                    Path(folder),
+                ) as workers,
+            ):
+                plan = (
+                    f"plan   {options.trials - finished} trials x {epochs} epochs of "
+                    f"{len(training)} training and {len(validation)} validation images of "
+                    f"{dataset.name} ({options.split} split) on "
+                    f"{in_words(device, base)}, {count} at once"
+                )
+                ending = run_trials(study, options, base, space, workers, plan)
+        if ending != "finished":
+            print(
+                f"stopped with {len(store.finished(study))} of {options.trials} trials finished; "
+                "the same command continues"
+            )
+        summary(study, len(validation))
+        next_commands(study, options)
+        if ending == "interrupted":
+            sys.exit(130)
 
 
 def run_trials(
@@ -122,13 +135,11 @@ def run_trials(
     space: dict[str, Any],
     workers: Workers,
     plan: str,
-    images: float,
 ) -> Ending:
     """Train trials until the study has its total, the time is up, or someone interrupts."""
-    owner = asdict(store.Owner.this())
     finished = len(store.finished(study))
     deadline = time.monotonic() + options.timeout if options.timeout else float("inf")
-    speeds: dict[int, float] = {}
+    epoch_seconds: dict[int, float] = {}
     running: dict[int, Running] = {}
     idle: set[int] = set()
     previous = signal.signal(signal.SIGTERM, _interrupt)
@@ -137,21 +148,21 @@ def run_trials(
         # The plan waits until every worker has measured its speed beside the others.
         with display:
             display.note("starting workers and measuring their speed")
-            while len(speeds) < len(workers):
+            while len(epoch_seconds) < len(workers):
                 for worker, message in workers.messages(timeout=1):
                     assert isinstance(message, Ready), message
-                    speeds[worker] = message.speed
+                    epoch_seconds[worker] = message.epoch_seconds
                     idle.add(worker)
-            epochs = (options.trials - finished) * base.epochs
-            seconds = epochs * images / sum(speeds.values())
-            print_plan(display, plan, seconds)
+            measured = sum(epoch_seconds.values()) / len(workers)
+            display.forecast = forecast(study, options, base.epochs, len(workers), measured)
+            print_plan(display, plan, options.pruner)
             while finished < options.trials:
                 if time.monotonic() > deadline:
                     return "timeout"
                 while idle and finished + len(running) < options.trials:
                     worker = min(idle)
                     idle.remove(worker)
-                    running[worker] = ask(study, space, base, owner)
+                    running[worker] = ask(study, space, base)
                     workers.start(worker, running[worker].config)
                     display.started(worker, running[worker].trial.number)
                 for worker, message in workers.messages(timeout=0.5):
@@ -182,12 +193,9 @@ def run_trials(
         signal.signal(signal.SIGTERM, previous)
 
 
-def ask(
-    study: optuna.Study, space: dict[str, Any], base: Config, owner: dict[str, Any]
-) -> Running:
+def ask(study: optuna.Study, space: dict[str, Any], base: Config) -> Running:
     """The next trial of the study, its settings stored before it trains."""
     trial = study.ask()
-    trial.set_user_attr(store.OWNER, owner)
     config = suggest(trial, space, base)
     trial.set_user_attr(store.CONFIG, config.settings())
     known = study.get_trials(deepcopy=False)[trial.number].intermediate_values
@@ -238,42 +246,34 @@ def tell(study: optuna.Study, run: Running) -> Finished:
     )
 
 
-def make_sampler(name: str, seed: int, trials_before: int) -> optuna.samplers.BaseSampler:
-    """The sampler called `name`. A continued study does not draw the same proposals again."""
-    seed = (seed * 1_000_003 + trials_before) % 2**32
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        match name:
-            case "tpe":
-                return optuna.samplers.TPESampler(seed=seed)
-            case "gp":
-                return optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False)
-            case "qmc":
-                return optuna.samplers.QMCSampler(
-                    seed=seed, scramble=True, warn_independent_sampling=False
-                )
-    return optuna.samplers.RandomSampler(seed=seed)
+def forecast(
+    study: optuna.Study, options: Options, epochs: int, workers: int, epoch_seconds: float
+) -> Forecast:
+    """What is left of the study, at the measured seconds an epoch."""
+    trials = study.get_trials(deepcopy=False)
+    complete = sum(trial.state == TrialState.COMPLETE for trial in trials)
+    # The median pruner waits for some complete trials, the others spare the report's settings.
+    protected = STARTUP_TRIALS if options.pruner == "median" else 1
+    return Forecast(
+        trials=options.trials - len(store.finished(study)),
+        epochs=epochs,
+        workers=workers,
+        epoch_seconds=epoch_seconds,
+        share=expected_share(options.pruner, epochs),
+        earliest=earliest_pruning(options.pruner, epochs),
+        protected=max(0, protected - complete),
+    )
 
 
-def make_pruner(name: str, epochs: int) -> optuna.pruners.BasePruner:
-    """The pruner called `name`, for trials of at most `epochs` epochs."""
-    match name:
-        case "median":
-            return optuna.pruners.MedianPruner(
-                n_startup_trials=5, n_warmup_steps=max(2, epochs // 10), n_min_trials=4
-            )
-        case "halving":
-            return optuna.pruners.SuccessiveHalvingPruner(min_resource=max(1, epochs // 9))
-        case "hyperband":
-            return optuna.pruners.HyperbandPruner(
-                min_resource=max(1, epochs // 9), max_resource=epochs
-            )
-    return optuna.pruners.NopPruner()
-
-
-def print_plan(display: Display, plan: str, seconds: float) -> None:
+def print_plan(display: Display, plan: str, pruner: str) -> None:
     """One line: what will run where, on how much data, and for how long."""
-    display.print(f"{plan}: about {describe_duration(seconds)} without pruning")
+    assert display.forecast is not None
+    seconds = display.forecast.seconds_left([])
+    line = f"{plan}: about {describe_duration(seconds)}"
+    if pruner != "none":
+        whole = replace(display.forecast, share=1.0).seconds_left([])
+        line += f" ({describe_duration(whole)} without pruning)"
+    display.print(line)
     if seconds > LONG:
         display.print(
             "       That is long. Shorter: --subset 6000 (fewer images), --epochs 6, "

@@ -105,6 +105,17 @@ def _draw(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any
     raise TypeError(f"no such kind of parameter: {distribution}")
 
 
+def examples(space: Space, base: Config, seed: int) -> list[Config]:
+    """A Config for each batch size in `space`, the rest drawn at random."""
+    sampler = optuna.samplers.RandomSampler(seed=seed)
+    study = optuna.create_study(sampler=sampler)
+    sizes = space["batch_size"]
+    assert isinstance(sizes, CategoricalDistribution)
+    for size in sizes.choices:
+        study.enqueue_trial({"batch_size": size})
+    return [suggest(study.ask(), space, base) for _ in sizes.choices]
+
+
 def hand_made(space: Space) -> Iterator[tuple[str, dict[str, Any]]]:
     """Name and parameters of the report's settings that lie in `space`, the final ones first."""
     optimizers = space["optimizer"]

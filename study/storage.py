@@ -4,7 +4,10 @@ import hashlib
 import json
 import os
 import socket
-from dataclasses import dataclass
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +16,17 @@ import psutil
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from fer.errors import UserError
+from study.database import OWNER, Database
 
 DEFAULT_URL = "sqlite:///studies.db"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
-IDENTITY, CONFIG, RESULT, OWNER, ORIGIN = "identity", "config", "result", "owner", "origin"
-"""Names of what is stored beside a study (identity) and its trials (the others)."""
+IDENTITY, CONFIG, RESULT, ORIGIN = "identity", "config", "result", "origin"
+"""Names of what is stored beside a study (identity) and its trials (the others, and OWNER)."""
 
 Identity = dict[str, Any]
 """What a study's numbers depend on; trials of two identities must not be mixed."""
@@ -33,29 +37,46 @@ def hidden(url: str) -> str:
     return make_url(url).render_as_string(hide_password=True)
 
 
-def open_storage(url: str, must_exist: bool = False) -> RDBStorage:
-    """The storage at an SQLAlchemy URL, made if it is missing and may be.
+def open_database(url: str) -> Database:
+    """The database at an SQLAlchemy URL, made if it is missing, for this process's trials.
 
-    Raises UserError if it is no database, cannot be written, or is missing and must not be.
+    Raises UserError if it is no database or cannot be written.
     """
+    _check(url)
+    with _refusals(url):
+        return Database(url, asdict(Owner.this()))
+
+
+def open_to_read(url: str) -> RDBStorage:
+    """The storage at an SQLAlchemy URL. Raises UserError if there is none."""
+    parsed = _check(url)
+    if parsed.get_backend_name() == "sqlite":
+        is_path = not str(parsed.database).startswith("file:")
+        if is_path and not Path(str(parsed.database)).is_file():
+            raise UserError(f"no such storage: {hidden(url)}; study.run makes one")
+    with _refusals(url):
+        return RDBStorage(url)
+
+
+def _check(url: str) -> URL:
+    """The URL's parts. Raises UserError if it is none, or if its database would be lost."""
     try:
         parsed = make_url(url)
     except ArgumentError:
         raise UserError(
             f"--storage must be an SQLAlchemy URL such as {DEFAULT_URL}, got {url!r}"
         ) from None
-    settings: dict[str, Any] = {"pool_pre_ping": True}
-    if parsed.get_backend_name() == "sqlite":
-        if not parsed.database or parsed.database == ":memory:":
-            raise UserError(f"--storage must name a file, a study in memory is lost: {url}")
-        is_path = not parsed.database.startswith("file:")
-        if must_exist and is_path and not Path(parsed.database).is_file():
-            raise UserError(f"no such storage: {hidden(url)}; study.run makes one")
-        # Several writers wait for each other instead of failing.
-        settings = {"connect_args": {"timeout": 60}}
+    in_memory = not parsed.database or parsed.database == ":memory:"
+    if parsed.get_backend_name() == "sqlite" and in_memory:
+        raise UserError(f"--storage must name a file, a study in memory is lost: {url}")
+    return parsed
+
+
+@contextmanager
+def _refusals(url: str) -> Iterator[None]:
     try:
-        return RDBStorage(url, engine_kwargs=settings)
-    except (SQLAlchemyError, ImportError, RuntimeError) as error:
+        yield
+    except (SQLAlchemyError, sqlite3.Error, ImportError, RuntimeError) as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise UserError(f"cannot use storage {hidden(url)}: {reason}") from None
 
@@ -104,7 +125,7 @@ def storage_names(storage: RDBStorage) -> list[str]:
 
 def load_study(url: str, name: str | None) -> optuna.Study:
     """The study `name`, or the one that was worked on last. Raises UserError if there is none."""
-    storage = open_storage(url, must_exist=True)
+    storage = open_to_read(url)
     names = storage_names(storage)
     if name is None and names:
         studies = [optuna.load_study(study_name=each, storage=storage) for each in names]

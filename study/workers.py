@@ -3,12 +3,10 @@
 Only the parent knows the study and its storage. Workers end with their parent.
 """
 
-import itertools
 import multiprocessing
 import os
 import signal
 import threading
-import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ import psutil
 import torch
 from safetensors.numpy import load_file, save_file
 
+from fer.augment import oversample
 from fer.config import Config
 from fer.data import Faces
 from fer.fit import Epoch, Run, fit
@@ -27,13 +26,14 @@ from fer.memory import reuse_memory
 
 GPU_WORKERS = 4  # a guess until it is measured on a GPU
 BYTES_PER_WORKER = 1.5e9
+MEASURED_IMAGES = 64  # a measured epoch has at least
 
 
 @dataclass(frozen=True)
 class Ready:
-    """A worker can take a trial; it trained at this many images a second while it was asked."""
+    """A worker can take a trial; an epoch of all images takes it about that long."""
 
-    speed: float
+    epoch_seconds: float
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,17 @@ Message = Ready | Epoch | Done | Broken
 
 
 class Workers:
-    """`count` processes that train on the same images. A context manager: leaving it ends them."""
+    """`count` processes that train on the same images. A context manager: leaving it ends them.
+
+    First each measures the pace of `examples`, beside the others, and answers Ready.
+    """
 
     def __init__(
         self,
         count: int,
         training: Faces,
         validation: Faces,
-        base: Config,
+        examples: list[Config],
         device: torch.device,
         folder: Path,
     ) -> None:
@@ -81,7 +84,7 @@ class Workers:
             ours, theirs = context.Pipe()
             process = context.Process(
                 target=_work,
-                args=(theirs, images, training.classes, base, str(device), threads),
+                args=(theirs, images, training.classes, examples, str(device), threads),
                 daemon=True,
             )
             process.start()
@@ -146,7 +149,7 @@ def _work(
     connection: Connection,
     images: Path,
     classes: tuple[str, ...],
-    base: Config,
+    examples: list[Config],
     device: str,
     threads: int,
 ) -> None:
@@ -162,7 +165,7 @@ def _work(
         for side in ("training", "validation")
     )
     place = torch.device(device)
-    connection.send(Ready(measure_speed(training, base, place)))
+    connection.send(Ready(measure_epoch(examples, training, validation, place)))
     while True:
         try:
             config = connection.recv()
@@ -177,21 +180,25 @@ def _work(
             connection.send(Broken(traceback.format_exc()))
 
 
-def measure_speed(
-    training: Faces, base: Config, device: torch.device, seconds: float = 0.5
+def measure_epoch(
+    examples: list[Config], training: Faces, validation: Faces, device: torch.device
 ) -> float:
-    """Images a second that `base` trains at, measured for about that long."""
-    sample = training.take(np.arange(min(len(training), 128)))
-    config = base.model_copy(update={"oversample": "none", "epochs": 10_000})
-    epochs = fit(Run(config, sample, device), sample.take(np.arange(1)))
-    next(epochs)  # the first steps also load libraries
-    start = time.perf_counter()
-    for done in itertools.count(1):
-        next(epochs)
-        elapsed = time.perf_counter() - start
-        if elapsed > seconds:
-            return done * len(sample) / elapsed
-    raise AssertionError("unreachable")
+    """Seconds of an epoch of all images, the mean over `examples`, each measured on a few."""
+    generator = np.random.default_rng(0)
+
+    def some(faces: Faces, part: float) -> Faces:
+        return faces.take(generator.permutation(len(faces))[: max(1, round(part * len(faces)))])
+
+    seconds = []
+    for config in examples:
+        part = min(1.0, max(MEASURED_IMAGES, config.batch_size) / len(training))
+        short = config.model_copy(update={"epochs": 3, "oversample": "none"})
+        run = Run(short, some(training, part), device)
+        # The first epoch also prepares kernels and memory; of the others one may be disturbed.
+        pace = min(epoch.seconds for epoch in list(fit(run, some(validation, part)))[1:])
+        images = len(oversample(training, config, torch.Generator()))
+        seconds.append(pace * images / len(run.train))
+    return sum(seconds) / len(seconds)
 
 
 def _end_with_parent() -> None:

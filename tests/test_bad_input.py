@@ -190,7 +190,7 @@ def test_storage_that_is_no_database_is_named(command: Command, own_folder: Path
 def test_storage_that_cannot_be_written_is_named(command: Command, own_folder: Path) -> None:
     optuna.storages.RDBStorage("sqlite:///old.db")
     url = "sqlite:///file:old.db?mode=ro&uri=true"
-    refused(command, own_folder, ["cannot write", "old.db"], "study.run", "--storage", url)
+    refused(command, own_folder, ["readonly", "old.db"], "study.run", "--storage", url)
 
 
 def test_a_storage_password_is_not_shown(command: Command, own_folder: Path) -> None:
