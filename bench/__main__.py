@@ -1,0 +1,109 @@
+"""Measure: `python -m bench`. Pipelines side by side, and the harness's own cost."""
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from fer import command
+
+
+@dataclass(frozen=True)
+class Options:
+    """Measure the training pipelines side by side in one run, and what the harness costs."""
+
+    quick: bool = False
+    """Fewer rounds; ends within two minutes on two cores."""
+    data: Path | None = None
+    """FER-2013 in any known form; else FER_DATA, ./data, or demo faces."""
+    batch_size: int = 32
+    """Images a step, for all pipelines."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute."""
+    json: Path | None = None
+    """Also write the figures to this file."""
+
+
+def main() -> None:
+    options: Options = command.parse(Options, "bench")
+
+    import optuna
+
+    from bench import harness
+    from bench.speed import Contestant, measure_speed
+    from fer import data
+    from fer.config import Config
+    from fer.device import choose, settle_precision
+    from study.workers import available_cores, default_workers
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    device = choose(options.device)
+    training = data.load(options.data).part("Training")
+    # Fewer images than a real epoch, in the proportions of the split.
+    training, validation = data.split(training, "grouped", min(1200, len(training)))
+    config = settle_precision(Config(batch_size=options.batch_size), device)
+    cores, workers = available_cores(), default_workers(device)
+    contestants = [
+        Contestant("(a) the report's pipeline", "report", 1, cores),
+        Contestant("(b) a careful plain loop", "plain", 1, cores),
+        Contestant("(c) ours, one trial", "ours", 1, cores, config.precision),
+        Contestant(
+            f"(d) ours, {workers} trials at once",
+            "ours",
+            workers,
+            max(1, cores // workers),
+            config.precision,
+        ),
+        Contestant("    ours, one trial in float32", "ours", 1, cores),
+    ]
+    rounds, epochs = (3, 2) if options.quick else (7, 5)
+    print(
+        f"{device}, {cores} cores, batch {options.batch_size}, {len(training)} training and "
+        f"{len(validation)} validation images, ours in {config.precision}; {rounds} rounds in turn"
+    )
+    speed = measure_speed(contestants, training, validation, config, device, rounds, epochs)
+    print(
+        f"\n{'':32}{'images/s':>9}{'range':>14}{'trial-epochs/h':>16}{'ratio to (a)':>22}{'MB':>7}"
+    )
+    for row in speed:
+        images, ratio = row["images_per_second"], row["ratio"]
+        print(
+            f"{row['name']:32}{images['median']:9.0f}"
+            f"{images['low']:8.0f}-{images['high']:<5.0f}{row['trial_epochs_per_hour']:15.0f}"
+            f"{ratio['median']:9.2f} ({ratio['low']:.2f}-{ratio['high']:.2f})"
+            f"{row['bytes_per_process'] / 1e6:9.0f}"
+        )
+    print("images/s are training images, with the validation of a quarter as many included")
+
+    costs: dict[str, Any] = {}
+    trials = 30 if options.quick else 100
+    print(f"\nstorage a trial of {harness.REPORTS} reports (ms)")
+    with tempfile.TemporaryDirectory() as folder, harness.postgresql() as server:
+        urls = {"SQLite": f"sqlite:///{folder}/studies.db", "PostgreSQL": server}
+        for name, url in urls.items():
+            if url is None:
+                print(f"  {name:12} not measured: pip install -e '.[postgresql]'")
+                continue
+            costs[f"storage_ms_{name}"] = harness.storage_cost(url, trials)
+            print(f"  {name:12} {costs[f'storage_ms_{name}']:.1f}")
+    print("\nsampler a proposal (ms), after so many trials")
+    counts = (10, 100, 1000) if options.quick else (10, 100, 1000, 5000)
+    print(f"  {'':12}" + "".join(f"{count:>9}" for count in counts))
+    for sampler in ("tpe", "qmc", "random"):
+        times = [harness.sampler_cost(sampler, count) for count in counts]
+        costs[f"sampler_ms_{sampler}"] = dict(zip(counts, times, strict=True))
+        print(f"  {sampler:12}" + "".join(f"{each:9.1f}" for each in times))
+    costs["help_seconds"] = harness.help_seconds()
+    images = ["--data", str(options.data.resolve())] if options.data else []
+    costs["first_epoch_seconds"] = harness.first_epoch_seconds(images)
+    print("\nstart-up (s)")
+    print(f"  study.run --help          {costs['help_seconds']:.2f}")
+    print(f"  command to first epoch    {costs['first_epoch_seconds']:.1f}")
+    if options.json is not None:
+        options.json.write_text(json.dumps({"speed": speed, "harness": costs}, indent=2))
+        print(f"\nsaved {options.json}")
+
+
+if __name__ == "__main__":
+    command.run(main)
