@@ -2,11 +2,9 @@
 
 import signal
 import sys
-import tempfile
 import time
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
@@ -25,6 +23,7 @@ from study.algorithms import (
     make_pruner,
     make_sampler,
 )
+from study.database import Database
 from study.display import Display, Finished, describe_duration, next_commands, summary
 from study.forecast import Forecast
 from study.run import Options
@@ -57,75 +56,77 @@ class Running:
 def search(options: Options) -> None:
     """Run or continue a study until `options.trials` of its trials are finished."""
     device = choose(options.device)
-    dataset = data.load(options.data, options.remove)
-    epochs = options.epochs or (DEMO_EPOCHS if dataset.name == "demo" else EPOCHS)
-    training, validation = data.split(dataset.part("Training"), options.split, options.subset)
-    base = settle_precision(
-        Config(epochs=epochs, seed=options.seed, precision=options.precision), device
-    )
-    space = SPACES[options.space]
-    identity: store.Identity = {
-        "data": dataset.name,
-        "data_sha256": dataset.sha256,
-        "classes": list(dataset.classes),
-        "split": options.split,
-        "subset": options.subset,
-        "space": options.space,
-        "space_definition": describe(space),
-        "epochs": epochs,
-        "seed": options.seed,
-        "precision": base.precision,
-    }
-    with closing(store.open_database(options.storage)) as database:
-        name = options.study or store.study_name(dataset.name, identity)
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        study, new = store.open_study(database, name, identity)
-        if new:
-            for origin, parameters in hand_made(space):
-                study.enqueue_trial(parameters, user_attrs={store.ORIGIN: origin})
-        requeued = store.requeue_abandoned(study)
-        before = len(study.get_trials(deepcopy=False))
-        study.sampler = make_sampler(options.sampler, options.seed, before)
-        study.pruner = make_pruner(options.pruner, epochs, database.complete[study._study_id])
-
-        finished = len(store.finished(study))
-        print(
-            f"study  {name}, {'new' if new else f'{finished} trials finished'}, "
-            f"in {store.hidden(options.storage)}"
+    most = min(options.workers or default_workers(device), options.trials)
+    with Workers(most, device) as workers:
+        dataset = data.load(options.data, options.remove)
+        epochs = options.epochs or (DEMO_EPOCHS if dataset.name == "demo" else EPOCHS)
+        training, validation = data.split(dataset.part("Training"), options.split, options.subset)
+        base = settle_precision(
+            Config(epochs=epochs, seed=options.seed, precision=options.precision), device
         )
-        if requeued:
-            print(f"       {requeued} interrupted trials are trained again")
-        ending: Ending = "finished"
-        if finished < options.trials:
-            count = options.workers or default_workers(device)
-            count = min(count, options.trials - finished)
-            with (
-                tempfile.TemporaryDirectory(prefix="fer-study-") as folder,
-                Workers(
-                    count,
-                    training,
-                    validation,
-                    examples(space, base, options.seed),
-                    device,
-                    Path(folder),
-                ) as workers,
-            ):
+        space = SPACES[options.space]
+        identity: store.Identity = {
+            "data": dataset.name,
+            "data_sha256": dataset.sha256,
+            "classes": list(dataset.classes),
+            "split": options.split,
+            "subset": options.subset,
+            "space": options.space,
+            "space_definition": describe(space),
+            "epochs": epochs,
+            "seed": options.seed,
+            "precision": base.precision,
+        }
+        with closing(store.open_database(options.storage)) as database:
+            study = open_study(database, dataset.name, identity, options)
+            finished = len(store.finished(study))
+            ending: Ending = "finished"
+            if finished < options.trials:
+                remaining = options.trials - finished
+                count = min(most, remaining)
                 plan = (
-                    f"plan   {options.trials - finished} trials x {epochs} epochs of "
-                    f"{len(training)} training and {len(validation)} validation images of "
-                    f"{dataset.name} ({options.split} split) on "
-                    f"{in_words(device, base)}, {count} at once"
+                    f"plan   {remaining} trials x {epochs} epochs of {len(training)} training "
+                    f"and {len(validation)} validation images of {dataset.name} "
+                    f"({options.split} split) on {in_words(device, base)}, {count} at once"
                 )
+                workers.begin(count, training, validation, examples(space, base, options.seed))
                 ending = run_trials(study, options, base, space, workers, plan)
-        if ending != "finished":
-            print(
-                f"stopped with {len(store.finished(study))} of {options.trials} trials finished; "
-                "the same command continues"
-            )
-        summary(study, len(validation))
-        next_commands(study, options)
-        if ending == "interrupted":
-            sys.exit(130)
+            if ending != "finished":
+                print(
+                    f"stopped with {len(store.finished(study))} of {options.trials} trials "
+                    "finished; the same command continues"
+                )
+            summary(study, len(validation))
+            next_commands(study, options)
+    if ending == "interrupted":
+        sys.exit(130)
+
+
+def open_study(
+    database: Database, data_name: str, identity: store.Identity, options: Options
+) -> optuna.Study:
+    """The study of `options`, begun with the report's settings or continued."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    name = options.study or store.study_name(data_name, identity)
+    study, new = store.open_study(database, name, identity)
+    if new:
+        for origin, parameters in hand_made(SPACES[options.space]):
+            study.enqueue_trial(parameters, user_attrs={store.ORIGIN: origin})
+    requeued = store.requeue_abandoned(study)
+    study.sampler = make_sampler(
+        options.sampler, options.seed, len(study.get_trials(deepcopy=False))
+    )
+    study.pruner = make_pruner(
+        options.pruner, identity["epochs"], database.complete[study._study_id]
+    )
+    finished = len(store.finished(study))
+    print(
+        f"study  {name}, {'new' if new else f'{finished} trials finished'}, "
+        f"in {store.hidden(options.storage)}"
+    )
+    if requeued:
+        print(f"       {requeued} interrupted trials are trained again")
+    return study
 
 
 def run_trials(

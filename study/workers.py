@@ -6,11 +6,13 @@ Only the parent knows the study and its storage. Workers end with their parent.
 import multiprocessing
 import os
 import signal
+import tempfile
 import threading
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import numpy as np
@@ -51,23 +53,47 @@ class Broken:
 Message = Ready | Epoch | Done | Broken
 
 
-class Workers:
-    """`count` processes that train on the same images. A context manager: leaving it ends them.
+@dataclass(frozen=True)
+class Task:
+    """What a worker is for: the images to train on, and examples of settings to measure."""
 
-    First each measures the pace of `examples`, beside the others, and answers Ready.
+    images: Path
+    classes: tuple[str, ...]
+    examples: list[Config]
+    threads: int
+
+
+class Workers:
+    """Up to `most` processes that train on the same images.
+
+    They import PyTorch while the caller still reads the data; `begin` gives them their task.
+    A context manager: leaving it ends them.
     """
 
-    def __init__(
-        self,
-        count: int,
-        training: Faces,
-        validation: Faces,
-        examples: list[Config],
-        device: torch.device,
-        folder: Path,
+    def __init__(self, most: int, device: torch.device) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._folder = tempfile.TemporaryDirectory(prefix="fer-study-")
+        self._connections: list[Connection] = []
+        self._processes = []
+        for _ in range(most):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(theirs, str(device)), daemon=True)
+            process.start()
+            theirs.close()
+            self._connections.append(ours)
+            self._processes.append(process)
+
+    def begin(
+        self, count: int, training: Faces, validation: Faces, examples: list[Config]
     ) -> None:
-        # A file that all map is shared memory that no container limits.
-        images = folder / "images.safetensors"
+        """Give `count` of them the images; the others end.
+
+        First each measures the pace of `examples`, beside the others, and answers Ready.
+        """
+        self._end(self._processes[count:])
+        del self._processes[count:], self._connections[count:]
+        # A file that all read is shared memory that no container limits.
+        images = Path(self._folder.name) / "images.safetensors"
         save_file(
             {
                 f"{side}_{name}": np.ascontiguousarray(getattr(faces, name).numpy())
@@ -76,29 +102,22 @@ class Workers:
             },
             images,
         )
-        threads = max(1, available_cores() // count)
-        context = multiprocessing.get_context("spawn")
-        self._connections: list[Connection] = []
-        self._processes = []
-        for _ in range(count):
-            ours, theirs = context.Pipe()
-            process = context.Process(
-                target=_work,
-                args=(theirs, images, training.classes, examples, str(device), threads),
-                daemon=True,
-            )
-            process.start()
-            theirs.close()
-            self._connections.append(ours)
-            self._processes.append(process)
+        task = Task(images, training.classes, examples, max(1, available_cores() // count))
+        for connection in self._connections:
+            connection.send(task)
 
     def __enter__(self) -> "Workers":
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in self._processes:
+        self._end(self._processes)
+        self._folder.cleanup()
+
+    @staticmethod
+    def _end(processes: list[SpawnProcess]) -> None:
+        for process in processes:
             process.terminate()
-        for process in self._processes:
+        for process in processes:
             process.join()
 
     def __len__(self) -> int:
@@ -145,27 +164,26 @@ def default_workers(device: torch.device) -> int:
     return max(1, min(wanted, available_cores(), fitting))
 
 
-def _work(
-    connection: Connection,
-    images: Path,
-    classes: tuple[str, ...],
-    examples: list[Config],
-    device: str,
-    threads: int,
-) -> None:
+def _work(connection: Connection, device: str) -> None:
     """The life of a worker process."""
     # Ctrl-C reaches the whole terminal group; the parent alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(threads)
     reuse_memory()
-    tensors = {name: torch.from_numpy(array) for name, array in load_file(images).items()}
+    # The first optimizer imports for a second what else the first epoch would wait for.
+    torch.optim.SGD([torch.zeros(1, requires_grad=True)])
+    try:
+        task = connection.recv()
+    except EOFError:
+        return
+    torch.set_num_threads(task.threads)
+    tensors = {name: torch.from_numpy(array) for name, array in load_file(task.images).items()}
     training, validation = (
-        Faces(tensors[f"{side}_images"], tensors[f"{side}_labels"], classes)
+        Faces(tensors[f"{side}_images"], tensors[f"{side}_labels"], task.classes)
         for side in ("training", "validation")
     )
     place = torch.device(device)
-    connection.send(Ready(measure_epoch(examples, training, validation, place)))
+    connection.send(Ready(measure_epoch(task.examples, training, validation, place)))
     while True:
         try:
             config = connection.recv()
@@ -192,10 +210,10 @@ def measure_epoch(
     seconds = []
     for config in examples:
         part = min(1.0, max(MEASURED_IMAGES, config.batch_size) / len(training))
-        short = config.model_copy(update={"epochs": 3, "oversample": "none"})
+        short = config.model_copy(update={"epochs": 2, "oversample": "none"})
         run = Run(short, some(training, part), device)
-        # The first epoch also prepares kernels and memory; of the others one may be disturbed.
-        pace = min(epoch.seconds for epoch in list(fit(run, some(validation, part)))[1:])
+        # The first epoch also prepares kernels and memory.
+        pace = list(fit(run, some(validation, part)))[1].seconds
         images = len(oversample(training, config, torch.Generator()))
         seconds.append(pace * images / len(run.train))
     return sum(seconds) / len(seconds)
