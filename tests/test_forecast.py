@@ -1,0 +1,70 @@
+"""The plan and the time left, on studies as they went."""
+
+import statistics
+
+import pytest
+
+from study.algorithms import STARTUP_TRIALS, earliest_pruning, expected_share
+from study.forecast import Forecast
+
+# Epochs of each trial, in the order in which they ended: three on FER-2013, one on demo faces.
+STUDIES = {
+    6: [6, 6, 6, 6, 6, 6, 2, 2, 2, 2, 6, 2, 2, 2, 6, 2, 2, 6, 2, 6, 2, 2, 2, 2, 2, 6, 2, 2, 2, 2],
+    8: [8, 8, 8, 8, 8, 8, 2, 2, 4, 4, 2, 2, 2, 2, 2, 7, 2, 2, 2, 6, 2, 7, 2, 2, 2, 2, 8, 2, 2, 2],
+    5: [5, 5, 5, 5, 5, 5, 5, 5, 2, 2, 3, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 5],
+}
+
+
+def forecast(trials: int, epochs: int, pruner: str, workers: int = 2) -> Forecast:
+    return Forecast(
+        trials=trials,
+        epochs=epochs,
+        workers=workers,
+        epoch_seconds=10.0,
+        share=expected_share(pruner, epochs),
+        earliest=earliest_pruning(pruner, epochs),
+        protected=STARTUP_TRIALS if pruner == "median" else 1,
+    )
+
+
+def replay(spent: list[int], expected: Forecast, pace: float) -> list[tuple[float, float]]:
+    """Seconds left as foretold and as it came, before each trial ends, one worker after another.
+
+    Each epoch takes `pace` seconds.
+    """
+    total, elapsed, seen = sum(spent) * pace, 0.0, []
+    for epochs in spent:
+        seen.append((expected.seconds_left([]), total - elapsed))
+        for _ in range(epochs):
+            expected.epoch(pace)
+        elapsed += epochs * pace
+        expected.finished(epochs)
+    return seen
+
+
+@pytest.mark.parametrize("epochs", STUDIES)
+def test_the_plan_is_within_a_quarter_and_so_is_most_of_the_time_left(epochs: int) -> None:
+    spent = STUDIES[epochs]
+    seen = replay(spent, forecast(len(spent), epochs, "median", workers=1), 10.0)
+    ratios = [foretold / came for foretold, came in seen]
+    assert 0.75 < ratios[0] < 1.25
+    assert 0.75 < statistics.median(ratios) < 1.25
+
+
+def test_without_pruning_it_is_exact() -> None:
+    seen = replay([4] * 9, forecast(9, 4, "none", workers=1), 10.0)
+    for foretold, came in seen:
+        assert foretold == pytest.approx(came)
+
+
+def test_a_pace_other_than_measured_is_learnt() -> None:
+    seen = replay([4] * 30, forecast(30, 4, "none", workers=1), 20.0)
+    assert seen[0][0] == pytest.approx(seen[0][1] / 2)
+    assert seen[-1][0] == pytest.approx(seen[-1][1], rel=0.1)
+
+
+def test_more_workers_take_less_time_and_running_epochs_count() -> None:
+    assert forecast(20, 5, "none", 4).seconds_left([]) < forecast(20, 5, "none").seconds_left([])
+    plan = forecast(2, 5, "none")
+    assert plan.seconds_left([3, 3]) == pytest.approx(20.0)
+    assert plan.seconds_left([0, 3]) == pytest.approx(50.0)
