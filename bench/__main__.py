@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fer import command
+from fer.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,12 @@ class Options:
     """Where to compute."""
     json: Path | None = None
     """Also write the figures to this file."""
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.batch_size <= 500:
+            raise UserError(f"--batch-size must be from 2 to 500, got {self.batch_size}")
+        if self.json is not None and (self.json.is_dir() or not self.json.parent.is_dir()):
+            raise UserError(f"--json must be a file in an existing folder, got {self.json}")
 
 
 def main() -> None:

@@ -38,12 +38,14 @@ Command = Callable[..., Result]
 
 
 @pytest.fixture(autouse=True)
-def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Each test works in an empty folder with a cache of its own."""
+def own_folder(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """Each test works in an empty folder; all share one cache, so that kernels compile once."""
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
-    monkeypatch.setenv("FER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("FER_CACHE", str(tmp_path_factory.getbasetemp().parent / "cache"))
     monkeypatch.delenv("FER_DATA", raising=False)
     return work
 

@@ -265,3 +265,17 @@ def test_what_is_no_run_folder_or_of_another_architecture_is_named(
     refused(command, own_folder, ["another architecture"], "fer.predict", "run", "a.jpg")
     Path("run/model.safetensors").write_bytes(b"\x80\x04pickle")
     refused(command, own_folder, ["not a file of weights"], "fer.evaluate", "run")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (("--batch-size", 1), ["--batch-size", "from 2 to 500", "1"]),
+        (("--json", "no/such/file.json"), ["--json", "no/such/file.json"]),
+        (("--data", "missing.csv"), ["missing.csv"]),
+    ],
+)
+def test_the_benchmark_refuses_before_it_measures(
+    arguments: tuple[object, ...], names: list[str], command: Command, own_folder: Path
+) -> None:
+    refused(command, own_folder, names, "bench", *arguments)

@@ -29,14 +29,12 @@ VARIANTS: list[dict[str, Any]] = [
 
 
 @pytest.fixture(params=["compiled", "PyTorch's"])
-def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+def library(request: pytest.FixtureRequest) -> Any:
     """The kernels of a machine with a C++ compiler, and of one without."""
-    return compiled(monkeypatch) if request.param == "compiled" else None
+    return compiled() if request.param == "compiled" else None
 
 
-def compiled(monkeypatch: pytest.MonkeyPatch) -> Any:
-    # Compiled once for all tests, not into each test's own cache.
-    monkeypatch.delenv("FER_CACHE")
+def compiled() -> Any:
     made = kernels.load()
     if made.library is None:
         pytest.skip(made.description)
@@ -95,8 +93,7 @@ def test_a_compiled_block_equals_pytorchs_layers_at_any_size(
     slope: float | None,
     seed: int,
 ) -> None:
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        library = compiled(monkeypatch)
+    library = compiled()
     convolution = nn.Conv2d(inputs, outputs, 5, padding=1)
     generator = torch.Generator().manual_seed(seed)
     for parameter in convolution.parameters():
@@ -111,11 +108,9 @@ def test_a_compiled_block_equals_pytorchs_layers_at_any_size(
 
 @pytest.mark.parametrize("slope", [0.25, -0.25])
 @pytest.mark.parametrize("pooling", ["max", "average"])
-def test_the_first_block_equals_pytorchs_layers(
-    pooling: Any, slope: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_first_block_equals_pytorchs_layers(pooling: Any, slope: float) -> None:
     convolution, activation = nn.Conv2d(1, 44, 5, padding=1), PReLU(init=slope)
-    library = compiled(monkeypatch)
+    library = compiled()
     blocks = [Block(convolution, activation, pooling, 2, each) for each in (library, None)]
     images = torch.rand(19, 1, 48, 48, generator=torch.Generator().manual_seed(0)) * 2 - 1
     for ours, theirs in zip(*(block_pass(block, images) for block in blocks), strict=True):
@@ -124,8 +119,8 @@ def test_the_first_block_equals_pytorchs_layers(
         torch.testing.assert_close(blocks[0](images), blocks[1](images))
 
 
-def test_the_first_of_equal_maxima_gets_the_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
-    library = compiled(monkeypatch)
+def test_the_first_of_equal_maxima_gets_the_gradient() -> None:
+    library = compiled()
     found = []
     for each in (library, None):
         block = Block(nn.Conv2d(1, 3, 1, padding=1), nn.ReLU(), "max", 2, each)
@@ -136,8 +131,8 @@ def test_the_first_of_equal_maxima_gets_the_gradient(monkeypatch: pytest.MonkeyP
     torch.testing.assert_close(found[0], found[1])
 
 
-def test_compiled_sums_do_not_depend_on_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    block = Block(nn.Conv2d(1, 44, 5, padding=1), PReLU(), "max", 2, compiled(monkeypatch))
+def test_compiled_sums_do_not_depend_on_the_threads() -> None:
+    block = Block(nn.Conv2d(1, 44, 5, padding=1), PReLU(), "max", 2, compiled())
     images = torch.rand(33, 1, 48, 48, generator=torch.Generator().manual_seed(0))
     results, before = [], torch.get_num_threads()
     for count in (1, 2, 3):
@@ -225,7 +220,7 @@ def test_a_fused_optimizer_equals_its_plain_form(name: str) -> None:
 
 
 def test_kernels_are_compiled_once_and_then_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled(monkeypatch)  # skips where nothing can be compiled
+    compiled()  # skips where nothing can be compiled
     monkeypatch.setenv("FER_CACHE", "cache")
     made = []
     for _ in range(2):

@@ -5,7 +5,15 @@ import sys
 
 import pytest
 
-COMMANDS = ("study.run", "study.export", "fer.train", "fer.evaluate", "fer.predict")
+COMMANDS = (
+    "study.run",
+    "study.report",
+    "study.export",
+    "fer.train",
+    "fer.evaluate",
+    "fer.predict",
+    "bench",
+)
 
 
 def loaded(code: str) -> set[str]:
@@ -22,7 +30,7 @@ def test_fer_never_loads_optuna_or_study() -> None:
 
 
 def test_a_command_is_read_before_pytorch_is_loaded() -> None:
-    modules = loaded("import study.run, study.export, fer.train, fer.evaluate, fer.predict")
+    modules = loaded("import study.run, study.export, fer.train, fer.evaluate, bench.__main__")
     assert not {"torch", "optuna", "pandas", "sklearn"} & modules
 
 
