@@ -41,15 +41,15 @@ def main() -> None:
     from bench.speed import Contestant, measure_speed
     from fer import data
     from fer.config import Config
-    from fer.device import choose, settle_precision
-    from study.workers import available_cores, default_workers
+    from fer.device import available_cores, choose, settle
+    from study.workers import default_workers
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     device = choose(options.device)
     training = data.load(options.data).part("Training")
     # Fewer images than a real epoch, in the proportions of the split.
     training, validation = data.split(training, "grouped", min(1200, len(training)))
-    config = settle_precision(Config(batch_size=options.batch_size), device)
+    config = settle(Config(batch_size=options.batch_size), device)
     cores, workers = available_cores(), default_workers(device)
     contestants = [
         Contestant("(a) the report's pipeline", "report", 1, cores),
@@ -59,7 +59,7 @@ def main() -> None:
             f"(d) ours, {workers} trials at once",
             "ours",
             workers,
-            max(1, cores // workers),
+            1,
             config.precision,
         ),
         Contestant("    ours, one trial in float32", "ours", 1, cores),

@@ -149,7 +149,7 @@ def first_epoch_seconds(images: list[str]) -> float:
         start = time.perf_counter()
         running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            while running.poll() is None and not _has_report(file):
+            while running.poll() is None and not has_report(file):
                 time.sleep(0.02)
             return time.perf_counter() - start
         finally:
@@ -157,7 +157,8 @@ def first_epoch_seconds(images: list[str]) -> float:
             running.wait()
 
 
-def _has_report(file: Path) -> bool:
+def has_report(file: Path) -> bool:
+    """Whether an SQLite database holds the first epoch of a trial; read without touching it."""
     with (
         suppress(sqlite3.OperationalError),  # there is no such file or table yet
         closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection,

@@ -70,6 +70,9 @@ class Config(BaseModel):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Of the convolutions; auto is bfloat16 where the device has it."
     )
+    threads: int = Field(
+        0, ge=0, le=1024, description="Processor threads, which change how sums round; 0 is all."
+    )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of every random draw of the run.")
 
     @model_validator(mode="after")

@@ -1,5 +1,6 @@
 """Where a run is computed."""
 
+import os
 from typing import Literal
 
 import torch
@@ -20,23 +21,34 @@ def choose(device: Device) -> torch.device:
     return torch.device(device)
 
 
-def settle_precision(config: Config, device: torch.device) -> Config:
-    """`config` with `auto` precision replaced: bfloat16 where `device` computes in it natively.
+def available_cores() -> int:
+    """Processor cores this process may use."""
+    return (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
 
-    Settled before a run and stored with it, so that another machine repeats the same arithmetic.
+
+def settle(config: Config, device: torch.device) -> Config:
+    """`config` with what it leaves open decided for `device`.
+
+    `auto` precision is bfloat16 where the device computes in it natively; 0 threads are one a
+    core. Settled before a run and stored with it, so that the same arithmetic can be repeated.
     """
+    settled = config.model_copy(update={"threads": config.threads or available_cores()})
     if config.precision != "auto":
-        return config
+        return settled
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         # Without these instructions bfloat16 is emulated, slower than float32.
         capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
         native = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-    return config.model_copy(update={"precision": "bfloat16" if native else "float32"})
+    return settled.model_copy(update={"precision": "bfloat16" if native else "float32"})
 
 
 def in_words(device: torch.device, config: Config) -> str:
-    """What computes `config` on `device`, in words; compiles the kernels if need be."""
-    words = f"{device}, {config.precision}"
-    return f"{words}, {load().description}" if device.type == "cpu" else words
+    """What computes a settled `config` on `device`; compiles the kernels if need be."""
+    if device.type != "cpu":
+        return f"{device}, {config.precision}"
+    threads = f"{config.threads} thread{'s' if config.threads > 1 else ''}"
+    return f"{device}, {threads}, {config.precision}, {load().description}"

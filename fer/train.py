@@ -62,15 +62,18 @@ def main() -> None:
 def train(options: Options, provenance: dict[str, Any]) -> None:
     """Train as `options` say; `provenance` tells where the settings come from."""
     # Imported here, so that --help and errors in the options do not wait for PyTorch.
+    import torch
+
     from fer import data, plots, runs
-    from fer.device import choose, in_words, settle_precision
+    from fer.device import choose, in_words, settle
     from fer.fit import Run, fit
     from fer.memory import reuse_memory
     from fer.model import parameter_count
 
     reuse_memory()
     device = choose(options.device)
-    settings = settle_precision(options.settings, device)
+    settings = settle(options.settings, device)
+    torch.set_num_threads(settings.threads)
     dataset = data.load(options.data, options.remove)
     check_data(dataset.sha256, dataset.name, options, provenance)
     training, validation = data.split(dataset.part("Training"), options.split, options.subset)

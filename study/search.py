@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from fer import data
 from fer.config import Config
-from fer.device import choose, in_words, settle_precision
+from fer.device import choose, in_words, settle
 from fer.fit import Epoch
 from study import storage as store
 from study.algorithms import (
@@ -61,8 +61,10 @@ def search(options: Options) -> None:
         dataset = data.load(options.data, options.remove)
         epochs = options.epochs or (DEMO_EPOCHS if dataset.name == "demo" else EPOCHS)
         training, validation = data.split(dataset.part("Training"), options.split, options.subset)
-        base = settle_precision(
-            Config(epochs=epochs, seed=options.seed, precision=options.precision), device
+        # One thread a trial, whatever runs beside it: another number rounds sums differently.
+        base = settle(
+            Config(epochs=epochs, seed=options.seed, precision=options.precision, threads=1),
+            device,
         )
         space = SPACES[options.space]
         identity: store.Identity = {

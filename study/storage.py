@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,12 +18,20 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    IntegrityError,
+    OperationalError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
 
 from fer.errors import UserError
 from study.database import OWNER, Database
 
 DEFAULT_URL = "sqlite:///studies.db"
+ATTEMPTS = 20  # to open a database that another process is just making
+BEGUN_BY_ANOTHER = ("already exists", "unique constraint", "duplicate key", "no such table")
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 IDENTITY, CONFIG, RESULT, ORIGIN = "identity", "config", "result", "origin"
@@ -43,8 +52,17 @@ def open_database(url: str) -> Database:
     Raises UserError if it is no database or cannot be written.
     """
     _check(url)
+    owner = asdict(Owner.this())
     with _refusals(url):
-        return Database(url, asdict(Owner.this()))
+        for _ in range(ATTEMPTS):
+            try:
+                return Database(url, owner)
+            except (OperationalError, ProgrammingError, IntegrityError) as error:
+                # Of two processes that begin together, one finds the other's tables half made.
+                if not any(words in str(error).lower() for words in BEGUN_BY_ANOTHER):
+                    raise
+                time.sleep(0.2)
+        return Database(url, owner)
 
 
 def open_to_read(url: str) -> RDBStorage:

@@ -23,6 +23,7 @@ from safetensors.numpy import load_file, save_file
 from fer.augment import oversample
 from fer.config import Config
 from fer.data import Faces
+from fer.device import available_cores
 from fer.fit import Epoch, Run, fit
 from fer.memory import reuse_memory
 
@@ -60,7 +61,6 @@ class Task:
     images: Path
     classes: tuple[str, ...]
     examples: list[Config]
-    threads: int
 
 
 class Workers:
@@ -102,7 +102,7 @@ class Workers:
             },
             images,
         )
-        task = Task(images, training.classes, examples, max(1, available_cores() // count))
+        task = Task(images, training.classes, examples)
         for connection in self._connections:
             connection.send(task)
 
@@ -150,13 +150,6 @@ class Workers:
                 ) from None
 
 
-def available_cores() -> int:
-    """Processor cores this process may use."""
-    return (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-
-
 def default_workers(device: torch.device) -> int:
     """How many trials at once the machine serves best: a core each, if memory allows."""
     fitting = int(psutil.virtual_memory().available / BYTES_PER_WORKER)
@@ -176,7 +169,6 @@ def _work(connection: Connection, device: str) -> None:
         task = connection.recv()
     except EOFError:
         return
-    torch.set_num_threads(task.threads)
     tensors = {name: torch.from_numpy(array) for name, array in load_file(task.images).items()}
     training, validation = (
         Faces(tensors[f"{side}_images"], tensors[f"{side}_labels"], task.classes)
@@ -187,6 +179,7 @@ def _work(connection: Connection, device: str) -> None:
     while True:
         try:
             config = connection.recv()
+            torch.set_num_threads(config.threads)
             for epoch in fit(Run(config, training, place), validation):
                 connection.send(epoch)
                 if not connection.recv():
@@ -209,6 +202,7 @@ def measure_epoch(
 
     seconds = []
     for config in examples:
+        torch.set_num_threads(config.threads)
         part = min(1.0, max(MEASURED_IMAGES, config.batch_size) / len(training))
         short = config.model_copy(update={"epochs": 2, "oversample": "none"})
         run = Run(short, some(training, part), device)

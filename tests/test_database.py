@@ -1,6 +1,8 @@
 """The database keeps what Optuna's own storage keeps, sooner and in fewer transactions."""
 
+import multiprocessing
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -150,3 +152,14 @@ def test_the_benchmark_grows_a_study_to_a_size_optuna_can_read(url: str) -> None
     assert [trial.number for trial in trials] == list(range(13))
     assert trials[4].params == trials[1].params
     assert trials[4].intermediate_values == trials[1].intermediate_values
+
+
+def test_processes_that_begin_together_open_one_database(url: str) -> None:
+    with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("spawn")) as pool:
+        opened = list(pool.map(open_and_close, [url] * 12))
+    assert opened == [True] * 12
+
+
+def open_and_close(url: str) -> bool:
+    with closing(store.open_database(url)) as database:
+        return bool(database.get_current_version())

@@ -1,5 +1,6 @@
 """Studies through the real command with real worker processes, on a few demo faces."""
 
+import csv
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
+from bench.harness import has_report
 from study import storage as store
 from study.space import HAND_TUNED
 from tests.conftest import Command, Result
@@ -91,6 +93,26 @@ def test_a_study_refuses_other_data_split_space_epochs_or_seed_and_names_them(ru
     assert trials() == before
 
 
+def test_a_trial_has_one_curve_alone_beside_a_neighbour_and_trained_again(
+    command: Command,
+) -> None:
+    common = ("--subset", 150, "--trials", 2, "--epochs", 2)
+    for workers in (1, 2):
+        result = command("study.run", *common, "--workers", workers, "--study", f"with {workers}")
+        assert result.code == 0, result
+    alone, beside = finished("with 1"), finished("with 2")
+    assert len(alone) == 2
+    for one, other in zip(alone, beside, strict=True):
+        assert one.intermediate_values == other.intermediate_values
+        assert one.user_attrs[store.CONFIG]["threads"] == 1
+    assert command("study.export", "--study", "with 2", "--trial", 1).code == 0
+    trained = command("fer.train", "--config", "best.yaml", "--subset", 150, "--out", "run")
+    assert trained.code == 0, trained
+    with Path("run/metrics.csv").open() as file:
+        accuracies = {int(row["number"]): float(row["accuracy"]) for row in csv.DictReader(file)}
+    assert accuracies == beside[1].intermediate_values
+
+
 def test_the_default_name_tells_data_and_settings_apart(command: Command) -> None:
     for epochs in (1, 1, 2):
         result = command(
@@ -121,11 +143,7 @@ def start(*arguments: object) -> "subprocess.Popen[str]":
     )
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and running.poll() is None:
-        if (
-            Path("studies.db").exists()
-            and "small" in optuna.get_all_study_names(store.DEFAULT_URL)
-            and any(trial.intermediate_values for trial in trials())
-        ):
+        if has_report(Path("studies.db")):
             return running
         time.sleep(0.1)
     raise AssertionError(running.communicate())
