@@ -38,6 +38,11 @@ class Kernels:
     library: ctypes.CDLL | None
     description: str
 
+    @property
+    def name(self) -> str:
+        """What is stored with a study: the two round differently."""
+        return "PyTorch's" if self.library is None else "compiled"
+
 
 class Geometry(ctypes.Structure):
     """What the kernels must know of a block; the same as in the C++ source."""

@@ -65,6 +65,7 @@ def main() -> None:
         "data_sha256": identity["data_sha256"],
         "split": identity["split"],
         "subset": identity["subset"],
+        "kernels": identity.get("kernels"),
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in ("fer-study", "torch", "optuna")},

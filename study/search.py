@@ -15,6 +15,7 @@ from fer import data
 from fer.config import Config
 from fer.device import choose, in_words, settle
 from fer.fit import Epoch
+from fer.kernels import load
 from study import storage as store
 from study.algorithms import (
     STARTUP_TRIALS,
@@ -78,6 +79,7 @@ def search(options: Options) -> None:
             "epochs": epochs,
             "seed": options.seed,
             "precision": base.precision,
+            "kernels": load().name if device.type == "cpu" else "PyTorch's",
         }
         with closing(store.open_database(options.storage)) as database:
             study = open_study(database, dataset.name, identity, options)

@@ -15,9 +15,10 @@ import pytest
 from optuna.trial import TrialState
 
 from bench.harness import has_report
+from fer import kernels
 from study import storage as store
 from study.space import HAND_TUNED
-from tests.conftest import Command, Result
+from tests.conftest import Command, Result, process
 
 Run = Callable[..., Result]
 SMALL = ("--subset", "150", "--study", "small", "--workers", "1")
@@ -91,6 +92,18 @@ def test_a_study_refuses_other_data_split_space_epochs_or_seed_and_names_them(ru
         assert named in line, line
         assert "'small'" in line
     assert trials() == before
+
+
+def test_a_study_does_not_mix_compiled_and_other_kernels(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kernels.load().library is None:
+        pytest.skip(kernels.load().description)
+    run("--trials", 1, "--epochs", 1)
+    monkeypatch.setenv("CXX", "nosuchcompiler")
+    result = process("study.run", *SMALL, "--trials", 2, "--epochs", 1)
+    assert result.code == 2
+    assert 'kernels was "compiled", now "PyTorch\'s"' in result.err
 
 
 def test_a_trial_has_one_curve_alone_beside_a_neighbour_and_trained_again(
