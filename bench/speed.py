@@ -67,6 +67,7 @@ def measure_speed(
                 daemon=True,
             )
             process.start()
+            theirs.close()  # so that the end of a process that dies is noticed
             pool.append((process, ours))
         pools.append(pool)
     speeds: list[list[float]] = [[] for _ in contestants]

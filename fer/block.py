@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fer.config import Pooling
-from fer.kernels import LANES, PART, SIDE, TAPS, Geometry
+from fer.kernels import LANES, PART, SIDE, TAPS, WIDEST, Geometry
 from fer.prelu import PReLU
 
 
@@ -34,17 +34,28 @@ class Block(nn.Sequential):
     def forward(self, input: Tensor) -> Tensor:
         output: Tensor
         convolution, activation, pool = self
-        if self.kernels is None or input.device.type != "cpu" or max(input.shape[2:]) > SIDE:
+        if self.kernels is None or input.device.type != "cpu":
             output = pool(activation(convolution(input)))
             return output
         slope = activation.weight if isinstance(activation, PReLU) else torch.zeros(1)
         keep = torch.is_grad_enabled()  # what the gradient needs; inside it is always off
         weight = convolution.weight
         assert isinstance(weight, Tensor)
-        if input.shape[1:] == (1, SIDE, SIDE) and weight[0].numel() == TAPS:
+        reads_images = input.shape[1:] == (1, SIDE, SIDE) and input.dtype == torch.float32
+        if (
+            reads_images
+            and weight[0].numel() == TAPS
+            and self.stride == 2
+            and not input.requires_grad
+        ):
             output = _Convolved.apply(self, keep, input, weight, convolution.bias, slope)
+            return output
+        features = convolution(input)
+        fits = all(3 <= side <= WIDEST for side in features.shape[2:])
+        if fits and features.dtype in (torch.float32, torch.bfloat16):
+            output = _Pooled.apply(self, keep, features, slope)
         else:
-            output = _Pooled.apply(self, keep, convolution(input), slope)
+            output = pool(activation(features))
         return output
 
     def geometry(self, shape: torch.Size, dtype: torch.dtype, slope: Tensor) -> Geometry:

@@ -131,7 +131,7 @@ struct Greatest {
     I place;
 
     void meet(V other, I there) {
-        I more = other > value;
+        I more = (other > value) | (other != other);  // what is no number stays none
         value = more ? other : value;
         place = more ? there : place;
     }

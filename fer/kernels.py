@@ -22,6 +22,7 @@ SHARED = ("-fPIC", "-shared")
 LANES = 16  # channels that a kernel takes at a time
 PART = 8  # images over which a kernel sums
 SIDE, TAPS = 48, 5 * 5  # of the images and the convolution that a kernel computes
+WIDEST = 46  # side of a convolution's output that fits a kernel's buffers
 
 POINTERS = {
     "convolved_forward": 7,
@@ -64,7 +65,11 @@ def load() -> Kernels:
         path = folder() / f"kernels-{_fingerprint(compiler)}.so"
         if not path.is_file():
             _compile(compiler, path)
-        library = ctypes.CDLL(str(path))
+        try:
+            library = ctypes.CDLL(str(path))
+        except OSError:  # damaged
+            _compile(compiler, path)
+            library = ctypes.CDLL(str(path))
     except subprocess.CalledProcessError as error:
         last = (error.stderr.strip().splitlines() or ["it gave no reason"])[-1]
         return Kernels(None, f"PyTorch's kernels, which are slower ({compiler} failed: {last})")

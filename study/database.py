@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -102,6 +103,8 @@ class Database(RDBStorage):
             )
         trial = super()._create_new_trial(study_id, template_trial)
         self._open[study_id][trial._trial_id] = trial
+        # The next read must know of every older one: Optuna asks for newer ones alone after it.
+        self._read_at[study_id] = -REFRESH
         if mine:
             self._own[trial._trial_id] = trial
         return trial
@@ -203,6 +206,11 @@ class Database(RDBStorage):
                 self.complete[study_id].append(trial)
         return True
 
+    def check_trial_is_updatable(self, trial_id: int, trial_state: TrialState) -> None:
+        # Optuna's own reads the trial for its message, here inside a transaction that writes.
+        if trial_state.is_finished():
+            raise UpdateFinishedTrialError(f"trial with id {trial_id} is finished")
+
     def get_trial(self, trial_id: int) -> FrozenTrial:
         trial = self._own.get(trial_id)
         return super().get_trial(trial_id) if trial is None else trial
@@ -219,7 +227,8 @@ class Database(RDBStorage):
         known = self._open[study_id]
         afresh = not included_trial_ids and trial_id_greater_than == -1
         if afresh:  # by a caller that keeps nothing yet
-            self.complete[study_id].clear()
+            complete = (trial for trial in known.values() if trial.state == TrialState.COMPLETE)
+            self.complete[study_id][:] = complete
         if afresh or time.monotonic() - self._read_at[study_id] >= REFRESH:
             self._read_others(study_id, included_trial_ids, trial_id_greater_than)
             self._read_at[study_id] = time.monotonic()
@@ -247,6 +256,8 @@ class Database(RDBStorage):
         if not changed:
             return
         for trial in super()._get_trials(study_id, None, changed, max(changed)):
+            if trial._trial_id not in changed:  # it reads all newer ones as well
+                continue
             known[trial._trial_id] = trial
             if trial.state == TrialState.COMPLETE:
                 self.complete[study_id].append(trial)

@@ -179,8 +179,8 @@ def run_trials(
                             workers.answer(worker, go_on=not run.stopped)
                             display.epoch(worker, message)
                         case Done():
+                            del running[worker]  # first: once told, it can't be put back
                             display.finished(worker, tell(study, run))
-                            del running[worker]
                             idle.add(worker)
                             finished += 1
                         case Broken():
@@ -194,7 +194,7 @@ def run_trials(
         return "interrupted"
     finally:
         for run in running.values():
-            store.requeue(study, run.trial.number)
+            store.requeue(study, run.trial._trial_id)
         signal.signal(signal.SIGTERM, previous)
 
 
@@ -203,7 +203,7 @@ def ask(study: optuna.Study, space: dict[str, Any], base: Config) -> Running:
     trial = study.ask()
     config = suggest(trial, space, base)
     trial.set_user_attr(store.CONFIG, config.settings())
-    known = study.get_trials(deepcopy=False)[trial.number].intermediate_values
+    known = study._storage.get_trial(trial._trial_id).intermediate_values
     return Running(trial, config, trial.user_attrs.get(store.ORIGIN, ""), frozenset(known))
 
 

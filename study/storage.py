@@ -197,18 +197,17 @@ def requeue_abandoned(study: optuna.Study) -> int:
         if OWNER not in trial.user_attrs or Owner(**trial.user_attrs[OWNER]).is_gone()
     ]
     for trial in abandoned:
-        requeue(study, trial.number)
+        requeue(study, trial._trial_id)
     return len(abandoned)
 
 
-def requeue(study: optuna.Study, number: int) -> None:
+def requeue(study: optuna.Study, trial_id: int) -> None:
     """Let an interrupted trial wait for its turn again: same number, settings and seed.
 
     Its stored epochs stay: training repeats them from the seed and goes on from there.
     """
-    trial = study.get_trials(deepcopy=False)[number]
     # Optuna's public calls could only fail the trial and queue a copy behind all others.
-    study._storage.set_trial_state_values(trial._trial_id, state=TrialState.WAITING)
+    study._storage.set_trial_state_values(trial_id, state=TrialState.WAITING)
 
 
 def finished(study: optuna.Study) -> list[FrozenTrial]:

@@ -75,6 +75,8 @@ class Workers:
         self._folder = tempfile.TemporaryDirectory(prefix="fer-study-")
         self._connections: list[Connection] = []
         self._processes = []
+        # Ctrl-C reaches the whole terminal group; the parent alone decides what it means.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         for _ in range(most):
             ours, theirs = context.Pipe()
             process = context.Process(target=_work, args=(theirs, str(device)), daemon=True)
@@ -82,6 +84,7 @@ class Workers:
             theirs.close()
             self._connections.append(ours)
             self._processes.append(process)
+        signal.signal(signal.SIGINT, before)
 
     def begin(
         self, count: int, training: Faces, validation: Faces, examples: list[Config]
@@ -159,8 +162,6 @@ def default_workers(device: torch.device) -> int:
 
 def _work(connection: Connection, device: str) -> None:
     """The life of a worker process."""
-    # Ctrl-C reaches the whole terminal group; the parent alone decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     reuse_memory()
     # The first optimizer imports for a second what else the first epoch would wait for.

@@ -119,6 +119,39 @@ def test_trials_of_other_processes_are_seen(url: str, monkeypatch: pytest.Monkey
             assert sorted(t.number for t in database.complete[study_id]) == [0, 1]
 
 
+def test_a_slow_trial_of_another_process_hides_nothing_and_counts_nothing_twice(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(store.open_database(url)) as ours, closing(store.open_database(url)) as theirs:
+        mine, other = begin(ours), begin(theirs)
+        first = mine.ask()
+        slow = other.ask()
+        assert search.ask(mine, space.SPACES["default"], Config()).trial.number == 2
+        for number in range(3):
+            run_trial(mine, np.random.default_rng(number))
+        other.get_trials()
+        first.report(0.2, 1)
+        first.report(0.3, 2)
+        monkeypatch.setattr(module, "REFRESH", 0.0)
+        for _ in range(3):
+            assert mine.get_trials()[0].intermediate_values == {1: 0.2, 2: 0.3}
+        other.tell(slow, 0.4)
+        trials = mine.get_trials()
+        assert [trial.number for trial in trials] == list(range(6))
+        assert trials[1].value == 0.4
+        counted = [trial.number for trial in ours.complete[mine._study_id]]
+        assert len(counted) == len(set(counted))
+
+
+def test_a_finished_trial_is_not_written_again(url: str) -> None:
+    with closing(store.open_database(url)) as database:
+        study = begin(database)
+        trial = study.ask()
+        study.tell(trial, 0.5)
+        with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
+            store.requeue(study, trial._trial_id)
+
+
 def test_an_abandoned_trial_is_the_next_one_asked_for(url: str) -> None:
     with closing(store.open_database(url)) as gone:
         abandoned = search.ask(begin(gone), space.SPACES["default"], Config())
@@ -126,7 +159,7 @@ def test_an_abandoned_trial_is_the_next_one_asked_for(url: str) -> None:
         with closing(store.open_database(url)) as database:
             study = begin(database)
             assert study.get_trials()[0].state == TrialState.RUNNING
-            store.requeue(study, 0)
+            store.requeue(study, study.get_trials()[0]._trial_id)
             run = search.ask(study, space.SPACES["default"], Config())
             assert run.trial.number == 0
             assert run.config == abandoned.config
