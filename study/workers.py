@@ -188,7 +188,7 @@ def _work(connection: Connection, device: str) -> None:
             connection.send(Done())
         except (EOFError, BrokenPipeError):
             return
-        except Exception:
+        except Exception:  # whatever it is, the parent raises it with this traceback
             connection.send(Broken(traceback.format_exc()))
 
 
