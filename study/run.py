@@ -13,11 +13,12 @@ class Options:
     """Search hyperparameters of the emotion network, prune bad trials, store everything.
 
     The report's hand-made settings are the first trials of every study. Run the same command
-    again to finish an interrupted study, or with more --trials to extend it.
+    again to finish an interrupted study, in a second shell to help a running one, or with more
+    --trials to extend it. Ctrl-C stops after the epochs that run, twice at once.
     """
 
     trials: int = 100
-    """The study's total of finished trials (complete or pruned)."""
+    """The study's total of finished trials (complete or pruned), whatever process trains them."""
     data: Path | None = None
     """FER-2013 in any known form; else FER_DATA, ./data, or demo faces."""
     study: str | None = None
@@ -47,7 +48,12 @@ class Options:
     seed: int = 0
     """Seed of the sampler, and of every trial's training."""
     timeout: float | None = None
-    """Stop after this many seconds; the same command continues later."""
+    """Stop after this many seconds and the epochs that run; the same command continues later."""
+    duplicates: Literal["reuse", "train"] = "reuse"
+    """Settings that a finished trial had: reuse its result, or train them again."""
+    checkpoints: Path | None = None
+    """Folder for the states of interrupted trials; by default beside an SQLite database, else
+    ./studies.checkpoints. Processes on one study should share it."""
 
     def __post_init__(self) -> None:
         for name, low in (

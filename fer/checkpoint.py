@@ -1,0 +1,103 @@
+"""The whole state of a run after an epoch, kept so that training can go on from there.
+
+Tensors and text alone (safetensors): reading one executes nothing.
+"""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fer.fit import Epoch, Run
+
+
+class Unusable(Exception):
+    """A checkpoint that cannot be gone on from; its text says why in a few words."""
+
+
+def save(run: Run, epochs: list[Epoch], path: Path, key: str) -> None:
+    """Write weights, optimizer and random states of `run` and its `epochs` so far.
+
+    `key` tells what the run is; `load` wants the same. The file appears whole or not at all.
+    Raises OSError or SafetensorError if it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.part")
+    metadata = {"key": key, "epochs": json.dumps([_plain(epoch) for epoch in epochs])}
+    try:
+        save_file(_tensors(run), temporary, metadata)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(run: Run, path: Path, key: str) -> list[Epoch]:
+    """Put `run`, which must be new, into the state kept in `path`; the epochs it has behind it.
+
+    They are none if there is no such file. Raises Unusable if it is damaged or of another run;
+    `run` must not be used then.
+    """
+    if not path.exists():
+        return []
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("key") != key:
+                raise Unusable("it is of another run")
+            epochs = [_epoch(fields) for fields in json.loads(metadata["epochs"])]
+            kept: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        _restore(run, kept)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise Unusable(" ".join(str(error).split())[:200]) from None
+    run.trained = len(epochs)
+    return epochs
+
+
+def _tensors(run: Run) -> dict[str, Tensor]:
+    net = {f"net.{name}": tensor for name, tensor in run.net.state_dict().items()}
+    optimizer = {
+        f"optimizer.{index}.{name}": value
+        for index, state in run.optimizer.state_dict()["state"].items()
+        for name, value in state.items()
+        if value is not None
+    }
+    random = {
+        "generator": run.generator.get_state(),
+        "device_generator": run.device_generator.get_state(),
+    }
+    return {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in {**net, **optimizer, **random}.items()
+    }
+
+
+def _restore(run: Run, kept: dict[str, Tensor]) -> None:
+    run.generator.set_state(kept.pop("generator"))
+    run.device_generator.set_state(kept.pop("device_generator"))
+    net = {name: kept.pop(f"net.{name}") for name in run.net.state_dict()}
+    run.net.load_state_dict(net)
+    parameters = list(run.net.parameters())
+    states: dict[int, dict[str, Tensor]] = {}
+    for full_name, value in kept.items():
+        _, index, name = full_name.split(".")
+        parameter = parameters[int(index)]
+        if value.shape == parameter.shape and value.dim():
+            # A fused optimizer walks memory: its state must lie there as the weights do.
+            value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+        states.setdefault(int(index), {})[name] = value
+    groups = run.optimizer.state_dict()["param_groups"]
+    run.optimizer.load_state_dict({"state": states, "param_groups": groups})
+
+
+def _plain(epoch: Epoch) -> dict[str, object]:
+    return {**dataclasses.asdict(epoch), "confusion": epoch.confusion.tolist()}
+
+
+def _epoch(fields: dict[str, object]) -> Epoch:
+    return Epoch(**{**fields, "confusion": np.array(fields["confusion"], dtype=np.int64)})  # type: ignore[arg-type]

@@ -1,0 +1,94 @@
+"""A checked copy of a database, also while studies run: `python -m study.copy --out copy.db`."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fer import command
+from fer.errors import UserError
+
+
+@dataclass(frozen=True)
+class Options:
+    """Copy every study of a database, as it is at one moment, into a new SQLite file."""
+
+    storage: str = "sqlite:///studies.db"
+    """SQLAlchemy URL of the database of studies, which may be in use."""
+    out: Path = Path("studies-copy.db")
+    """New file to write."""
+
+
+def main() -> None:
+    options: Options = command.parse(Options, "study.copy")
+    if options.out.exists():
+        raise UserError(f"--out must be a new file, to lose no other: {options.out}")
+    if not options.out.parent.is_dir():
+        raise UserError(f"no such folder to write to: {options.out.parent}")
+
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from study import storage as store
+
+    source = store.open_to_read(options.storage)
+    part = options.out.with_name(f"{options.out.name}.{os.getpid()}.part")
+    try:
+        rows = copy(source.engine, part)
+        check(part, rows)
+        part.replace(options.out)
+    except (SQLAlchemyError, OSError) as error:
+        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise UserError(f"cannot copy to {options.out}: {reason}") from None
+    finally:
+        part.unlink(missing_ok=True)
+    studies, trials = rows["studies"], rows["trials"]
+    print(f"{options.out}: {studies} studies, {trials} trials, checked")
+
+
+def copy(source: Any, target: Path) -> dict[str, int]:
+    """Copy Optuna's tables to a new SQLite file; the rows of each."""
+    import sqlalchemy as sa
+    from optuna.storages import RDBStorage
+    from optuna.storages._rdb import models
+
+    storage = RDBStorage(f"sqlite:///{target}")
+    if source.name == "postgresql":
+        source = source.execution_options(isolation_level="REPEATABLE READ")
+    rows = {}
+    # One transaction that reads: whoever writes meanwhile is not seen, and does not wait.
+    with source.connect() as reading, storage.engine.begin() as writing:
+        if source.name == "sqlite":
+            reading.exec_driver_sql("BEGIN")
+        for table in models.BaseModel.metadata.sorted_tables:
+            writing.execute(table.delete())
+            found = reading.execution_options(stream_results=True).execute(sa.select(table))
+            rows[table.name] = 0
+            for part in found.mappings().partitions(1000):
+                writing.execute(table.insert(), [dict(row) for row in part])
+                rows[table.name] += len(part)
+    storage.engine.dispose()
+    return rows
+
+
+def check(path: Path, rows: dict[str, int]) -> None:
+    """Raise OSError unless the file is whole, has the `rows` of each table and can be read."""
+    import optuna
+    import sqlalchemy as sa
+    from optuna.storages import RDBStorage
+
+    storage = RDBStorage(f"sqlite:///{path}")
+    with storage.engine.connect() as connection:
+        verdict = connection.exec_driver_sql("PRAGMA integrity_check").scalar()
+        if verdict != "ok":
+            raise OSError(f"the copy is damaged: {verdict}")
+        for name, count in rows.items():
+            found = connection.scalar(sa.select(sa.func.count()).select_from(sa.table(name)))
+            if found != count:
+                raise OSError(f"the copy has {found} rows of {name} instead of {count}")
+    for name in optuna.get_all_study_names(storage):
+        optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
+    storage.engine.dispose()
+
+
+if __name__ == "__main__":
+    command.run(main)

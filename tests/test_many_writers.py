@@ -1,0 +1,56 @@
+"""Sixteen processes on one database, and a second shell that joins a study."""
+
+import subprocess
+import sys
+from collections import Counter
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from bench.writers import STUDY, write_together
+from study import storage as store
+
+SMALL = ("--subset", "150", "--study", "shared", "--workers", "1", "--epochs", "4")
+
+
+def trials(url: str, study: str) -> list[FrozenTrial]:
+    storage = optuna.storages.RDBStorage(url)
+    found = optuna.load_study(study_name=study, storage=storage).get_trials()
+    storage.engine.dispose()
+    return found
+
+
+def test_sixteen_writers_lose_no_report_and_keep_the_total(url: str) -> None:
+    total = 200
+    writers = write_together(url, 16, total)
+    stored = trials(url, STUDY)
+    assert [trial.number for trial in stored] == list(range(total))
+    assert all(trial.state in store.FINISHED for trial in stored)
+    assert sum(len(writer.reports) for writer in writers) == total
+    for writer in writers:
+        for number, accuracies in writer.reports.items():
+            assert list(stored[number].intermediate_values.values()) == accuracies
+            assert len(stored[number].params) == 8
+
+
+def test_a_second_shell_joins_the_study_and_the_total_stays(url: str) -> None:
+    command = [sys.executable, "-m", "study.run", *SMALL, "--storage", url, "--trials", "12"]
+    shells = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for _ in range(2)
+    ]
+    outputs = [shell.communicate(timeout=180)[0] for shell in shells]
+    assert [shell.returncode for shell in shells] == [0, 0], outputs
+    stored = trials(url, "shared")
+    assert [trial.number for trial in stored] == list(range(12))
+    assert {trial.state for trial in stored} <= set(store.FINISHED)
+    # The report's settings were queued once, and each was trained by one of the two.
+    origins = Counter(trial.user_attrs.get(store.ORIGIN, "search") for trial in stored)
+    assert len(origins) == 7
+    assert origins["search"] == 6
+    lines = [sum(line.startswith("trial ") for line in output.splitlines()) for output in outputs]
+    assert sum(lines) == 12
+    assert min(lines) > 0
+    # Their samplers drew from seeds of their own.
+    drawn = [tuple(trial.params.items()) for trial in stored]
+    assert len(set(drawn)) == 12

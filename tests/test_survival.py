@@ -1,0 +1,301 @@
+"""Studies that are killed, starved and starved of their database, through the real command.
+
+`CHAOS_KILLS=50 CHAOS_SEED=3 pytest -n 0 -s tests/test_survival.py -k any_moment` kills more often,
+at other moments.
+"""
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import optuna
+import psutil
+import pytest
+import safetensors
+from optuna.trial import FrozenTrial, TrialState
+from safetensors.numpy import load_file, save_file
+
+from bench.harness import Server, has_report
+from study import storage as store
+from tests.conftest import process
+
+KILLS = int(os.environ.get("CHAOS_KILLS", "6"))
+SEED = int(os.environ.get("CHAOS_SEED", "1"))
+# Enough epochs that the study outlasts the kills.
+LONG = ("--trials", "7", "--epochs", str(6 + 2 * KILLS), "--pruner", "none")
+SMALL = ("--subset", "150", "--study", "small", "--workers", "2")
+
+
+def trials(url: str = store.DEFAULT_URL) -> list[FrozenTrial]:
+    return optuna.load_study(study_name="small", storage=url).get_trials()
+
+
+def begin(*arguments: object, **environment: str) -> "subprocess.Popen[str]":
+    """A study in the background, in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "study.run", *SMALL, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "COLUMNS": "200", **environment},
+    )
+
+
+def workers(running: "subprocess.Popen[str]") -> list[psutil.Process]:
+    try:
+        children = psutil.Process(running.pid).children()
+        return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def wait_for_report(running: "subprocess.Popen[str]", database: Path = Path("studies.db")) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and running.poll() is None:
+        if has_report(database):
+            return
+        time.sleep(0.05)
+    raise AssertionError(running.communicate())
+
+
+def sound(path: str = "studies.db") -> bool:
+    with closing(sqlite3.connect(path)) as connection:
+        verdict: str = connection.execute("PRAGMA integrity_check").fetchone()[0]
+    return verdict == "ok"
+
+
+def test_kill_9_at_any_moment_loses_nothing_but_the_epoch_in_flight() -> None:
+    draw = random.Random(SEED)
+    killed: Counter[str] = Counter()
+    children: list[psutil.Process] = []
+    running = begin(*LONG)
+    outputs = []
+    while sum(killed.values()) < KILLS:
+        time.sleep(draw.uniform(0.0, 6.0))
+        target = draw.choice(["a worker", "a worker", "all workers", "the parent"])
+        if running.poll() is not None:
+            outputs.append(running.communicate()[0])
+            assert running.returncode == 0, outputs[-1]
+            break  # it was faster than the kills
+        victims = workers(running)
+        children += victims
+        if target == "the parent":
+            running.kill()
+            outputs.append(running.communicate()[0])
+            running = begin(*LONG)
+        else:
+            for victim in draw.sample(
+                victims, 1 if target == "a worker" and victims else len(victims)
+            ):
+                victim.kill()
+        killed[target] += bool(victims) or target == "the parent"
+    outputs.append(running.communicate(timeout=300)[0])
+    print(f"\nkilled {dict(killed)} of {KILLS}, seed {SEED}")
+    last = process("study.run", *SMALL, *LONG)
+    assert last.code == 0, last
+    assert not any("Traceback" in output for output in outputs), outputs
+
+    survivors = trials()
+    states = Counter(trial.state for trial in survivors)
+    assert states[TrialState.COMPLETE] == 7, states
+    assert states[TrialState.RUNNING] == 0
+    numbers = [trial.number for trial in survivors]
+    assert numbers == list(range(len(numbers)))
+    for trial in survivors:
+        if trial.state == TrialState.FAIL:  # hit twice in one epoch
+            assert trial.user_attrs[store.DEATHS]["times"] == 2
+    print(f"failed because hit twice in one epoch: {states[TrialState.FAIL]}")
+    assert sound()
+    assert not Path("studies.db.checkpoints").exists()
+    assert not [child for child in children if child.is_running()]
+
+    undisturbed = process(
+        "study.run", *SMALL, *LONG, "--storage", "sqlite:///calm.db", timeout=300
+    )
+    assert undisturbed.code == 0, undisturbed
+    calm = {trial.user_attrs.get(store.ORIGIN): trial for trial in trials("sqlite:///calm.db")}
+    compared = 0
+    for trial in survivors:
+        origin = trial.user_attrs.get(store.ORIGIN)
+        if origin and trial.state == TrialState.COMPLETE:
+            assert trial.intermediate_values == calm[origin].intermediate_values
+            losses = [each.user_attrs[store.RESULT]["losses"] for each in (trial, calm[origin])]
+            assert losses[0] == losses[1]
+            compared += 1
+    assert compared >= 6 - states[TrialState.FAIL]
+
+
+def test_a_worker_that_is_killed_is_replaced_and_the_study_goes_on() -> None:
+    running = begin("--trials", 3, "--epochs", 8, "--pruner", "none")
+    wait_for_report(running)
+    victim = workers(running)[0]
+    victim.kill()
+    out = running.communicate(timeout=120)[0]
+    assert running.returncode == 0, out
+    assert "its worker was ended by SIGKILL" in out
+    assert "another one takes over" in out
+    assert [trial.state for trial in trials()[:3]] == [TrialState.COMPLETE] * 3
+
+
+def test_ctrl_c_lets_the_epoch_end_and_the_next_run_goes_on_after_it() -> None:
+    options = ("--trials", 1, "--epochs", 20, "--pruner", "none", "--workers", 1)
+    running = begin(*options)
+    wait_for_report(running)
+    running.send_signal(signal.SIGINT)
+    out = running.communicate(timeout=60)[0]
+    assert running.returncode == 130, out
+    assert "the same command continues" in out
+    (kept,) = Path("studies.db.checkpoints").iterdir()
+    stored = trials()[0]
+    assert stored.state == TrialState.WAITING
+    with safetensors.safe_open(kept, framework="np") as file:
+        epochs = json.loads(file.metadata()["epochs"])
+    # What the epoch in flight gave is in the database and in the checkpoint.
+    accuracies = {epoch["number"]: epoch["accuracy"] for epoch in epochs}
+    assert accuracies == stored.intermediate_values
+    assert len(accuracies) < 20
+    # The next run begins with what the checkpoint says: a marked one shows.
+    epochs[0]["train_loss"] = 12345.0
+    tensors = load_file(kept)
+    save_file(tensors, kept, {"key": kept.stem, "epochs": json.dumps(epochs)})
+    last = process("study.run", *SMALL, *options)
+    assert last.code == 0, last
+    losses = trials()[0].user_attrs[store.RESULT]["train_losses"]
+    assert len(losses) == 20
+    assert losses[0] == 12345.0
+
+
+def test_a_damaged_checkpoint_is_said_and_the_trial_trained_from_its_seed() -> None:
+    options = ("--trials", 1, "--epochs", 12, "--pruner", "none", "--workers", 1)
+    running = begin(*options)
+    wait_for_report(running)
+    running.kill()
+    running.communicate()
+    (kept,) = Path("studies.db.checkpoints").glob("*.safetensors")
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[: len(whole) // 2])
+    last = process("study.run", *SMALL, *options)
+    assert last.code == 0, last
+    assert "trial 0: its checkpoint is unusable" in last.out
+    assert list(trials()[0].intermediate_values) == list(range(1, 13))
+
+
+def test_ctrl_c_twice_stops_at_once() -> None:
+    running = begin("--trials", 2, "--epochs", 2, "--subset", 1200, "--pruner", "none")
+    wait_for_report(running)
+    running.send_signal(signal.SIGINT)
+    running.send_signal(signal.SIGINT)
+    out = running.communicate(timeout=20)[0]
+    assert running.returncode == 130, out
+    assert TrialState.RUNNING not in [trial.state for trial in trials()]
+
+
+def test_a_signal_before_the_first_trial_ends_everything_quietly() -> None:
+    running = begin("--trials", 2)
+    deadline = time.monotonic() + 60
+    while len(workers(running)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    children = workers(running)
+    os.killpg(running.pid, signal.SIGTERM)
+    out = running.communicate(timeout=30)[0]
+    assert running.returncode in (130, 143)
+    assert "Traceback" not in out
+    psutil.wait_procs(children, timeout=10)
+    assert not [child for child in children if child.is_running()]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 24 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)]
+    if sys.platform != "linux" or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small disk can be mounted on Linux by root alone")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(folder: Path) -> None:
+    with suppress(OSError), (folder / "filler").open("ab", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
+def test_a_full_disk_is_waited_for_and_nothing_is_lost(small_disk: Path, tmp_path: Path) -> None:
+    url = f"sqlite:///{small_disk}/studies.db"
+    options = ("--storage", url, "--trials", 3, "--epochs", 20, "--pruner", "none")
+    running = begin(*options, "--checkpoints", tmp_path, PYTHONUNBUFFERED="1")
+    wait_for_report(running, small_disk / "studies.db")
+    fill(small_disk)
+    assert running.stdout is not None
+    lines = []
+    for line in running.stdout:
+        lines.append(line)
+        if "waiting for the storage" in line:
+            break
+    (small_disk / "filler").unlink()
+    out = "".join(lines) + running.communicate(timeout=120)[0]
+    assert running.returncode == 0, out
+    assert "waiting for the storage: database or disk is full" in out
+    assert sound(f"{small_disk}/studies.db")
+    for trial in trials(url)[:3]:
+        assert trial.state == TrialState.COMPLETE
+        assert list(trial.intermediate_values) == list(range(1, 21))
+
+
+def test_a_disk_that_stays_full_ends_in_one_line_and_the_next_run_completes(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("from study import patience; patience.PATIENCE = 2")
+    url = f"sqlite:///{small_disk}/studies.db"
+    options = ("--storage", url, "--trials", 2, "--epochs", 12, "--pruner", "none")
+    options += ("--checkpoints", tmp_path / "checkpoints")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    running = begin(*options, PYTHONPATH=path)
+    wait_for_report(running, small_disk / "studies.db")
+    while running.poll() is None:  # SQLite makes room for itself now and then
+        fill(small_disk)
+    out = running.communicate()[0]
+    assert running.returncode == 2, out
+    assert out.splitlines()[-1].startswith("error: the storage is out of reach for 2 s: ")
+    assert "the same command continues" in out
+    assert "Traceback" not in out
+    (small_disk / "filler").unlink()
+    assert sound(f"{small_disk}/studies.db")
+    last = process("study.run", *SMALL, *options)
+    assert last.code == 0, last
+    assert [trial.state for trial in trials(url)[:2]] == [TrialState.COMPLETE] * 2
+
+
+def test_a_database_server_that_goes_away_is_waited_for(
+    server: Server, url_of_server: str
+) -> None:
+    options = ("--storage", url_of_server, "--trials", 3, "--epochs", 20, "--pruner", "none")
+    running = begin(*options, PYTHONUNBUFFERED="1")
+    assert running.stdout is not None
+    lines = []
+    for line in running.stdout:
+        lines.append(line)
+        if line.startswith("plan "):
+            server.stop()
+        if "waiting for the storage" in line:
+            server.start()
+            break
+    out = "".join(lines) + running.communicate(timeout=120)[0]
+    assert running.returncode == 0, out
+    stored = trials(url_of_server)
+    assert [trial.state for trial in stored[:3]] == [TrialState.COMPLETE] * 3
+    for trial in stored[:3]:
+        assert list(trial.intermediate_values) == list(range(1, 21))
+    assert TrialState.RUNNING not in [trial.state for trial in stored]
