@@ -9,6 +9,8 @@ from typing import Any, Literal
 from fer import command
 from fer.errors import UserError
 
+WRITERS = 16
+
 
 @dataclass(frozen=True)
 class Options:
@@ -39,6 +41,7 @@ def main() -> None:
 
     from bench import harness
     from bench.speed import Contestant, measure_speed
+    from bench.writers import write_together
     from fer import data
     from fer.config import Config
     from fer.device import available_cores, choose, settle
@@ -88,13 +91,12 @@ def main() -> None:
     sizes, trials = ([0, 100, 1000], 50) if options.quick else ([0, 100, 1000, 5000], 100)
     print(f"  {'':12}" + "".join(f"{size:>9}" for size in sizes) + "   opening the last (ms)")
     with tempfile.TemporaryDirectory() as folder, harness.postgresql() as server:
-        for name, url in {
-            "SQLite": f"sqlite:///{folder}/studies.db",
-            "PostgreSQL": server and server.url,
-        }.items():
-            if url is None:
-                print(f"  {name:12} not measured: pip install -e '.[postgresql]'")
-                continue
+        urls = {"SQLite": f"sqlite:///{folder}/studies.db"}
+        if server is not None:
+            urls["PostgreSQL"] = server.url
+        else:
+            print("  PostgreSQL   not measured: pip install -e '.[postgresql]'")
+        for name, url in urls.items():
             storage = harness.storage_costs(url, sizes, trials)
             costs[f"storage {name}"] = [vars(cost) for cost in storage]
             print(
@@ -102,6 +104,18 @@ def main() -> None:
                 + "".join(f"{cost.trial_ms:9.1f}" for cost in storage)
                 + f"{storage[-1].opening_ms:15.0f}"
             )
+        print(f"\n{WRITERS} processes on one study at once: ms a trial, median and slowest")
+        for name, url in urls.items():
+            writers = write_together(url, WRITERS, 200 if options.quick else 1000)
+            times = sorted(second for writer in writers for second in writer.seconds)
+            cost = {
+                "trials": len(times),
+                "median_ms": 1000 * times[len(times) // 2],
+                "slowest_ms": 1000 * times[-1],
+                "waits": sum(writer.waits for writer in writers),
+            }
+            costs[f"{WRITERS} writers {name}"] = cost
+            print(f"  {name:12}{cost['median_ms']:9.0f}{cost['slowest_ms']:9.0f}")
     print("\nsampler a proposal (ms), after so many trials")
     counts = (10, 100, 1000) if options.quick else (10, 100, 1000, 5000)
     print(f"  {'':12}" + "".join(f"{count:>9}" for count in counts))

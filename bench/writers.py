@@ -38,7 +38,9 @@ def write_together(url: str, processes: int, total: int) -> list[Writer]:
 def _write(url: str, total: int, seed: int) -> Writer:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     generator = np.random.default_rng(seed)
-    reports, seconds, waits = {}, [], []
+    reports: dict[int, list[float]] = {}
+    seconds: list[float] = []
+    waits: list[str] = []
     with closing(store.open_database(url)) as database:
         database.total = total
         database.on_wait = lambda reason, _: waits.append(reason)

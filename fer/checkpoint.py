@@ -51,7 +51,8 @@ def load(run: Run, path: Path, key: str) -> list[Epoch]:
             if metadata.get("key") != key:
                 raise Unusable("it is of another run")
             epochs = [_epoch(fields) for fields in json.loads(metadata["epochs"])]
-            kept: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # Copies: they would be views of a file that may change.
+            kept = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         _restore(run, kept)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise Unusable(" ".join(str(error).split())[:200]) from None

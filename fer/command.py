@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import reprlib
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,6 +12,9 @@ import tyro
 from pydantic import ValidationError
 
 from fer.errors import UserError
+
+LONGEST = 2000
+"""Characters of a line that is printed of something from a file."""
 
 
 def parse(
@@ -55,17 +59,38 @@ def _one_line(box: str) -> str:
     return " ".join(rows[: rows.index("")] if "" in rows else rows)
 
 
+_shortly = reprlib.Repr()
+_shortly.maxlevel, _shortly.maxstring, _shortly.maxother = 2, 80, 80
+
+
 def explain(error: ValidationError, place: str) -> str:
     """One line for the first rule that `error` says was broken, with value and place."""
     first, more = error.errors()[0], error.error_count() - 1
-    key = ".".join(map(str, first["loc"]))
+    key = ".".join(str(part)[:80] for part in first["loc"])
     if first["type"] == "extra_forbidden":
         line = f"unknown configuration key {key!r} in {place}"
     else:
         rule = first["msg"].removeprefix("Value error, ")
-        of = f"{key} = {first['input']!r}: " if key else ""
+        of = f"{key} = {shortly(first['input'])}: " if key else ""
         line = f"{of}{rule} (in {place})"
     return line + (f" and {more} more" if more else "")
+
+
+def shortly(value: Any) -> str:
+    """`value` as Python writes it, cut short however long or deep it is."""
+    return _shortly.repr(value)
+
+
+def printable(text: str) -> str:
+    """One line of `text` that is safe on a terminal: what cannot be shown is written as escapes.
+
+    File names and contents may hold control characters, and bytes that are no UTF-8.
+    """
+    line = "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in " ".join(text.split())
+    )
+    return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
 
 
 def run(main: Callable[[], None]) -> None:
@@ -73,7 +98,7 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

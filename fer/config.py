@@ -13,8 +13,14 @@ from pydantic import (
     model_validator,
 )
 
-from fer.command import explain
+from fer.command import explain, shortly
 from fer.errors import UserError
+from fer.files import read_file
+
+# Of a YAML file of settings.
+MAX_YAML = 100_000  # bytes
+MAX_VALUE = 3000  # characters; fewer digits than Python refuses to print
+MAX_DEPTH = 20  # levels
 
 EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """Class names in the label order 0..6 of every FER-2013 file."""
@@ -107,28 +113,56 @@ def read_config(path: Path) -> Config:
     Raises UserError if the file cannot be read, has unknown keys or values out of range.
     """
     content = read_yaml(path)
-    section = content.get("config", content)
+    return to_config(content.get("config", content), path)
+
+
+def to_config(section: Any, path: Path) -> Config:
+    """The Config that stands in a file as `section`. Raises UserError if it is none."""
     if not isinstance(section, dict):
-        raise UserError(f"'config' must hold keys and values, got {section!r} in {path}")
+        raise UserError(f"'config' must hold keys and values, got {shortly(section)} in {path}")
     try:
-        return Config(**section)
+        return Config.model_validate(section)
     except ValidationError as error:
         raise UserError(explain(error, str(path))) from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file. Raises UserError if there is none."""
+    """The mapping in a YAML file of plain values.
+
+    Raises UserError if there is none, or if it is larger or deeper than settings are.
+    """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"not a YAML file: {path}: {error}") from None
+        content = yaml.load(read_file(path, MAX_YAML).decode("utf-8"), _PlainLoader)
+    # The last two are of dates, numbers and characters that do not exist.
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        raise UserError(f"not a YAML file: {path}: {str(error)[:300]}") from None
     if not isinstance(content, dict):
         raise UserError(f"a YAML file of keys and values was expected: {path}")
     if not all(isinstance(key, str) for key in content):
         raise UserError(f"keys must be words: {path}")
     return content
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Refuses what can grow without bounds, and what names a type."""
+
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        reason = None
+        if event.anchor or getattr(event, "tag", None):
+            reason = "anchors, aliases and tags are not read"
+        elif isinstance(event, yaml.ScalarEvent) and len(event.value) > MAX_VALUE:
+            reason = f"a value of {len(event.value):,} characters, at most {MAX_VALUE:,} are read"
+        elif self.depth == MAX_DEPTH:
+            reason = f"more than {MAX_DEPTH} levels"
+        if reason:
+            raise yaml.MarkedYAMLError(problem=reason, problem_mark=event.start_mark)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 def write_yaml(content: dict[str, Any], path: Path) -> None:

@@ -11,12 +11,14 @@ import tyro
 from fer import command
 from fer.config import EMOTIONS
 from fer.errors import UserError
+from fer.files import read_file
 
 if TYPE_CHECKING:
     from fer.data import Dataset, Faces
     from fer.metrics import Counts, Score
 
 LOOKS = "looks.jsonl"
+MAX_LOOKS = 16 << 20  # bytes: some fifty thousand looks
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,12 @@ def main() -> None:
         )
         if options.data is None:
             raise UserError(f"other data: {difference}; name the images with --data")
-        print(f"note: {difference}")
+        print(f"note: {command.printable(difference)}")
     usage, faces = choose_split(dataset, options.split)
     out = options.out
     if out is not None and not out.parent.is_dir():
         raise UserError(f"no such folder to write to: {out.parent}")
+    earlier = count_looks(options.run, usage)
 
     on_device = to_device(faces, device)
     loss, confusion = evaluate(net.to(device), on_device, config.scaling)
@@ -75,7 +78,8 @@ def main() -> None:
         _, fresh_confusion = evaluate(net, rest, config.scaling)
         fresh_scores = metrics.bootstrap(fresh_confusion, np.random.default_rng(config.seed))
 
-    looks = count_looks(options.run, usage, dataset.sha256, scores)
+    looks = earlier + 1
+    note_look(options.run, usage, dataset.sha256, scores)
     again = "" if looks == 1 else "  (each look makes the score a little less believable)"
     print(f"{usage}: {len(faces)} images of {dataset.name}; look {looks} of this run at it{again}")
     print(f"{'':18} score   95% interval       without {int((~fresh).sum())} twins of training")
@@ -86,8 +90,13 @@ def main() -> None:
     print(class_table(confusion, dataset.classes))
     picture = options.run / f"confusion-{usage}.png"
     title = f"{usage}: accuracy {scores['accuracy'].value:.4f}"
-    plots.save_confusion(confusion, dataset.classes, title, picture)
-    print(f"\nsaved  {picture}")
+    try:
+        # A link in a stranger's folder would lead the picture to another file.
+        picture.unlink(missing_ok=True)
+        plots.save_confusion(confusion, dataset.classes, title, picture)
+    except OSError as error:
+        raise UserError(f"cannot write {picture}: {error.strerror}") from None
+    print(f"\nsaved  {command.printable(str(picture))}")
     if out is not None:
         figures = {
             "split": usage,
@@ -99,8 +108,11 @@ def main() -> None:
             "classes": list(dataset.classes),
             "confusion": confusion.tolist(),
         }
-        out.write_text(json.dumps(figures, indent=2))
-        print(f"saved  {out}")
+        try:
+            out.write_text(json.dumps(figures, indent=2))
+        except OSError as error:
+            raise UserError(f"cannot write {out}: {error.strerror}") from None
+        print(f"saved  {command.printable(str(out))}")
 
 
 def choose_split(dataset: "Dataset", wanted: str) -> "tuple[str, Faces]":
@@ -114,8 +126,27 @@ def choose_split(dataset: "Dataset", wanted: str) -> "tuple[str, Faces]":
     raise UserError(f"the data has no labelled {wanted} images, it has {has}; see --data")
 
 
-def count_looks(run: Path, usage: str, sha256: str, scores: "dict[str, Score]") -> int:
-    """Note this look at the test split in the run folder; how many there have been."""
+def count_looks(run: Path, usage: str) -> int:
+    """How often this test split was looked at. Raises UserError if the run's notes are damaged."""
+    file = run / LOOKS
+    if file.is_symlink():
+        raise UserError(f"not a regular file: {file}")
+    if not file.exists():
+        return 0
+    looks = 0
+    for number, line in enumerate(read_file(file, MAX_LOOKS).splitlines(), 1):
+        try:
+            look = json.loads(line)
+        except (ValueError, RecursionError):
+            look = None
+        if not isinstance(look, dict) or "split" not in look:
+            raise UserError(f"a look at test images was expected: {file} line {number}")
+        looks += look["split"] == usage
+    return looks
+
+
+def note_look(run: Path, usage: str, sha256: str, scores: "dict[str, Score]") -> None:
+    """Add this look at a test split to the run's notes. Raises UserError if it cannot."""
     file = run / LOOKS
     look = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -123,10 +154,11 @@ def count_looks(run: Path, usage: str, sha256: str, scores: "dict[str, Score]") 
         "data_sha256": sha256,
         **{name: score.value for name, score in scores.items()},
     }
-    with file.open("a", encoding="utf-8") as lines:
-        lines.write(json.dumps(look) + "\n")
-    looks = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    return sum(look["split"] == usage for look in looks)
+    try:
+        with file.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(look) + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write {file}: {error.strerror}") from None
 
 
 def class_table(confusion: "Counts", classes: tuple[str, ...]) -> str:

@@ -31,24 +31,20 @@ def main() -> None:
     import numpy as np
     import torch
 
-    from fer.data.decode import decode_face
+    from fer.data.decode import read_face
     from fer.fit import predict
     from fer.runs import load_run
 
     net, config, trained_on = load_run(options.run)
-    faces = []
-    for path in options.images:
-        try:
-            faces.append(decode_face(path.read_bytes(), str(path)))
-        except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror}") from None
+    faces = [read_face(str(path)) for path in options.images]
     scores = predict(net, torch.from_numpy(np.stack(faces)), config.scaling)
-    width = max(len(str(path)) for path in options.images)
+    names = [command.printable(str(path)) for path in options.images]
+    width = max(map(len, names))
     print(f"{'':{width}}  {'':10}" + "".join(f"{name:>10}" for name in trained_on.classes))
-    for path, row in zip(options.images, scores.softmax(1).tolist(), strict=True):
+    for name, row in zip(names, scores.softmax(1).tolist(), strict=True):
         best = trained_on.classes[max(range(len(row)), key=row.__getitem__)]
         shares = "".join(f"{share:10.1%}" for share in row)
-        print(f"{path!s:{width}}  {best:10}{shares}")
+        print(f"{name:{width}}  {best:10}{shares}")
 
 
 if __name__ == "__main__":

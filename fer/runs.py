@@ -2,23 +2,26 @@
 
 import csv
 import dataclasses
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 
-from fer.command import explain
-from fer.config import EMOTIONS, Config, read_yaml, write_yaml
+from fer import kernels
+from fer.command import explain, shortly
+from fer.config import EMOTIONS, Config, read_yaml, to_config, write_yaml
 from fer.errors import UserError
+from fer.files import read_file
 from fer.fit import Epoch
-from fer.kernels import load
 from fer.model import Net
 
 CONFIG, WEIGHTS, METRICS = "config.yaml", "model.safetensors", "metrics.csv"
+MAX_HEADER = 1 << 20  # bytes beside the weights in their file
 COLUMNS = [field.name for field in dataclasses.fields(Epoch) if field.name != "confusion"]
 
 
@@ -80,35 +83,49 @@ def load_run(folder: Path) -> tuple[Net, Config, TrainedOn]:
     Raises UserError if the folder is no run or its weights are not of its architecture.
     """
     for name in (CONFIG, WEIGHTS):
-        if not (folder / name).is_file():
+        if not os.path.isfile(folder / name):  # noqa: PTH113 - False also where it may not look
             raise UserError(f"not a run folder (it has no {name}): {folder}")
-    content = read_yaml(folder / CONFIG)
+    place = folder / CONFIG
+    content = read_yaml(place)
+    if not {"config", "data"} <= content.keys():
+        raise UserError(f"not a run's settings (they need 'config' and 'data'): {place}")
+    config = to_config(content["config"], place)
     try:
-        config = Config(**content["config"])
-        data = TrainedOn(**{**content["data"], "classes": tuple(content["data"]["classes"])})
+        data = TypeAdapter(TrainedOn).validate_python(content["data"])
     except ValidationError as error:
-        raise UserError(explain(error, str(folder / CONFIG))) from None
-    except (KeyError, TypeError) as error:
-        raise UserError(f"not a run's settings ({error}): {folder / CONFIG}") from None
-    if not len(data.classes) >= 2 or not set(data.classes) <= set(EMOTIONS):
-        raise UserError(f"unknown classes {list(data.classes)}: {folder / CONFIG}")
+        raise UserError(explain(error, str(place))) from None
+    in_order = tuple(name for name in EMOTIONS if name in data.classes)
+    if len(in_order) < 2 or data.classes != in_order:
+        raise UserError(
+            f"classes must be at least two of {', '.join(EMOTIONS)}, in this order, "
+            f"got {shortly(data.classes)}: {place}"
+        )
     unused = torch.Generator().manual_seed(0)
-    net = Net(config, len(data.classes), unused, unused, load().library)
-    try:
-        weights = load_file(folder / WEIGHTS)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"not a file of weights ({error}): {folder / WEIGHTS}") from None
+    net = Net(config, len(data.classes), unused, unused, kernels.load().library)
     expected = net.state_dict()
+    size = sum(tensor.nbytes for tensor in expected.values())
+    try:
+        # Read as bytes, since safetensors takes no path that is not UTF-8.
+        weights = load(read_file(folder / WEIGHTS, size + MAX_HEADER))
+    # A KeyError is a type that PyTorch does not have.
+    except (SafetensorError, KeyError) as error:
+        raise UserError(
+            f"not a file of weights ({str(error)[:200]}): {folder / WEIGHTS}"
+        ) from None
     for name in sorted(expected.keys() ^ weights.keys()):
         side = "lacks" if name in expected else "has"
         raise UserError(
             f"a checkpoint of another architecture: it {side} {name!r}: {folder / WEIGHTS}"
         )
     for name, tensor in expected.items():
-        if tensor.shape != weights[name].shape:
+        found, needed = (
+            f"{list(t.shape)}{'' if t.dtype == torch.float32 else f' of {t.dtype}'}"
+            for t in (weights[name], tensor)
+        )
+        if found != needed:
             raise UserError(
-                f"a checkpoint of another architecture: {name} is {list(weights[name].shape)}, "
-                f"the settings need {list(tensor.shape)}: {folder / WEIGHTS}"
+                f"a checkpoint of another architecture: {name} is {found}, "
+                f"the settings need {needed}: {folder / WEIGHTS}"
             )
     net.load_state_dict(weights)
     net.eval()

@@ -50,13 +50,31 @@ def main() -> None:
     provenance: dict[str, Any] = {}
     if source.config:
         settings = read_config(source.config)
-        provenance = read_yaml(source.config).get("provenance") or {}
+        provenance = read_provenance(source.config)
     options: Options = command.parse(
         Options,
         "fer.train",
         default=Options(config=source.config, preset=source.preset, settings=settings),
     )
     train(options, provenance)
+
+
+def read_provenance(path: Path) -> dict[str, Any]:
+    """Where the settings in a file come from, as far as it says. Raises UserError."""
+    provenance = read_yaml(path).get("provenance")
+    if provenance is None:
+        return {}
+    if not isinstance(provenance, dict):
+        raise UserError(
+            f"'provenance' must hold keys and values, got {command.shortly(provenance)} in {path}"
+        )
+    for key in ("data", "data_sha256", "kernels"):
+        value = provenance.get(key)
+        if not isinstance(value, str | None):
+            raise UserError(
+                f"'provenance.{key}' must be text, got {command.shortly(value)} in {path}"
+            )
+    return provenance
 
 
 def train(options: Options, provenance: dict[str, Any]) -> None:
@@ -78,9 +96,10 @@ def train(options: Options, provenance: dict[str, Any]) -> None:
     dataset = data.load(options.data, options.remove)
     check_data(dataset.sha256, dataset.name, options, provenance)
     if provenance.get("kernels") not in (None, load().name) and device.type == "cpu":
+        found = f"{options.config} was found with {provenance['kernels']} kernels"
         print(
-            f"note        {options.config} was found with {provenance['kernels']} kernels, "
-            f"here {load().name} ones serve: sums round differently"
+            f"note        {command.printable(found)}, here {load().name} ones serve: "
+            "sums round differently"
         )
     training, validation = data.split(dataset.part("Training"), options.split, options.subset)
     run = Run(settings, training, device)
@@ -126,11 +145,10 @@ def train(options: Options, provenance: dict[str, Any]) -> None:
     title = f"validation, epoch {best.number}: accuracy {best.accuracy:.4f}"
     plots.save_confusion(best.confusion, dataset.classes, title, options.out / "confusion.png")
     print(f"best        epoch {best.number}, validation accuracy {best.accuracy:.4f}")
-    print(
-        f"saved       {options.out}: weights of epoch {best.number}, settings, metrics, pictures"
-    )
-    path = f" --data {options.data}" if options.data else ""
-    print(f"next        python -m fer.evaluate {options.out}{path}")
+    out = command.printable(str(options.out))
+    print(f"saved       {out}: weights of epoch {best.number}, settings, metrics, pictures")
+    path = f" --data {command.printable(str(options.data))}" if options.data else ""
+    print(f"next        python -m fer.evaluate {out}{path}")
 
 
 def check_data(sha256: str, name: str, options: Options, provenance: dict[str, Any]) -> None:
@@ -139,12 +157,12 @@ def check_data(sha256: str, name: str, options: Options, provenance: dict[str, A
     if searched is None or searched == sha256:
         return
     difference = (
-        f"{options.config} was found on {provenance.get('data')} ({str(searched)[:12]}), "
+        f"{options.config} was found on {provenance.get('data')} ({searched[:12]}), "
         f"this is {name} ({sha256[:12]})"
     )
     if options.data is None:
         raise UserError(f"other data: {difference}; name the images to train on with --data")
-    print(f"note        {difference}")
+    print(f"note        {command.printable(difference)}")
 
 
 if __name__ == "__main__":

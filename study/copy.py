@@ -41,6 +41,7 @@ def main() -> None:
         raise UserError(f"cannot copy to {options.out}: {reason}") from None
     finally:
         part.unlink(missing_ok=True)
+        source.engine.dispose()
     studies, trials = rows["studies"], rows["trials"]
     print(f"{options.out}: {studies} studies, {trials} trials, checked")
 

@@ -44,8 +44,8 @@ def hidden(url: str) -> str:
     """The URL without its password, wherever it has one."""
     try:
         parsed = make_url(url)
-    except ArgumentError:
-        return re.sub(r":[^/@][^@]*@", ":***@", url)
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number
+        return re.sub(r":[^/@][^@]*($|@)", r":***\1", url)
     secret = {key: "***" for key in parsed.query if "pass" in key.lower()}
     return parsed.update_query_dict(secret).render_as_string(hide_password=True)
 
@@ -84,7 +84,7 @@ def _check(url: str) -> URL:
     """The URL's parts. Raises UserError if it is none, or if its database would be lost."""
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise UserError(
             f"--storage must be an SQLAlchemy URL such as {DEFAULT_URL}, got {hidden(url)!r}"
         ) from None

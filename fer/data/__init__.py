@@ -5,12 +5,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from safetensors import SafetensorError
+
+from fer.command import printable
 from fer.data import cache
 from fer.data.demo import demo_faces
 from fer.data.faces import USAGES, Dataset, Faces, canonical
 from fer.data.folders import image_files, is_folder_form, read_folders
+from fer.data.parquet import read_parquet
 from fer.data.split import Split, split, twin_groups
-from fer.data.tables import Rows, csv_header, read_csv, read_parquet
+from fer.data.tables import Rows, csv_header, read_csv
 from fer.errors import UserError
 
 __all__ = ["USAGES", "Dataset", "Faces", "Split", "load", "split", "twin_groups"]
@@ -19,6 +23,15 @@ FORMS = (
     "train.csv, fer2013.csv, icml_face_data.csv, a parquet file with encoded images, "
     "train/ and test/ folders of seven emotions, or a folder with fer2013/ in it"
 )
+ARCHIVES = {
+    b"PK\x03\x04": "zip",
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"7z\xbc\xaf": "7z",
+    b"Rar!": "rar",
+}
 DEMO_NOTICE = (
     "No FER-2013 images found (--data, FER_DATA, ./data): using drawn DEMO FACES. "
     "Demo results say nothing about FER-2013."
@@ -57,8 +70,8 @@ def read(path: Path) -> Dataset:
     dataset = canonical("fer2013", *rows)
     try:
         cache.store(dataset, kept)
-    except OSError as error:
-        print(f"warning: the next start reads the data anew: {error}", file=sys.stderr)
+    except (OSError, SafetensorError) as error:
+        print(printable(f"warning: the next start reads the data anew: {error}"), file=sys.stderr)
     return dataset
 
 
@@ -76,7 +89,9 @@ def locate(path: Path) -> Path:
             return path / name
     if is_folder_form(path):
         return path
-    tables = sorted(path.glob("*.parquet"))
+    if not path.is_dir():
+        raise UserError(f"neither a file nor a folder: {path}")
+    tables = sorted(table for table in path.glob("*.parquet") if table.is_file())
     if len(tables) == 1:
         return tables[0]
     if len(tables) > 1:
@@ -87,11 +102,14 @@ def locate(path: Path) -> Path:
 def read_table(path: Path) -> Rows:
     """The rows of a CSV or parquet file, told apart by how it begins."""
     with path.open("rb") as file:
-        magic = file.read(4)
-    if not magic:
+        start = file.read(512)
+    if not start:
         raise UserError(f"the file is empty: {path}")
-    if magic == b"PAR1":
+    if start.startswith(b"PAR1"):
         return read_parquet(path)
+    kinds = [kind for magic, kind in ARCHIVES.items() if start.startswith(magic)]
+    if kinds or start[257:262] == b"ustar":
+        raise UserError(f"unpack it first, this is a {(*kinds, 'tar')[0]} archive: {path}")
     if {"emotion", "pixels"} & {name.strip().lower() for name in csv_header(path)}:
         return read_csv(path)
     raise UserError(f"no known form of FER-2013 ({FORMS}): {path}")

@@ -10,7 +10,9 @@ import platformdirs
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from fer.data.faces import Dataset, content_hash
+from fer.config import EMOTIONS
+from fer.data.decode import SIZE
+from fer.data.faces import USAGES, Dataset, content_hash
 
 VERSION = 1  # raise it when a reader's result changes
 
@@ -25,7 +27,7 @@ def cache_file(sources: list[str]) -> Path:
     key = hashlib.sha256(f"version {VERSION}\n".encode())
     for source in sources:
         status = os.stat(source)  # noqa: PTH116 - Path takes thrice as long for 32,298 files
-        key.update(f"{source}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        key.update(os.fsencode(f"{source}\0{status.st_size}\0{status.st_mtime_ns}\n"))
     return folder() / f"{key.hexdigest()[:32]}.safetensors"
 
 
@@ -33,16 +35,26 @@ def load(path: Path, name: str) -> Dataset | None:
     """The data set kept in `path`; None if there is none or it is damaged."""
     try:
         with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
             images, labels, usages = (
                 file.get_tensor(key) for key in ("images", "labels", "usages")
             )
-            metadata = file.metadata()
-    except (FileNotFoundError, SafetensorError, OSError):
+    # The last two are of a type that NumPy does not have.
+    except (SafetensorError, OSError, TypeError, AttributeError):
         return None
-    classes = tuple(metadata["classes"].split())
-    if content_hash(images, labels, usages, classes) != metadata["sha256"]:
-        return None
-    return Dataset(name, images, labels, usages, classes, metadata["sha256"])
+    classes = tuple(metadata.get("classes", "").split())
+    whole = (
+        classes == EMOTIONS
+        and (images.dtype, labels.dtype, usages.dtype) == (np.uint8, np.int64, np.uint8)
+        and labels.shape == usages.shape == (labels.size,)
+        and images.shape == (labels.size, SIZE, SIZE)
+        and labels.size > 0
+        and labels.min() >= 0
+        and labels.max() < len(classes)
+        and usages.max() < len(USAGES)
+        and content_hash(images, labels, usages, classes) == metadata.get("sha256")
+    )
+    return Dataset(name, images, labels, usages, classes, metadata["sha256"]) if whole else None
 
 
 def store(dataset: Dataset, path: Path) -> None:

@@ -1,17 +1,83 @@
 """An encoded image file becomes a 48x48 grey face."""
 
+import contextlib
 import io
+import logging
+import math
+import os
+import struct
 import warnings
+import zlib
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from fer.errors import UserError
+from fer.files import read_file
 
 SIZE = 48
 MAX_PIXELS = 64_000_000
 """Larger pictures are refused before they are decoded."""
+MAX_BYTES = 64 << 20
+"""Larger image files are refused before they are read."""
+MAX_WORK = 2_000_000_000
+"""Pixels that the scans of a progressive JPEG may go over, all together."""
+MAX_NUMBERS = 200_000
+"""Numbers in one tag of a TIFF file; Pillow takes a minute and gigabytes for some millions."""
+MAX_EXIF = 1 << 20
+"""Bytes of metadata that are looked through for an image's orientation."""
+
+# Without a handler, what Pillow logs of damaged files goes to stderr.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+TILE_WIDTH, TILE_LENGTH = 322, 323  # TIFF's tags
+
+# Pillow knows more, and starts other programs for some of them.
+KINDS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+OTHER_KINDS = {
+    b"%!PS": "EPS",
+    b"\xc5\xd0\xd3\xc6": "EPS",
+    b"%PDF": "PDF",
+    b"8BPS": "PSD",
+    b"\0\0\1\0": "ICO",
+    b"\0\0\0\x0cjP  ": "JPEG 2000",
+    b"<svg": "SVG",
+}
+# What Pillow's readers raise on damaged files.
+BROKEN = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    MemoryError,
+    OverflowError,
+    IndexError,
+    KeyError,
+    TypeError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What sets an image of this EXIF orientation upright."""
+
+
+def read_face(path: str) -> NDArray[np.uint8]:
+    """uint8 [48, 48] of the image file at `path`.
+
+    Raises UserError if it is no regular file, of more than 64 MiB, or no image or a broken one.
+    """
+    return decode_face(read_file(path, MAX_BYTES), path)
 
 
 def decode_face(content: bytes, place: str) -> NDArray[np.uint8]:
@@ -24,34 +90,112 @@ def decode_face(content: bytes, place: str) -> NDArray[np.uint8]:
         with warnings.catch_warnings():
             # Pillow only warns of damaged metadata; the pixels are what counts.
             warnings.simplefilter("ignore")
-            image: Image.Image = Image.open(io.BytesIO(content))
-            if image.width * image.height > MAX_PIXELS:
+            if content.startswith(tuple(TiffImagePlugin.PREFIXES)):
+                _check_tags(content)
+            image: Image.Image = Image.open(io.BytesIO(content), formats=KINDS)
+            pixels = image.width * image.height
+            if pixels > MAX_PIXELS:
                 raise UserError(
                     f"image of {image.width}x{image.height} pixels, at most "
                     f"{MAX_PIXELS // 1_000_000} million are read: {place}"
                 )
+            # Each scan goes over all pixels, and an empty one has a few bytes.
+            if content[:2] == b"\xff\xd8" and content.count(b"\xff\xda") * pixels > MAX_WORK:
+                raise UserError(f"a JPEG image of too many scans: {place}")
+            if isinstance(image, TiffImagePlugin.TiffImageFile):
+                sides = (image.tag_v2.get(tag, 0) for tag in (TILE_WIDTH, TILE_LENGTH))
+                if math.prod(sides) > MAX_PIXELS:
+                    raise UserError(f"a TIFF image of too large tiles: {place}")
+                with _quiet():
+                    image.load()
             image.load()
+            return to_face(image)
     except UnidentifiedImageError:
-        raise UserError(f"not an image: {place}") from None
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise UserError(f"broken image ({error}): {place}") from None
-    return to_face(image)
+        raise UserError(f"{_kind(content)} ({', '.join(KINDS)} are read): {place}") from None
+    except BROKEN as error:
+        reason = str(error)[:100] or type(error).__name__
+        raise UserError(f"broken image ({reason}): {place}") from None
+
+
+def _check_tags(content: bytes) -> None:
+    """Raises ValueError for the tags of a TIFF file that are damaged or too long."""
+    order = "<" if content.startswith(b"II") else ">"
+    is_big = b"+" in content[2:4]  # BigTIFF: numbers of 64 bits
+    (start,) = struct.unpack_from(
+        f"{order}Q" if is_big else f"{order}I", content, 8 if is_big else 4
+    )
+    (tags,) = struct.unpack_from(f"{order}Q" if is_big else f"{order}H", content, start)
+    wide = f"{order}u8" if is_big else f"{order}u4"
+    fields = [("tag", f"{order}u2"), ("type", f"{order}u2"), ("count", wide), ("value", wide)]
+    entries = np.frombuffer(content, fields, tags, start + (8 if is_big else 2))
+    numbers = ~np.isin(entries["type"], (1, 2, 7))  # neither bytes, nor text, nor opaque
+    if (entries["count"][numbers] > MAX_NUMBERS).any():
+        raise ValueError(f"a TIFF tag of more than {MAX_NUMBERS:,} numbers")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The TIFF library reports damage on stderr by itself, beside the error it returns."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _kind(content: bytes) -> str:
+    if content[4:8] == b"ftyp":
+        return "not a kind of image that is read: HEIC or AVIF"
+    for magic, kind in OTHER_KINDS.items():
+        if content.startswith(magic):
+            return f"not a kind of image that is read: {kind}"
+    return "not an image"
 
 
 def to_face(image: Image.Image) -> NDArray[np.uint8]:
     """uint8 [48, 48] of a decoded image of any size and mode."""
     if image.mode == "L" and image.size == (SIZE, SIZE) and "transparency" not in image.info:
         return np.asarray(image)
-    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         # Pillow clips wide pixels instead of scaling them.
-        wide = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if image.mode != "F" else max(float(wide.max(initial=1.0)), 1.0)
-        image = Image.fromarray(np.clip(wide * (255 / top), 0, 255).astype(np.uint8))
-    elif image.has_transparency_data:
-        colours = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), colours)
-    grey = image.convert("L")
-    if grey.size != (SIZE, SIZE):
-        grey = ImageOps.fit(grey, (SIZE, SIZE), Image.Resampling.BILINEAR)
-    return np.asarray(grey)
+        wide = image if image.mode in ("I", "F") else image.convert("I")
+        brightest: Any = image.getextrema()[1]
+        top = 65535.0 if image.mode != "F" else max(brightest, 1.0)
+        values = np.asarray(_fit(_upright(wide, image)), dtype=np.float64)
+        with np.errstate(invalid="ignore"):  # infinite values
+            values = np.nan_to_num(values * (255 / top))
+        return np.clip(values, 0, 255).astype(np.uint8)
+    grey = _on_white(image) if image.has_transparency_data else image.convert("L")
+    return np.asarray(_fit(_upright(grey, image)))
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """The grey values of a transparent image; strips take less memory than all at once."""
+    grey = Image.new("L", image.size)
+    for top in range(0, image.height, SIZE):
+        strip = image.crop((0, top, image.width, min(top + SIZE, image.height))).convert("RGBA")
+        white = Image.new("RGBA", strip.size, "white")
+        grey.paste(Image.alpha_composite(white, strip).convert("L"), (0, top))
+    return grey
+
+
+def _upright(pixels: Image.Image, image: Image.Image) -> Image.Image:
+    """`pixels` turned as the metadata of `image` asks."""
+    if len(image.info.get("exif", b"")) > MAX_EXIF:
+        return pixels
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except BROKEN:
+        return pixels
+    turn = TURNS.get(orientation) if isinstance(orientation, int) else None
+    return pixels if turn is None else pixels.transpose(turn)
+
+
+def _fit(image: Image.Image) -> Image.Image:
+    """The centred square, resized; unchanged if it has the size already."""
+    if image.size == (SIZE, SIZE):
+        return image
+    return ImageOps.fit(image, (SIZE, SIZE), Image.Resampling.BILINEAR)

@@ -14,6 +14,8 @@ from fer.errors import UserError
 
 USAGES = ("Training", "PublicTest", "PrivateTest", "Test")
 """FER-2013's own three, and `Test` for a labelled test folder that does not say which it is."""
+MAX_IMAGES = 500_000
+"""More are refused while they are read: they would take gigabytes of memory."""
 
 
 @dataclass(frozen=True)

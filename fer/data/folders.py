@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from fer.config import EMOTIONS
-from fer.data.decode import decode_face
-from fer.data.faces import USAGES
+from fer.data.decode import read_face
+from fer.data.faces import MAX_IMAGES, USAGES
 from fer.data.tables import Rows
 from fer.errors import UserError
 
@@ -29,7 +29,7 @@ def is_folder_form(root: Path) -> bool:
 def image_files(root: Path) -> list[tuple[str, str, str]]:
     """(path, folder usage, emotion) of every image file, in the order of their names.
 
-    Raises UserError for a folder that is no emotion.
+    Raises UserError for a folder that is no emotion, and for too many files.
     """
     files = []
     for folder, usage in FOLDERS.items():
@@ -45,6 +45,8 @@ def image_files(root: Path) -> list[tuple[str, str, str]]:
                     f"got {emotion.path}"
                 )
             files += [(file.path, usage, name) for file in _entries(emotion.path)]
+            if len(files) > MAX_IMAGES:
+                raise UserError(f"at most {MAX_IMAGES:,} images are read: {root} has more")
     return files
 
 
@@ -58,7 +60,7 @@ def read_folders(root: Path) -> Rows:
     for file, folder_usage, emotion in image_files(root):
         prefix = Path(file).name.split("_")[0]
         usage = prefix if prefix in USAGES else folder_usage
-        images.append(decode_face(Path(file).read_bytes(), file))
+        images.append(read_face(file))
         labels.append(EMOTIONS.index(emotion))
         usages.append(USAGES.index(usage))
     if not images:

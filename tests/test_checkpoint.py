@@ -1,0 +1,112 @@
+"""A run that goes on from a checkpoint is the run that was never interrupted."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from fer import checkpoint
+from fer.config import Config
+from fer.data import Faces, demo
+from fer.fit import Run, fit
+
+CPU = torch.device("cpu")
+KEPT = Path("kept.safetensors")
+
+
+@pytest.fixture(scope="module")
+def faces() -> Faces:
+    labels = np.repeat(np.arange(7), 10)
+    images = demo.draw(labels, np.random.default_rng(5))
+    classes = tuple("abcdefg")
+    return Faces(torch.from_numpy(images), torch.from_numpy(labels), classes)
+
+
+def config(optimizer: str, **settings: object) -> Config:
+    return Config(**{"optimizer": optimizer, "lr": 0.002, "epochs": 3, "threads": 1, **settings})
+
+
+def interrupted(settings: Config, faces: Faces, after: int) -> Run:
+    """A run whose state after some epochs is kept."""
+    run, epochs = Run(settings, faces, CPU), []
+    for epoch in fit(run, faces):
+        epochs.append(epoch)
+        if epoch.number == after:
+            break
+    checkpoint.save(run, epochs, KEPT, "key")
+    return run
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "after"),
+    [
+        *(("adam", after) for after in (1, 2, 3)),
+        *((name, 2) for name in ("adamax", "sgd", "rmsprop", "adagrad", "asgd", "rprop")),
+    ],
+)
+def test_every_optimizer_goes_on_to_the_last_bit(optimizer: str, after: int, faces: Faces) -> None:
+    settings = config(optimizer, dropout=0.3, rotation=5.0, crop_padding=2)
+    whole = Run(settings, faces, CPU)
+    undisturbed = list(fit(whole, faces))
+    interrupted(settings, faces, after)
+    run = Run(settings, faces, CPU)
+    epochs = checkpoint.load(run, KEPT, "key")
+    assert run.trained == len(epochs) == after
+    epochs += fit(run, faces)
+    for one, other in zip(epochs, undisturbed, strict=True):
+        assert one.number == other.number
+        assert (one.train_loss, one.loss) == (other.train_loss, other.loss)
+        assert (one.confusion == other.confusion).all()
+    for name, tensor in whole.net.state_dict().items():
+        assert torch.equal(run.net.state_dict()[name], tensor), name
+
+
+def test_no_file_is_no_epoch(faces: Faces) -> None:
+    assert checkpoint.load(Run(config("adam"), faces, CPU), KEPT, "key") == []
+
+
+def test_what_is_damaged_or_of_another_run_is_unusable(faces: Faces) -> None:
+    interrupted(config("adam"), faces, 1)
+    whole = KEPT.read_bytes()
+    tensors = {name: tensor.clone() for name, tensor in load_file(KEPT).items()}
+    epochs = '{"key": "key", "epochs": "[]"}'
+
+    def refuse(words: str, settings: Config | None = None) -> None:
+        with pytest.raises(checkpoint.Unusable, match=words):
+            checkpoint.load(Run(settings or config("adam"), faces, CPU), KEPT, "key")
+
+    refuse("fc_width|dense1|size mismatch", config("adam", fc_width=9))
+    for size in (0, 7, 100, len(whole) // 2, len(whole) - 1):
+        KEPT.write_bytes(whole[:size])
+        refuse(".")
+    KEPT.write_bytes(b"\x80\x04cos\nsystem\n(S'touch owned'\ntR.")
+    refuse(".")
+    assert not Path("owned").exists()
+    save_file(tensors, KEPT, {"key": "another", "epochs": "[]"})
+    refuse("another run")
+    save_file(tensors, KEPT, None)
+    refuse("another run")
+    for text in ("{", "[1]", '[{"number": 1}]', epochs):
+        save_file(tensors, KEPT, {"key": "key", "epochs": text})
+        refuse(".")
+    for name in ("generator", "net.dense1.0.weight", "optimizer.0.exp_avg"):
+        changed = {**tensors, name: torch.zeros(3)}
+        save_file(changed, KEPT, {"key": "key", "epochs": "[]"})
+        refuse(".")
+    for name in ("optimizer.99.step", "optimizer.x.step", "other"):
+        save_file({**tensors, name: torch.zeros(3)}, KEPT, {"key": "key", "epochs": "[]"})
+        refuse(".")
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(faces: Faces) -> None:
+    run = interrupted(config("adam"), faces, 1)
+    before = KEPT.read_bytes()
+    folder = Path("folder")
+    folder.mkdir()
+    (folder / "kept.safetensors").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        checkpoint.save(run, [], folder / "kept.safetensors", "key")
+    assert [path.name for path in folder.iterdir()] == ["kept.safetensors"]
+    assert KEPT.read_bytes() == before

@@ -1,0 +1,234 @@
+"""A study mixes nothing: what it depends on is stored, and what differs is refused by name."""
+
+import hashlib
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import optuna
+import pytest
+
+from fer import provenance
+from study import identity
+from study import storage as store
+from tests.conftest import Command, Result
+
+SMALL = ("--subset", "150", "--study", "small", "--workers", "1", "--epochs", "2")
+OLD_STUDIES = Path(__file__).parents[1] / "studies.db"
+
+
+@pytest.fixture
+def run(command: Command) -> Callable[..., Result]:
+    return lambda *arguments: command("study.run", *SMALL, *arguments)
+
+
+def change(query: str, *values: object) -> None:
+    """Change the database behind the program's back."""
+    with closing(sqlite3.connect("studies.db")) as connection, connection:
+        assert connection.execute(query, values).rowcount
+
+
+def content() -> str:
+    """A hash of every row."""
+    with closing(sqlite3.connect("studies.db")) as connection:
+        return hashlib.sha256("".join(connection.iterdump()).encode()).hexdigest()
+
+
+def change_identity(**changed: object) -> None:
+    study = optuna.load_study(study_name="small", storage=store.DEFAULT_URL)
+    stored = {**study.user_attrs[identity.IDENTITY], **changed}
+    study.set_user_attr(identity.IDENTITY, stored)
+
+
+def test_what_the_numbers_depend_on_is_stored_with_the_study(run: Callable[..., Result]) -> None:
+    assert run("--trials", 1).code == 0
+    study = optuna.load_study(study_name="small", storage=store.DEFAULT_URL)
+    stored = study.user_attrs[identity.IDENTITY]
+    assert stored["data"] == "demo"
+    assert len(stored["data_sha256"]) == 64
+    assert stored["versions"].keys() == {"torch", "numpy", "scikit-learn", "optuna"}
+    assert stored["code"] == provenance.code_version()
+    assert stored["device"].startswith("cpu")
+    expected = {"split", "space", "space_definition", "epochs", "seed", "subset", "precision"}
+    assert expected <= stored.keys()
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"code": "0123456789ab"}, 'code was "0123456789ab", now "'),
+        ({"device": "cpu AVX2"}, 'device was "cpu AVX2", now "cpu'),
+        ({"versions": {"torch": "2.11.0"}}, 'torch was "2.11.0", now "'),
+        ({"precision": "float16"}, 'precision was "float16"'),
+        ({"format": 99}, "newer version of this program (format 99"),
+    ],
+)
+def test_another_installation_is_refused_by_name(
+    changed: dict[str, object], named: str, run: Callable[..., Result]
+) -> None:
+    assert run("--trials", 1).code == 0
+    change_identity(**changed)
+    before = content()
+    result = run("--trials", 2)
+    assert result.code == 2, result
+    line = result.err.splitlines()[-1]
+    assert named in line, line
+    assert "'small'" in line
+    assert content() == before
+
+
+def test_a_new_study_says_which_one_it_does_not_continue(command: Command) -> None:
+    options = ("--subset", 150, "--trials", 1, "--workers", 1, "--epochs", 1)
+    assert command("study.run", *options, "--study", "small").code == 0
+    change_identity(code="0123456789ab")
+    result = command("study.run", *options)
+    assert result.code == 0, result
+    assert "study small asked the same of another installation: not continued" in result.out
+
+
+def test_the_code_version_changes_with_the_training_code_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    package = tmp_path / "fer"
+    shutil.copytree(Path(provenance.__file__).parent, package)
+    before = provenance.code_version()
+    monkeypatch.setattr(provenance, "__file__", str(package / "provenance.py"))
+    assert provenance.code_version() == before
+    (package / "plots.py").write_text("")
+    assert provenance.code_version() == before
+    (package / "fit.py").write_text("")
+    assert provenance.code_version() != before
+
+
+def test_studies_of_an_older_version_are_read_and_say_why_they_do_not_go_on(
+    command: Command,
+) -> None:
+    shutil.copy(OLD_STUDIES, "studies.db")
+    names = optuna.get_all_study_names(store.DEFAULT_URL)
+    assert "fer2013-c66d2b" in names
+    study = ("--study", "fer2013-c66d2b")
+    assert command("study.export", *study).code == 0
+    assert command("study.report", *study).code == 0
+    refused = command("study.replay", *study, "--trial", 1)
+    assert refused.code == 2
+    assert "other data" in refused.err
+    continued = command("study.run", *study, "--trials", 31, "--workers", 1)
+    assert continued.code == 2
+    assert "an older version of this program began it and kept no" in continued.err
+
+
+def test_replay_repeats_a_trial_from_the_database_alone(
+    run: Callable[..., Result], command: Command
+) -> None:
+    assert run("--trials", 7).code == 0
+    for number in (0, 6):
+        replayed = command("study.replay", "--trial", number, "--out", "curves.json")
+        assert replayed.code == 0, replayed
+        assert "identical: the trial repeats to the last bit" in replayed.out
+        content = json.loads(Path("curves.json").read_text())
+        assert content["identical"]
+        assert content["stored"] == content["replayed"]
+
+
+def test_replay_tells_a_difference_and_its_likely_cause(
+    run: Callable[..., Result], command: Command
+) -> None:
+    assert run("--trials", 1).code == 0
+    change_identity(versions={**provenance.versions(), "torch": "2.11.0"})
+    assert "identical" in command("study.replay", "--trial", 0).out
+    # One bit of one loss, which no accuracy shows.
+    study = optuna.load_study(study_name="small", storage=store.DEFAULT_URL)
+    result = study.trials[0].user_attrs[store.RESULT]
+    result["losses"][1] *= 1 + 2**-50
+    change(
+        "UPDATE trial_user_attributes SET value_json = ? WHERE key = 'result'", json.dumps(result)
+    )
+    replayed = command("study.replay", "--trial", 0)
+    assert replayed.code == 1, replayed
+    assert 'different; likely because torch was "2.11.0", now "' in replayed.out
+    change("UPDATE trial_intermediate_values SET intermediate_value = 0.99 WHERE step = 2")
+    assert "-0." in command("study.replay", "--trial", 0).out
+
+
+def test_replay_refuses_what_it_cannot_repeat(
+    run: Callable[..., Result], command: Command
+) -> None:
+    assert run("--trials", 1).code == 0
+    for number, named in ((77, "has no trial 77"), (3, "has no epochs (waiting)")):
+        refused = command("study.replay", "--trial", number)
+        assert refused.code == 2
+        assert named in refused.err
+
+
+def test_a_copy_is_whole_and_can_be_made_while_a_study_writes(
+    run: Callable[..., Result], command: Command
+) -> None:
+    assert run("--trials", 2).code == 0
+    with closing(store.open_database(store.DEFAULT_URL)) as database:
+        study = optuna.load_study(study_name="small", storage=database)
+        study.sampler = optuna.samplers.RandomSampler(seed=1)
+        trial = study.ask()
+        trial.report(0.25, 1)
+        copied = command("study.copy", "--out", "copy.db")
+        assert copied.code == 0, copied
+        trial.report(0.5, 2)
+    assert "1 studies, 6 trials, checked" in copied.out
+    url = "sqlite:///copy.db"
+    ours, theirs = (
+        optuna.load_study(study_name="small", storage=each).get_trials()
+        for each in (store.DEFAULT_URL, url)
+    )
+    assert theirs[2].intermediate_values == {1: 0.25}
+    assert ours[2].intermediate_values == {1: 0.25, 2: 0.5}
+    assert [trial.params for trial in ours] == [trial.params for trial in theirs]
+    assert ours[:2] == theirs[:2]
+    assert not Path("copy.db-wal").exists()
+    # The copy is a database like any other.
+    assert command("study.export", "--storage", url).code == 0
+    assert run("--trials", 3, "--storage", url).code == 0
+
+
+def test_a_copy_of_a_server_is_an_sqlite_file(url: str, command: Command) -> None:
+    with closing(store.open_database(url)) as database:
+        store.open_study(database, "empty", {"format": 2}, [])
+    assert command("study.copy", "--storage", url, "--out", "copy.db").code == 0
+    assert optuna.get_all_study_names("sqlite:///copy.db") == ["empty"]
+
+
+def test_a_copy_overwrites_nothing(command: Command) -> None:
+    Path("copy.db").write_text("mine")
+    refused = command("study.copy", "--out", "copy.db")
+    assert refused.code == 2
+    assert "copy.db" in refused.err
+    assert Path("copy.db").read_text() == "mine"
+    missing = command("study.copy", "--out", "other.db")
+    assert missing.code == 2
+    assert "no such storage" in missing.err
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nosuchdb://me:hunter2@host/studies",
+        "postgresql+psycopg://me:hunter2@nosuchhost:77777777/studies",
+        "postgresql+psycopg://me:hunter2@127.0.0.1:1/studies",
+        "postgresql+psycopg://me@127.0.0.1:1/studies?password=hunter2",
+        "postgresql+psycopg//me:hunter2@host/studies",
+        "postgresql+psycopg://me:hunter2@host:port/studies",
+        "postgresql+psycopg://me:hunter2",
+    ],
+)
+def test_a_password_is_never_shown(url: str, command: Command) -> None:
+    for module in ("study.run", "study.export", "study.replay", "study.report", "study.copy"):
+        arguments = ["--trial", 1] if module == "study.replay" else []
+        result = command(module, "--storage", url, *arguments)
+        assert result.code == 2, result
+        assert "hunter2" not in result.out + result.err
+
+
+def test_hidden_keeps_what_is_no_password() -> None:
+    assert store.hidden("sqlite:///studies.db") == "sqlite:///studies.db"
+    assert "***" in store.hidden("postgresql://me:hunter2@host/a")
