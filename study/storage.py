@@ -182,11 +182,11 @@ def requeue_abandoned(study: optuna.Study, database: Database) -> int:
     silent = silent_trials(database, study._study_id)
     count = 0
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        stored = trial.user_attrs.get(OWNER)
-        if stored == database.owner:
+        if trial._trial_id in database.own:
             continue
+        stored = trial.user_attrs.get(OWNER)
         owner = Owner.of(stored)
-        lost = owner is None or owner.is_gone()
+        lost = owner is None or owner.is_gone() or stored == database.owner
         lost = lost or (trial._trial_id in silent and not (owner and owner.is_here()))
         count += lost and database.requeue(trial._trial_id, stored)
     return count
