@@ -53,8 +53,10 @@ def load(run: Run, path: Path, key: str) -> list[Epoch]:
             epochs = [_epoch(fields) for fields in json.loads(metadata["epochs"])]
             # Copies: they would be views of a file that may change.
             kept = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        if [epoch.number for epoch in epochs] != list(range(1, len(epochs) + 1)):
+            raise Unusable("its epochs are not those from the first on")
         _restore(run, kept)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (SafetensorError, OSError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise Unusable(" ".join(str(error).split())[:200]) from None
     run.trained = len(epochs)
     return epochs
@@ -88,7 +90,9 @@ def _restore(run: Run, kept: dict[str, Tensor]) -> None:
     for full_name, value in kept.items():
         _, index, name = full_name.split(".")
         parameter = parameters[int(index)]
-        if value.shape == parameter.shape and value.dim():
+        if value.dim():
+            if value.shape != parameter.shape:
+                raise ValueError(f"{full_name} is {list(value.shape)}")
             # A fused optimizer walks memory: its state must lie there as the weights do.
             value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
         states.setdefault(int(index), {})[name] = value
