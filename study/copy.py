@@ -42,8 +42,7 @@ def main() -> None:
     finally:
         part.unlink(missing_ok=True)
         source.engine.dispose()
-    studies, trials = rows["studies"], rows["trials"]
-    print(f"{options.out}: {studies} studies, {trials} trials, checked")
+    print(f"{options.out}: {rows['studies']} studies with {rows['trials']} trials, checked")
 
 
 def copy(source: Any, target: Path) -> dict[str, int]:

@@ -174,10 +174,15 @@ def describe_duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
+def counted(count: int, noun: str) -> str:
+    """A number and what it counts."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def count_endings(trials: list[optuna.trial.FrozenTrial]) -> str:
     """How many trials ended how, in words."""
     counts = Counter(map(ending, trials))
-    words = [f"{counts['complete']} trials complete, {counts['pruned']} pruned"]
+    words = [f"{counted(counts['complete'], 'trial')} complete, {counts['pruned']} pruned"]
     for kind in ("diverged", "out of memory", "failed", "running", "waiting"):
         if counts[kind]:
             words.append(f"{counts[kind]} {kind}")
@@ -194,7 +199,12 @@ def summary(study: optuna.Study, validation_images: int) -> None:
     console = Console(highlight=False)
     trials = study.get_trials(deepcopy=False)
     console.print(f"\n{count_endings(trials)}", soft_wrap=True)
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    # Whoever tells a trial through the dashboard leaves no result.
+    complete = [
+        trial
+        for trial in trials
+        if trial.state == TrialState.COMPLETE and store.RESULT in trial.user_attrs
+    ]
     if not complete:
         console.print("no trial ran to its end yet, so there is no best one")
         return
@@ -241,7 +251,9 @@ def summary(study: optuna.Study, validation_images: int) -> None:
 
 
 def next_commands(study: optuna.Study, options: Options) -> None:
-    """The commands that make a model of the study's best trial."""
+    """The commands that make a model of the study's best trial, if there is one."""
+    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        return
     default = options.storage == store.DEFAULT_URL
     where = "" if default else f" --storage {store.hidden(options.storage)}"
     images = f" --data {options.data}" if options.data else ""

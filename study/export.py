@@ -37,7 +37,7 @@ def main() -> None:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = store.load_study(options.storage, options.study)
-    trials = store.finished(study)
+    trials = [trial for trial in store.finished(study) if store.RESULT in trial.user_attrs]
     if options.trial is not None:
         trials = [trial for trial in trials if trial.number == options.trial]
         missing = f"no finished trial {options.trial}"

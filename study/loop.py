@@ -14,7 +14,7 @@ from fer.config import Config
 from fer.errors import UserError
 from study import storage as store
 from study.database import Database
-from study.display import Display
+from study.display import Display, counted
 from study.identity import Identity, digest
 from study.ownership import HEARTBEAT_SECONDS, OWNER, Owner, TakenOver, TotalReached
 from study.patience import DatabaseAway
@@ -217,7 +217,8 @@ class Loop:
             self.looked = now
             lost = store.requeue_abandoned(self.study, self.database)
             if lost:
-                self.display.print(f"       {lost} trials of a process that is gone wait again")
+                found = f"{counted(lost, 'trial')} of a process that is gone"
+                self.display.print(f"       taking over {found}")
 
     def _others(self) -> str:
         running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))

@@ -60,7 +60,7 @@ def render(study: "optuna.Study") -> str:
     from study.identity import IDENTITY
     from study.trial import ending
 
-    trials = store.finished(study)
+    trials = [trial for trial in store.finished(study) if store.RESULT in trial.user_attrs]
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     # What does not vary has no place on an axis.
     varied = sorted(

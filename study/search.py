@@ -20,7 +20,7 @@ from study.algorithms import (
     make_sampler,
 )
 from study.database import Database
-from study.display import Display, describe_duration, next_commands, summary
+from study.display import Display, counted, describe_duration, next_commands, summary
 from study.forecast import Forecast
 from study.identity import Identity, identity_of, study_name
 from study.loop import Loop
@@ -80,8 +80,8 @@ def search(options: Options) -> None:
                     count, task(training, validation, examples(space, base, options.seed))
                 )
                 plan = (
-                    f"plan   {remaining} trials x {epochs} epochs of {len(training)} training "
-                    f"and {len(validation)} validation images of {dataset.name} "
+                    f"plan   {counted(remaining, 'trial')} x {counted(epochs, 'epoch')} of "
+                    f"{len(training)} training and {len(validation)} validation images of {dataset.name} "
                     f"({options.split} split) on {in_words(device, base)}, {count} at once"
                 )
                 with display:
@@ -120,13 +120,13 @@ def open_study(database: Database, identity: Identity, options: Options) -> optu
     finished = len(store.finished(study))
     running = len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
     print(
-        f"study  {name}, {'new' if new else f'{finished} trials finished'}, "
+        f"study  {name}, {'new' if new else counted(finished, 'trial') + ' finished'}, "
         f"in {store.hidden(options.storage)}"
     )
     if requeued:
-        print(f"       {requeued} interrupted trials go on from their last epoch")
+        print(f"       {counted(requeued, 'interrupted trial')} will go on from the last epoch")
     if running:
-        print(f"       {running} trials run in other processes; this one joins them")
+        print(f"       {counted(running, 'trial')} running in other processes: joining them")
     if new and (other := store.similar(database, name, identity)):
         print(f"       study {other} asked the same of another installation: not continued")
     return study

@@ -175,7 +175,7 @@ def test_a_copy_is_whole_and_can_be_made_while_a_study_writes(
         copied = command("study.copy", "--out", "copy.db")
         assert copied.code == 0, copied
         trial.report(0.5, 2)
-    assert "1 studies, 6 trials, checked" in copied.out
+    assert "1 studies with 6 trials, checked" in copied.out
     url = "sqlite:///copy.db"
     ours, theirs = (
         optuna.load_study(study_name="small", storage=each).get_trials()

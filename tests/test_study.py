@@ -47,7 +47,7 @@ def finished(study: str = "small") -> list[optuna.trial.FrozenTrial]:
 def test_trials_is_the_total_and_the_same_command_finishes_the_remainder(run: Run) -> None:
     first = run("--trials", 2, "--epochs", 1)
     assert len(finished()) == 2
-    assert "plan   2 trials x 1 epochs of 120 training and 30 validation images" in first.out
+    assert "plan   2 trials x 1 epoch of 120 training and 30 validation images" in first.out
     run("--trials", 4, "--epochs", 1)
     assert len(finished()) == 4
     again = run("--trials", 4, "--epochs", 1)
@@ -184,7 +184,7 @@ def test_a_killed_study_leaves_no_orphans_and_is_finished_by_the_next_run(run: R
     running.communicate()
     partial = trials()[0].intermediate_values
     result = run(*options)
-    assert "1 interrupted trials go on from their last epoch" in result.out
+    assert "1 interrupted trial will go on from the last epoch" in result.out
     assert [trial.number for trial in finished()] == [0, 1]
     assert [trial.number for trial in trials() if trial.state == TrialState.RUNNING] == []
     repeated = trials()[0].intermediate_values
