@@ -183,7 +183,7 @@ def count_endings(trials: list[optuna.trial.FrozenTrial]) -> str:
     """How many trials ended how, in words."""
     counts = Counter(map(ending, trials))
     words = [f"{counted(counts['complete'], 'trial')} complete, {counts['pruned']} pruned"]
-    for kind in ("diverged", "out of memory", "failed", "running", "waiting"):
+    for kind in ("diverged", "out of memory", "failed", "running", "interrupted", "waiting"):
         if counts[kind]:
             words.append(f"{counts[kind]} {kind}")
     repeats = sum("repeats" in trial.user_attrs.get(store.RESULT, {}) for trial in trials)

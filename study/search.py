@@ -81,8 +81,9 @@ def search(options: Options) -> None:
                 )
                 plan = (
                     f"plan   {counted(remaining, 'trial')} x {counted(epochs, 'epoch')} of "
-                    f"{len(training)} training and {len(validation)} validation images of {dataset.name} "
-                    f"({options.split} split) on {in_words(device, base)}, {count} at once"
+                    f"{len(training)} training and {len(validation)} validation images of "
+                    f"{dataset.name} ({options.split} split) on {in_words(device, base)}, "
+                    f"{count} at once"
                 )
                 with display:
                     display.note("starting workers and measuring their speed")

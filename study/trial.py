@@ -156,6 +156,8 @@ def ending(trial: FrozenTrial) -> str:
     if trial.state == TrialState.PRUNED:
         # Older studies kept whether it diverged, and no ending.
         return result.get("ending") or ("diverged" if result.get("diverged") else "pruned")
+    if trial.state == TrialState.WAITING and trial.intermediate_values:
+        return "interrupted"
     return {TrialState.FAIL: "failed"}.get(trial.state, trial.state.name.lower())
 
 
