@@ -261,6 +261,12 @@ class Database(KnownTrials):
         if trial_state.is_finished():
             raise UpdateFinishedTrialError(f"trial with id {trial_id} is finished")
 
+    def forget(self, trial_id: int) -> None:
+        """Know no more of a trial that another process has taken over than the database does."""
+        self._own.pop(trial_id, None)
+        for known in self._open.values():
+            known.pop(trial_id, None)
+
     @property
     def own(self) -> set[int]:
         """The trials that this process runs."""

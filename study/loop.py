@@ -2,12 +2,14 @@
 
 import time
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from fer.config import Config
@@ -16,7 +18,7 @@ from study import storage as store
 from study.database import Database
 from study.display import Display, counted
 from study.identity import Identity, digest
-from study.ownership import HEARTBEAT_SECONDS, OWNER, Owner, TakenOver, TotalReached
+from study.ownership import HEARTBEAT_SECONDS, OWNER, Owner, TotalReached
 from study.patience import DatabaseAway
 from study.sessions import show_life
 from study.space import Space
@@ -169,28 +171,25 @@ class Loop:
         return self.running.pop(worker)
 
     def _finish(self, run: Running, out_of_memory: str = "") -> None:
-        try:
+        with self._mine(run):
             self.display.finished(tell(self.study, run, out_of_memory))
-        except TakenOver:
-            self.display.print(
-                f"trial {run.trial.number}: another process took it over while this one was silent"
-            )
-            return
-        self._job(run).checkpoint.unlink(missing_ok=True)
+            self._job(run).checkpoint.unlink(missing_ok=True)
 
     def _worker_died(self, run: Running, reason: str) -> None:
         epoch = len(run.epochs) + 1
-        if another_death(run, reason):
-            self._fail(run, f"{reason}, twice in epoch {epoch}")
-        else:
+        with self._mine(run):
+            if another_death(run, reason):
+                self._fail(run, f"{reason}, twice in epoch {epoch}")
+                return
             self._put_back(run)
             self.display.print(
                 f"trial {run.trial.number}: {reason}, in epoch {epoch}; another one takes over"
             )
 
     def _fail(self, run: Running, reason: str, traceback: str = "") -> None:
-        self.display.finished(fail(self.study, run, reason, traceback))
-        self._job(run).checkpoint.unlink(missing_ok=True)
+        with self._mine(run):
+            self.display.finished(fail(self.study, run, reason, traceback))
+            self._job(run).checkpoint.unlink(missing_ok=True)
         kind = reason.split(", twice")[0]
         self.failures[kind] += 1
         if self.failures[kind] < ALIKE:
@@ -199,6 +198,17 @@ class Loop:
         if traceback:
             raise RuntimeError(f"{line}\n{traceback}")
         raise UserError(line)
+
+    @contextmanager
+    def _mine(self, run: Running) -> Iterator[None]:
+        """What is done here to a trial is left if another process has taken it over."""
+        try:
+            yield
+        except UpdateFinishedTrialError:
+            self.database.forget(run.trial._trial_id)
+            self.display.print(
+                f"trial {run.trial.number}: another process took it over while this one was silent"
+            )
 
     def _put_back(self, run: Running) -> None:
         self.database.requeue(run.trial._trial_id, self.database.owner)

@@ -9,6 +9,7 @@ from typing import Any
 
 import psutil
 import sqlalchemy as sa
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages._rdb import models
 from optuna.trial import TrialState
 from sqlalchemy.orm import Session
@@ -30,8 +31,11 @@ class TotalReached(Exception):
     """As many trials are finished or running as the study is to have."""
 
 
-class TakenOver(Exception):
-    """A trial was given up for lost and belongs to another process now."""
+class TakenOver(UpdateFinishedTrialError):
+    """A trial was given up for lost and belongs to another process now.
+
+    If that has finished it already, Optuna's own UpdateFinishedTrialError says so.
+    """
 
 
 @dataclass(frozen=True)

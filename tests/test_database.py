@@ -2,6 +2,7 @@
 
 import multiprocessing
 from contextlib import closing
+from datetime import timedelta
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,11 @@ from optuna.trial import FrozenTrial, TrialState
 from bench.harness import grow, run_trial
 from fer.config import Config
 from study import database as module
-from study import known_trials, space
+from study import known_trials, ownership, space
 from study import storage as store
 from study import trial as trial_module
 from study.algorithms import make_pruner
-from study.ownership import OWNER
+from study.ownership import OWNER, TakenOver
 
 
 def begin(database: module.Database, name: str = "a") -> optuna.Study:
@@ -181,3 +182,56 @@ def test_processes_that_begin_together_open_one_database(url: str) -> None:
 def open_with(url: str, together: Barrier) -> None:
     together.wait()
     store.open_database(url).close()
+
+
+def test_a_trial_that_another_process_took_over_is_not_finished_here(url: str) -> None:
+    with closing(store.open_database(url)) as silent, closing(store.open_database(url)) as other:
+        lost = trial_module.ask(begin(silent), space.SPACES["default"], Config())
+        other.owner["process"] = 1  # else both are this process
+        study = begin(other)
+        assert other.requeue(lost.trial._trial_id, silent.owner)
+        with pytest.raises(TakenOver):
+            silent.set_trial_state_values(lost.trial._trial_id, TrialState.COMPLETE, [0.9])
+        taken = trial_module.ask(study, space.SPACES["default"], Config())
+        assert taken.trial.number == lost.trial.number
+        with pytest.raises(TakenOver):
+            silent.set_trial_state_values(lost.trial._trial_id, TrialState.COMPLETE, [0.9])
+        study.tell(taken.trial, 0.4)
+        with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
+            silent.set_trial_state_values(lost.trial._trial_id, TrialState.COMPLETE, [0.9])
+        # Two that find it abandoned do not both put it back.
+        assert not silent.requeue(lost.trial._trial_id, silent.owner)
+    (trial,) = stored(url)
+    assert trial.value == 0.4
+
+
+def test_a_commit_that_did_not_say_so_is_not_done_twice(url: str) -> None:
+    with closing(store.open_database(url)) as database:
+        study = begin(database)
+        first = study.ask()
+        # As after a commit that succeeded on the server while the connection broke.
+        del database._own[first._trial_id]
+        database._doubtful = True
+        again = study.ask()
+        assert again.number == first.number
+        database._waiting.clear()
+        study.tell(again, 0.5)
+        database._own[first._trial_id] = database._open[study._study_id].get(
+            first._trial_id, again._cached_frozen_trial
+        )
+        assert database.set_trial_state_values(first._trial_id, TrialState.COMPLETE, [0.5])
+        assert len(study.get_trials()) == 1
+
+
+def test_a_silent_process_of_another_machine_loses_its_trials_after_the_grace(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(store.open_database(url)) as far, closing(store.open_database(url)) as near:
+        far.owner["host"] = "elsewhere"
+        trial_module.ask(begin(far), space.SPACES["default"], Config())
+        study = begin(near)
+        assert store.requeue_abandoned(study, near) == 0
+        monkeypatch.setattr(ownership, "GRACE", timedelta(seconds=-1))
+        assert store.requeue_abandoned(study, near) == 1
+        assert study.get_trials()[0].state == TrialState.WAITING
+        assert store.requeue_abandoned(study, near) == 0
