@@ -1,5 +1,6 @@
 """Optuna's tables, for many writers, with few and short transactions, and with patience."""
 
+import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -255,6 +256,17 @@ class Database(KnownTrials):
         row.state, row.datetime_complete = state, now
         session.flush()
         return True
+
+    @patient
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        kind = models.StudySystemAttributeModel
+        with self.transaction() as session:
+            study = models.StudyModel.find_or_raise_by_id(study_id, session, for_update=True)
+            attribute: Any = kind.find_by_study_and_key(study, key, session)
+            if attribute is None:
+                attribute = kind(study_id=study_id, key=key)
+                session.add(attribute)
+            attribute.value_json = json.dumps(value)
 
     def check_trial_is_updatable(self, trial_id: int, trial_state: TrialState) -> None:
         # Optuna's own reads the trial for its message, here inside a transaction that writes.

@@ -45,6 +45,10 @@ class KnownTrials(RDBStorage):
         self.on_wait(reason, seconds)
 
     @patient
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        return super().get_study_system_attrs(study_id)
+
+    @patient
     def get_trial(self, trial_id: int) -> FrozenTrial:
         trial = self._own.get(trial_id)
         return super().get_trial(trial_id) if trial is None else trial

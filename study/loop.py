@@ -73,10 +73,13 @@ class Loop:
             if self.stop.soon:
                 return None
             for worker, message in self.workers.messages(timeout=0.5):
-                if isinstance(message, Ready):  # else it died, and another one began
-                    assert message.epoch_seconds is not None
+                if isinstance(message, Died):  # another one has begun
+                    self.idle.discard(worker)
+                    continue
+                assert isinstance(message, Ready), message
+                self.idle.add(worker)
+                if message.epoch_seconds is not None:
                     seconds[worker] = message.epoch_seconds
-                    self.idle.add(worker)
             self.display.tick()
         return sum(seconds.values()) / len(seconds)
 
