@@ -6,9 +6,11 @@ Tensors and text alone (safetensors): reading one executes nothing.
 import dataclasses
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -60,6 +62,15 @@ def load(run: Run, path: Path, key: str) -> list[Epoch]:
         raise Unusable(" ".join(str(error).split())[:200]) from None
     run.trained = len(epochs)
     return epochs
+
+
+def clear_folder(folder: Path) -> None:
+    """Remove what processes that were killed left half written, and the folder if it is empty."""
+    for part in folder.glob("*.part"):
+        if not psutil.pid_exists(int(part.suffixes[-2][1:])):
+            part.unlink(missing_ok=True)
+    with suppress(OSError):  # states of interrupted trials are in it, or it was never made
+        folder.rmdir()
 
 
 def _tensors(run: Run) -> dict[str, Tensor]:

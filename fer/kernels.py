@@ -38,11 +38,12 @@ class Kernels:
 
     library: ctypes.CDLL | None
     description: str
+    fingerprint: str = ""
 
     @property
     def name(self) -> str:
-        """What is stored with a study: the two round differently."""
-        return "PyTorch's" if self.library is None else "compiled"
+        """What is stored with a study: others, or of another compiler, round differently."""
+        return "PyTorch's" if self.library is None else f"compiled {self.fingerprint}"
 
 
 class Geometry(ctypes.Structure):
@@ -62,7 +63,8 @@ def load() -> Kernels:
     if compiler is None:
         return Kernels(None, "PyTorch's kernels, which are slower (no C++ compiler found)")
     try:
-        path = folder() / f"kernels-{_fingerprint(compiler)}.so"
+        fingerprint = _fingerprint(compiler)
+        path = folder() / f"kernels-{fingerprint}.so"
         if not path.is_file():
             _compile(compiler, path)
         try:
@@ -79,7 +81,7 @@ def load() -> Kernels:
         function = getattr(library, name)
         function.argtypes = [ctypes.POINTER(Geometry), *[ctypes.c_void_p] * (pointers - 1)]
         function.restype = None
-    return Kernels(library, "compiled kernels")
+    return Kernels(library, "compiled kernels", fingerprint)
 
 
 def _fingerprint(compiler: str) -> str:

@@ -1,4 +1,4 @@
-"""Memory: kept between training steps, given back after a run that wanted too much."""
+"""Memory: kept between training steps, given back between runs."""
 
 import ctypes
 import gc
@@ -24,7 +24,7 @@ def reuse_memory() -> None:
 
 
 def give_back() -> None:
-    """Return what is free to the system, after a run that asked for too much."""
+    """Return what is free to the system: the next run may be a small one."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

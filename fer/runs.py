@@ -62,19 +62,25 @@ def new_run(folder: Path, config: Config, data: TrainedOn, provenance: dict[str,
 
 
 def append_epoch(folder: Path, epoch: Epoch) -> None:
-    """Add one line to the table of epochs."""
-    with (folder / METRICS).open("a", newline="") as file:
-        csv.writer(file).writerow([getattr(epoch, name) for name in COLUMNS])
+    """Add one line to the table of epochs. Raises UserError if it cannot be written."""
+    try:
+        with (folder / METRICS).open("a", newline="") as file:
+            csv.writer(file).writerow([getattr(epoch, name) for name in COLUMNS])
+    except OSError as error:
+        raise UserError(f"cannot write {folder / METRICS}: {error.strerror}") from None
 
 
 def save_weights(folder: Path, net: Net, epoch: int) -> None:
-    """Write the weights, whole or not at all."""
+    """Write the weights, whole or not at all. Raises UserError if they cannot be written."""
     temporary = folder / (WEIGHTS + ".part")
     tensors = {
         name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()
     }
-    save_file(tensors, temporary, metadata={"epoch": str(epoch)})
-    temporary.replace(folder / WEIGHTS)
+    try:
+        save_file(tensors, temporary, metadata={"epoch": str(epoch)})
+        temporary.replace(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot write {folder / WEIGHTS}: {error}") from None
 
 
 def load_run(folder: Path) -> tuple[Net, Config, TrainedOn]:

@@ -46,7 +46,8 @@ def _write_ahead(connection: Any, _record: object) -> None:
 
 
 def _commit_without_waiting(connection: Any, _record: object) -> None:
-    # The same on PostgreSQL: its own default waits for the disk at every epoch.
+    # The same on PostgreSQL: its own default waits for the disk at every epoch. What begins or
+    # ends a trial does wait, see Database.transaction.
     with connection.cursor() as cursor:
         cursor.execute("SET synchronous_commit TO off")
     connection.commit()

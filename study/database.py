@@ -7,15 +7,16 @@ from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
-from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
-from study.connections import WRITES, arguments, insert_new, set_up
+from study.connections import WRITES, arguments, set_up
 from study.known_trials import REFRESH, KnownTrials
 from study.ownership import (
     OWNER,
@@ -26,9 +27,7 @@ from study.ownership import (
     running,
 )
 from study.patience import patient
-
-PARAMETER: Any = models.TrialParamModel.__table__
-REPORT: Any = models.TrialIntermediateValueModel.__table__
+from study.statements import Statement, everything, parameter, report
 
 
 class Database(KnownTrials):
@@ -53,10 +52,10 @@ class Database(KnownTrials):
     def __init__(self, url: str, owner: dict[str, Any]) -> None:
         super().__init__(url, **arguments(make_url(url).get_backend_name()))
         self.owner = owner
-        self._waiting: list[tuple[Any, dict[str, Any]]] = []  # statements for the next commit
+        self._waiting: list[Statement] = []  # statements for the next commit
         set_up(self.engine)
         self._writer = self.engine.execution_options(**WRITES)
-        with self._writer.connect():
+        with self._writer.begin():
             pass  # what can't be written fails here
 
     def close(self) -> None:
@@ -73,10 +72,24 @@ class Database(KnownTrials):
                     connection.execute("PRAGMA journal_mode=DELETE")
         self.engine.dispose()
 
+    def waiting(self, reason: str, seconds: float) -> None:
+        super().waiting(reason, seconds)
+        # A server that crashed may have lost the last reports it said it had.
+        self._waiting = [
+            statement
+            for trial_id, trial in self._own.items()
+            for statement in everything(self.engine, trial_id, trial)
+        ]
+
     @contextmanager
-    def transaction(self) -> Iterator[Session]:
-        """What waits and what the block does, in one transaction."""
+    def transaction(self, durable: bool = False) -> Iterator[Session]:
+        """What waits and what the block does, in one transaction.
+
+        With `durable` a server has it on its disk, and all before it, when the block ends.
+        """
         with Session(self._writer) as session, session.begin():
+            if durable and self.engine.name == "postgresql":
+                session.execute(text("SET LOCAL synchronous_commit TO on"))
             for statement, values in self._waiting:
                 session.execute(statement, values)
             yield session
@@ -87,7 +100,7 @@ class Database(KnownTrials):
         self, study_id: int, template_trial: FrozenTrial | None = None
     ) -> FrozenTrial:
         mine = template_trial is None
-        with self.transaction() as session:
+        with self.transaction(durable=True) as session:
             lost: set[int] = set()
             if mine:
                 template_trial = create_trial(
@@ -135,20 +148,18 @@ class Database(KnownTrials):
                     previous_distribution,
                 )
         else:
-            row = {
-                "trial_id": trial_id,
-                "param_name": param_name,
-                "param_value": param_value_internal,
-                "distribution_json": distribution_to_json(distribution),
-            }
-            self._waiting.append((insert_new(self.engine, PARAMETER), row))
+            self._waiting.append(
+                parameter(self.engine, trial_id, param_name, param_value_internal, distribution)
+            )
         if trial is not None:
             trial.params[param_name] = distribution.to_external_repr(param_value_internal)
             trial.distributions[param_name] = distribution
 
     @patient
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        with self.transaction() as session:
+        with self._own_trial(trial_id), self.transaction() as session:
+            if trial_id in self._own and owner_of(session, trial_id) != self.owner:
+                raise TakenOver
             self._set_trial_attr_without_commit(
                 session, models.TrialUserAttributeModel, trial_id, key, value
             )
@@ -172,17 +183,8 @@ class Database(KnownTrials):
         if trial is None or step in trial.intermediate_values:
             super().set_trial_intermediate_value(trial_id, step, intermediate_value)
         else:
-            stored = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(
-                intermediate_value
-            )
-            row = {
-                "trial_id": trial_id,
-                "step": step,
-                "intermediate_value": stored[0],
-                "intermediate_value_type": stored[1],
-            }
             with self.transaction() as session:
-                session.execute(insert_new(self.engine, REPORT), row)
+                session.execute(*report(self.engine, trial_id, step, intermediate_value))
         if trial is not None:
             trial.intermediate_values[step] = intermediate_value
 
@@ -191,7 +193,7 @@ class Database(KnownTrials):
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
     ) -> bool:
         now = datetime.now()
-        with self.transaction() as session:
+        with self._own_trial(trial_id), self.transaction(durable=True) as session:
             row: Any = session.get(models.TrialModel, trial_id)
             if row is None:
                 raise KeyError(models.NOT_FOUND_MSG)
@@ -273,8 +275,16 @@ class Database(KnownTrials):
         if trial_state.is_finished():
             raise UpdateFinishedTrialError(f"trial with id {trial_id} is finished")
 
-    def forget(self, trial_id: int) -> None:
-        """Know no more of a trial that another process has taken over than the database does."""
+    @contextmanager
+    def _own_trial(self, trial_id: int) -> Iterator[None]:
+        try:
+            yield
+        except UpdateFinishedTrialError:  # also TakenOver
+            self._forget(trial_id)
+            raise
+
+    def _forget(self, trial_id: int) -> None:
+        """Know no more of a trial that is another process's than the database does."""
         self._own.pop(trial_id, None)
         for known in self._open.values():
             known.pop(trial_id, None)
@@ -291,10 +301,11 @@ class Database(KnownTrials):
 
         Optuna's public calls could only fail the trial and queue a copy behind all others.
         """
-        with self.transaction() as session:
+        with self.transaction(durable=True) as session:
             row: Any = session.get_one(models.TrialModel, trial_id, with_for_update=True)
             theirs = owner_of(session, trial_id) == owner
             if row.state != TrialState.RUNNING or not theirs:
+                self._forget(trial_id)
                 return False
             row.state = TrialState.WAITING
             study_id = row.study_id

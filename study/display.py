@@ -61,7 +61,12 @@ class Display:
 
     def print(self, line: str | Text) -> None:
         """A line that stays."""
-        self.console.print(line, soft_wrap=True)
+        try:
+            self.console.print(line, soft_wrap=True)
+        except BrokenPipeError:
+            raise
+        except OSError:  # a log on a full disk is no reason to stop training
+            self.status = "the output cannot be written"
 
     def note(self, status: str) -> None:
         """What it is doing now."""
@@ -240,8 +245,10 @@ def summary(study: optuna.Study, validation_images: int) -> None:
         )
     else:
         by_hand = [t.value or 0.0 for t in complete if t.user_attrs.get(store.ORIGIN) in HAND_MADE]
-        gain = 100 * (value - max(by_hand, default=0.0))
+        gain = 100 * (value - max(by_hand, default=value))
         verdict = f"The search beat the best of the report's settings by {gain:.2f} points"
+        if not by_hand:
+            verdict = "None of the report's settings ran to the end, so nothing was beaten"
     console.print(
         f"{verdict}; one standard error is {100 * error:.2f} points "
         f"({validation_images} validation images).\n"

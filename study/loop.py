@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -12,6 +12,7 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
+from fer.checkpoint import clear_folder
 from fer.config import Config
 from fer.errors import UserError
 from study import storage as store
@@ -37,6 +38,7 @@ from study.trial import (
 from study.workers import Died, Message, Workers
 
 ALIKE = 3  # failures of the same kind that end the study
+STOP_SECONDS = 5.0  # that a database which is away is waited for after the first signal
 LOOK_SECONDS = 5.0  # between looks at trials whose process is gone
 
 Ending = Literal["finished", "timeout", "interrupted"]
@@ -100,8 +102,7 @@ class Loop:
         finally:
             for run in self.running.values():
                 self._put_back(run)
-            with suppress(OSError):  # others' states are in it, or it was never made
-                self.checkpoints.rmdir()
+            clear_folder(self.checkpoints)
 
     def _ending(self) -> Ending | None:
         self.display.done = len(store.finished(self.study))
@@ -190,11 +191,11 @@ class Loop:
             )
 
     def _fail(self, run: Running, reason: str, traceback: str = "") -> None:
+        kind = reason.split(", twice")[0]
         with self._mine(run):
             self.display.finished(fail(self.study, run, reason, traceback))
             self._job(run).checkpoint.unlink(missing_ok=True)
-        kind = reason.split(", twice")[0]
-        self.failures[kind] += 1
+            self.failures[kind] += 1
         if self.failures[kind] < ALIKE:
             return
         line = f"{ALIKE} trials failed alike, the last one was {run.trial.number}: {reason}"
@@ -208,7 +209,6 @@ class Loop:
         try:
             yield
         except UpdateFinishedTrialError:
-            self.database.forget(run.trial._trial_id)
             self.display.print(
                 f"trial {run.trial.number}: another process took it over while this one was silent"
             )
@@ -218,7 +218,8 @@ class Loop:
 
     def _job(self, run: Running) -> Job:
         key = digest(self.identity, run.config.settings())
-        return Job(run.config, self.checkpoints / f"{key}.safetensors", key)
+        behind = max(run.known, default=0)
+        return Job(run.config, self.checkpoints / f"{key}.safetensors", key, behind)
 
     def _look_around(self) -> None:
         """Show life to other machines, and take over trials whose process is gone."""
@@ -232,6 +233,15 @@ class Loop:
             if lost:
                 found = f"{counted(lost, 'trial')} of a process that is gone"
                 self.display.print(f"       taking over {found}")
+
+    def waiting(self, reason: str, seconds: float) -> None:
+        """The database is away. Raises DatabaseAway if someone wants to stop meanwhile."""
+        self.display.waiting(reason, seconds)
+        if self.stop.now or (self.stop.soon and seconds > STOP_SECONDS):
+            raise DatabaseAway(
+                f"stopped while the storage is out of reach: {reason}; what was stored is safe, "
+                "the same command continues"
+            )
 
     def _others(self) -> str:
         running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))

@@ -54,8 +54,8 @@ def main() -> None:
     trial = find(study.get_trials(deepcopy=False), options.trial, study.study_name)
     config = store.config_of(trial)
     identity = study.user_attrs[IDENTITY]
-    if options.out is not None and not options.out.parent.is_dir():
-        raise UserError(f"no such folder to write to: {options.out.parent}")
+    if options.out is not None and (options.out.is_dir() or not options.out.parent.is_dir()):
+        raise UserError(f"--out must be a file in an existing folder, got {options.out}")
     device = choose(options.device)
     removed = [name for name in EMOTIONS if name not in identity["classes"]]
     dataset = data.load(options.data, removed)
@@ -69,7 +69,8 @@ def main() -> None:
         dataset.part("Training"), identity["split"], identity["subset"]
     )
     stored = trial.intermediate_values
-    losses = trial.user_attrs.get(store.RESULT, {}).get("losses", [])
+    result = trial.user_attrs.get(store.RESULT, {})
+    losses = [*result.get("losses", []), *result.get("train_losses", [])]
     print(
         f"trial {trial.number} of study {study.study_name}: {len(stored)} epochs of "
         f"{len(training)} images",
@@ -78,21 +79,24 @@ def main() -> None:
     reuse_memory()
     torch.set_num_threads(config.threads)
     replayed: dict[int, float] = {}
-    new_losses = []
+    new_losses, train_losses = [], []
     print("epoch  stored   replayed  difference")
     for epoch in fit(Run(config, training, device), validation):
         replayed[epoch.number] = epoch.accuracy
         new_losses.append(epoch.loss)
-        difference = epoch.accuracy - stored[epoch.number]
+        train_losses.append(epoch.train_loss)
+        before = stored.get(epoch.number, float("nan"))
+        difference = epoch.accuracy - before
         marked = f"{difference:+.4f}" if difference else "none"
         print(
-            f"{epoch.number:5}  {stored[epoch.number]:.4f}   {epoch.accuracy:.4f}    {marked}",
+            f"{epoch.number:5}  {before:.4f}   {epoch.accuracy:.4f}    {marked}",
             flush=True,
         )
         if len(replayed) == len(stored):
             break
     causes = likely_causes(trial, identity, config.precision, device)
     # Accuracies are coarse; losses show the last bit. Compared as text: NaN equals NaN there.
+    new_losses += train_losses
     identical = replayed == stored and (not losses or str(new_losses) == str(losses))
     if options.out is not None:
         content = {"identical": identical, "differs": causes}
@@ -103,7 +107,8 @@ def main() -> None:
         options.out.write_text(json.dumps({**content, **curves}, indent=2))
         print(f"saved  {options.out}")
     if identical:
-        print(f"identical: the trial repeats{' to the last bit of its losses' if losses else ''}")
+        what = "its losses are, to the last bit" if losses else "its losses are not stored"
+        print(f"identical: all accuracies are the same; {what}")
         return
     print(
         "different; likely because "

@@ -57,7 +57,6 @@ def search(options: Options) -> None:
             database.total = options.trials
             study = open_study(database, identity, options)
             display = Display(options.trials, epochs, _best_so_far(study))
-            database.on_wait = display.waiting
             loop = Loop(
                 study=study,
                 database=database,
@@ -71,6 +70,7 @@ def search(options: Options) -> None:
                 stop=stop,
                 display=display,
             )
+            database.on_wait = loop.waiting
             finished = len(store.finished(study))
             ending = "finished"
             if finished < options.trials:

@@ -27,7 +27,7 @@ def begin_study(
     All or nothing of it is stored. False if there is one of that name.
     """
     try:
-        with database.transaction() as session:
+        with database.transaction(durable=True) as session:
             if models.StudyModel.find_by_name(name, session) is not None:
                 return False
             direction = models.StudyDirectionModel(direction=StudyDirection.MAXIMIZE, objective=0)

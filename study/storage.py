@@ -14,6 +14,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from pydantic import ValidationError
+from sqlalchemy import create_engine, inspect
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -46,7 +47,11 @@ def hidden(url: str) -> str:
         parsed = make_url(url)
     except (ArgumentError, ValueError):  # ValueError: a port that is no number
         return re.sub(r":[^/@][^@]*($|@)", r":***\1", url)
-    secret = {key: "***" for key in parsed.query if "pass" in key.lower()}
+    secret = {
+        key: "***"
+        for key, value in parsed.query.items()
+        if any(word in f"{key} {value}".lower() for word in ("pass", "pwd"))
+    }
     return parsed.update_query_dict(secret).render_as_string(hide_password=True)
 
 
@@ -77,6 +82,11 @@ def open_to_read(url: str) -> RDBStorage:
         if is_path and not Path(str(parsed.database)).is_file():
             raise UserError(f"no such storage: {hidden(url)}; study.run makes one")
     with _refusals(url):
+        engine = create_engine(url)
+        known = inspect(engine).has_table("studies")
+        engine.dispose()
+        if not known:  # Optuna would make its tables in a stranger's database
+            raise UserError(f"no study in {hidden(url)}; study.run makes one")
         return RDBStorage(url)
 
 
@@ -90,7 +100,7 @@ def _check(url: str) -> URL:
         ) from None
     in_memory = not parsed.database or parsed.database == ":memory:"
     if parsed.get_backend_name() == "sqlite" and in_memory:
-        raise UserError(f"--storage must name a file, a study in memory is lost: {url}")
+        raise UserError(f"--storage must name a file, a study in memory is lost: {hidden(url)}")
     return parsed
 
 

@@ -37,11 +37,13 @@ class Task:
 
 @dataclass(frozen=True)
 class Job:
-    """A trial to train: its settings, and where the state of the run is kept under which key."""
+    """A trial to train: its settings, where the state of the run is kept under which key, and
+    how many epochs of it are stored from before it was interrupted."""
 
     config: Config
     checkpoint: Path
     key: str
+    behind: int = 0
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,8 @@ def train(job: Job, training: Faces, validation: Faces, device: torch.device) ->
     except checkpoint.Unusable as error:
         run, epochs = Run(job.config, training, device), []
         note = f"its checkpoint is unusable ({error}): trained again from its seed"
+    if job.behind and not epochs and not note:
+        note = "its checkpoint is missing: trained again from its seed"
     if epochs or note:
         yield Trained(list(epochs), note)
     for epoch in fit(run, validation):

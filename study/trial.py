@@ -68,8 +68,10 @@ def report(run: Running, *epochs: Epoch) -> bool:
             run.trial.report(epoch.accuracy, epoch.number)
     if run.epochs and run.epochs[-1].diverged:
         return True
+    # Stored epochs that are trained again say nothing before the last of them.
+    new = bool(epochs) and epochs[-1].number >= max(run.known, default=0)
     # The report's final settings run to the end: the search is measured against them.
-    return bool(epochs) and run.origin != HAND_TUNED and run.trial.should_prune()
+    return new and run.origin != HAND_TUNED and run.trial.should_prune()
 
 
 def tell(study: optuna.Study, run: Running, out_of_memory: str = "") -> Finished:

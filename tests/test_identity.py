@@ -127,7 +127,10 @@ def test_replay_repeats_a_trial_from_the_database_alone(
     for number in (0, 6):
         replayed = command("study.replay", "--trial", number, "--out", "curves.json")
         assert replayed.code == 0, replayed
-        assert "identical: the trial repeats to the last bit" in replayed.out
+        assert (
+            "identical: all accuracies are the same; its losses are, to the last bit"
+            in replayed.out
+        )
         content = json.loads(Path("curves.json").read_text())
         assert content["identical"]
         assert content["stored"] == content["replayed"]

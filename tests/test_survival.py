@@ -28,7 +28,7 @@ from bench.harness import Server, has_report
 from study import storage as store
 from tests.conftest import process
 
-KILLS = int(os.environ.get("CHAOS_KILLS", "6"))
+KILLS = int(os.environ.get("CHAOS_KILLS", "4"))
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
 # Enough epochs that the study outlasts the kills.
 LONG = ("--trials", "7", "--epochs", str(6 + 2 * KILLS), "--pruner", "none")
