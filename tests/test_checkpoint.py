@@ -1,5 +1,8 @@
 """A run that goes on from a checkpoint is the run that was never interrupted."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -110,3 +113,20 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(faces: Faces) ->
         checkpoint.save(run, [], folder / "kept.safetensors", "key")
     assert [path.name for path in folder.iterdir()] == ["kept.safetensors"]
     assert KEPT.read_bytes() == before
+
+
+def test_what_killed_processes_left_is_removed_and_what_lives_is_not() -> None:
+    folder = Path("states")
+    folder.mkdir()
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    for name in (f"a.{dead.pid}.part", f"b.{os.getpid()}.part", "c.safetensors"):
+        (folder / name).touch()
+    checkpoint.clear_folder(folder)
+    kept = [path.name for path in sorted(folder.iterdir())]
+    assert kept == [f"b.{os.getpid()}.part", "c.safetensors"]
+    for path in folder.iterdir():
+        path.unlink()
+    checkpoint.clear_folder(folder)
+    assert not folder.exists()
+    checkpoint.clear_folder(folder)

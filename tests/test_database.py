@@ -235,3 +235,32 @@ def test_a_silent_process_of_another_machine_loses_its_trials_after_the_grace(
         assert store.requeue_abandoned(study, near) == 1
         assert study.get_trials()[0].state == TrialState.WAITING
         assert store.requeue_abandoned(study, near) == 0
+
+
+def test_a_trial_that_cannot_be_put_back_is_seen_as_its_new_owner_left_it(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_trials, "REFRESH", 0.0)
+    with closing(store.open_database(url)) as silent, closing(store.open_database(url)) as other:
+        other.owner["process"] = 1
+        mine, study = begin(silent), begin(other)
+        lost = trial_module.ask(mine, space.SPACES["default"], Config())
+        assert other.requeue(lost.trial._trial_id, silent.owner)
+        study.tell(trial_module.ask(study, space.SPACES["default"], Config()).trial, 0.4)
+        assert not silent.requeue(lost.trial._trial_id, silent.owner)
+        assert silent.own == set()
+        assert [trial.value for trial in mine.get_trials()] == [0.4]
+
+
+def test_what_a_server_lost_in_a_crash_is_written_again(url: str) -> None:
+    with closing(store.open_database(url)) as database:
+        run = trial_module.ask(begin(database), space.SPACES["default"], Config())
+        run.trial.report(0.1, 1)
+        with database.engine.begin() as connection:  # as if it had said so and then crashed
+            for table in ("trial_intermediate_values", "trial_params"):
+                connection.execute(sa.text(f"DELETE FROM {table}"))
+        database.waiting("it crashed", 0.0)
+        run.trial.report(0.2, 2)
+    (trial,) = stored(url)
+    assert trial.intermediate_values == {1: 0.1, 2: 0.2}
+    assert trial.params == run.trial.params

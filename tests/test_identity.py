@@ -235,3 +235,14 @@ def test_a_password_is_never_shown(url: str, command: Command) -> None:
 def test_hidden_keeps_what_is_no_password() -> None:
     assert store.hidden("sqlite:///studies.db") == "sqlite:///studies.db"
     assert "***" in store.hidden("postgresql://me:hunter2@host/a")
+
+
+def test_reading_a_database_that_is_not_ours_leaves_it_as_it_is(command: Command) -> None:
+    with closing(sqlite3.connect("studies.db")) as connection, connection:
+        connection.execute("CREATE TABLE friends (name TEXT)")
+    before = content()
+    for module in ("study.export", "study.report", "study.copy"):
+        refused = command(module)
+        assert refused.code == 2, refused
+        assert "no study in sqlite:///studies.db" in refused.err
+    assert content() == before

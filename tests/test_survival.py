@@ -176,7 +176,8 @@ def test_ctrl_c_lets_the_epoch_end_and_the_next_run_goes_on_after_it() -> None:
     assert losses[0] == 12345.0
 
 
-def test_a_damaged_checkpoint_is_said_and_the_trial_trained_from_its_seed() -> None:
+@pytest.mark.parametrize("harm", ["unusable", "missing"])
+def test_a_lost_checkpoint_is_said_and_the_trial_trained_from_its_seed(harm: str) -> None:
     options = ("--trials", 1, "--epochs", 12, "--pruner", "none", "--workers", 1)
     running = begin(*options)
     wait_for_report(running)
@@ -184,10 +185,10 @@ def test_a_damaged_checkpoint_is_said_and_the_trial_trained_from_its_seed() -> N
     running.communicate()
     (kept,) = Path("studies.db.checkpoints").glob("*.safetensors")
     whole = kept.read_bytes()
-    kept.write_bytes(whole[: len(whole) // 2])
+    kept.unlink() if harm == "missing" else kept.write_bytes(whole[: len(whole) // 2])
     last = process("study.run", *SMALL, *options)
     assert last.code == 0, last
-    assert "trial 0: its checkpoint is unusable" in last.out
+    assert f"trial 0: its checkpoint is {harm}" in last.out
     assert list(trials()[0].intermediate_values) == list(range(1, 13))
 
 
@@ -300,3 +301,22 @@ def test_a_database_server_that_goes_away_is_waited_for(
     for trial in stored[:3]:
         assert list(trial.intermediate_values) == list(range(1, 21))
     assert TrialState.RUNNING not in [trial.state for trial in stored]
+
+
+def test_a_signal_is_heard_while_the_database_is_away(server: Server, url_of_server: str) -> None:
+    running = begin("--storage", url_of_server, "--trials", 3, PYTHONUNBUFFERED="1")
+    assert running.stdout is not None
+    for line in running.stdout:
+        if line.startswith("plan "):
+            server.stop()
+        if "waiting for the storage" in line:
+            break
+    try:
+        running.send_signal(signal.SIGTERM)
+        running.send_signal(signal.SIGTERM)
+        out = running.communicate(timeout=20)[0]
+    finally:
+        server.start()
+    assert running.returncode == 2, out
+    assert "error: stopped while the storage is out of reach" in out
+    assert "Traceback" not in out
