@@ -3,8 +3,10 @@
 import json
 import os
 import socket
+import sys
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -44,14 +46,15 @@ class Owner:
 
     host: str
     process: int
-    started: float  # seconds since 1970; a process number alone may be used again
+    started: float  # since the boot; a process number alone may be used again
     processor: str = ""
+    boot: str = ""
 
     @classmethod
     def this(cls) -> "Owner":
         """This process."""
-        started = psutil.Process().create_time()
-        return cls(socket.gethostname(), os.getpid(), started, machine())
+        host, process = socket.gethostname(), os.getpid()
+        return cls(host, process, _started(process), machine(), _boot())
 
     @classmethod
     def of(cls, stored: Any) -> "Owner | None":
@@ -72,12 +75,27 @@ class Owner:
         """Whether it is known to run no longer; of other machines nothing is known."""
         if not self.is_here():
             return False
-        try:
-            process = psutil.Process(self.process)
-            dead = process.status() == psutil.STATUS_ZOMBIE
-            return dead or abs(process.create_time() - self.started) > 1
-        except psutil.NoSuchProcess:
+        if self.boot != _boot():
             return True
+        try:
+            dead = psutil.Process(self.process).status() == psutil.STATUS_ZOMBIE
+            return dead or _started(self.process) != self.started
+        except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+            return True
+
+
+def _started(process: int) -> float:
+    """When a process began, in a time that does not move when the clock is set."""
+    if not sys.platform.startswith("linux"):
+        return psutil.Process(process).create_time()
+    # proc(5): field 22 counts ticks since the boot; the name in field 2 may hold anything.
+    return float(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19])
+
+
+def _boot() -> str:
+    """Changes with every boot, where the system says so."""
+    file = Path("/proc/sys/kernel/random/boot_id")
+    return file.read_text().strip() if file.exists() else ""
 
 
 def check_total(session: Session, study_id: int, total: int | None) -> None:

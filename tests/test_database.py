@@ -1,7 +1,10 @@
 """The database keeps what Optuna's own storage keeps, sooner and in fewer transactions."""
 
 import multiprocessing
+import subprocess
+import sys
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -264,3 +267,15 @@ def test_what_a_server_lost_in_a_crash_is_written_again(url: str) -> None:
     (trial,) = stored(url)
     assert trial.intermediate_values == {1: 0.1, 2: 0.2}
     assert trial.params == run.trial.params
+
+
+def test_a_process_is_gone_when_it_ended_or_its_number_is_another_ones_now() -> None:
+    here = ownership.Owner.this()
+    assert not here.is_gone()
+    assert replace(here, started=here.started + 1).is_gone()
+    assert replace(here, boot="another").is_gone()
+    assert not replace(here, host="elsewhere", started=0.0).is_gone()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    while ended.poll() is None:
+        pass
+    assert replace(here, process=ended.pid).is_gone()
