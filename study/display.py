@@ -73,6 +73,12 @@ class Display:
         self.status = status
         self.tick()
 
+    def say(self, status: str) -> None:
+        """What it waits for; told once where nobody sees the live part."""
+        if status and status != self.status and not self.console.is_terminal:
+            self.print(f"       {status}")
+        self.status = status
+
     def started(self, worker: int, trial: int) -> None:
         self.status = ""
         self.running[worker] = trial, []

@@ -91,6 +91,7 @@ class Loop:
             while (ending := self._ending()) is None:
                 if not self.stop.soon:
                     self._begin_trials()
+                self._say_why_it_waits()
                 for worker, message in self.workers.messages(timeout=0.5):
                     self._handle(worker, message)
                 self._look_around()
@@ -110,13 +111,15 @@ class Loop:
             return "finished"
         if self.stop.now or (self.stop.soon and not self.running):
             return "interrupted" if self.stop.exit_code else "timeout"
-        if self.stop.soon:
-            self.display.status = "stopping after the epochs that run (Ctrl-C again: at once)"
-        elif not self.running and self.idle:
-            self.display.status = f"waiting for trials of {self._others()}"
-        else:
-            self.display.status = ""
         return None
+
+    def _say_why_it_waits(self) -> None:
+        status = ""
+        if self.stop.soon:
+            status = "stopping after the epochs that run (Ctrl-C again: at once)"
+        elif not self.running and len(self.idle) == len(self.workers):
+            status = f"waiting for trials of {self._others()}"
+        self.display.say(status)
 
     def _begin_trials(self) -> None:
         while self.idle:
