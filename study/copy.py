@@ -42,7 +42,7 @@ def main() -> None:
     finally:
         part.unlink(missing_ok=True)
         source.engine.dispose()
-    print(f"{options.out}: {rows['studies']} studies with {rows['trials']} trials, checked")
+    print(f"{options.out}: studies: {rows['studies']}, trials: {rows['trials']}, checked")
 
 
 def copy(source: Any, target: Path) -> dict[str, int]:

@@ -48,7 +48,8 @@ class Options:
     seed: int = 0
     """Seed of the sampler, and of every trial's training."""
     timeout: float | None = None
-    """Stop after this many seconds and the epochs that run; the same command continues later."""
+    """Stop this many seconds after the start of the command, once the epochs that run have ended;
+    the same command continues later."""
     duplicates: Literal["reuse", "train"] = "reuse"
     """Settings that a finished trial had: reuse its result, or train them again."""
     checkpoints: Path | None = None

@@ -11,6 +11,7 @@ from fer import data
 from fer.config import Config
 from fer.data import Faces
 from fer.device import choose, in_words, settle
+from fer.errors import UserError
 from study import storage as store
 from study.algorithms import (
     STARTUP_TRIALS,
@@ -29,6 +30,7 @@ from study.sessions import next_session
 from study.space import SPACES, examples, hand_made
 from study.stop import Stop
 from study.training import Task
+from study.trial import ending as how
 from study.workers import Workers, default_workers
 
 DEMO_EPOCHS, EPOCHS = 5, 30
@@ -37,6 +39,9 @@ LONG = 2 * 3600  # seconds from which the plan names the options that shorten it
 
 def search(options: Options) -> None:
     """Run or continue a study until `options.trials` of its trials are finished."""
+    folder = options.checkpoints or store.checkpoints_beside(options.storage)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--checkpoints must be a folder, got the file {folder}")
     device = choose(options.device)
     most = min(options.workers or default_workers(device), options.trials)
     with Stop(options.timeout) as stop, Workers(most, device) as workers:
@@ -64,7 +69,7 @@ def search(options: Options) -> None:
                 space=space,
                 base=base,
                 identity=identity,
-                checkpoints=options.checkpoints or store.checkpoints_beside(options.storage),
+                checkpoints=folder,
                 train_again=options.duplicates == "train",
                 workers=workers,
                 stop=stop,
@@ -112,7 +117,7 @@ def open_study(database: Database, identity: Identity, options: Options) -> optu
         for origin, parameters in hand_made(SPACES[options.space])
     ]
     study, new = store.open_study(database, name, identity, queue)
-    requeued = store.requeue_abandoned(study, database)
+    store.requeue_abandoned(study, database)
     session = next_session(database, study._study_id)
     study.sampler = make_sampler(options.sampler, options.seed, session)
     study.pruner = make_pruner(
@@ -124,8 +129,9 @@ def open_study(database: Database, identity: Identity, options: Options) -> optu
         f"study  {name}, {'new' if new else counted(finished, 'trial') + ' finished'}, "
         f"in {store.hidden(options.storage)}"
     )
-    if requeued:
-        print(f"       {counted(requeued, 'interrupted trial')} will go on from the last epoch")
+    interrupted = [how(trial) for trial in study.get_trials(deepcopy=False)].count("interrupted")
+    if interrupted:
+        print(f"       {counted(interrupted, 'interrupted trial')} will go on from the last epoch")
     if running:
         print(f"       {counted(running, 'trial')} running in other processes: joining them")
     if new and (other := store.similar(database, name, identity)):

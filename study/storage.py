@@ -204,7 +204,7 @@ def requeue_abandoned(study: optuna.Study, database: Database) -> int:
 
 def checkpoints_beside(url: str) -> Path:
     """Where the states of interrupted trials are kept: beside an SQLite file, else here."""
-    parsed = make_url(url)
+    parsed = _check(url)
     if parsed.get_backend_name() == "sqlite" and not str(parsed.database).startswith("file:"):
         return Path(f"{parsed.database}.checkpoints")
     return Path("studies.checkpoints")

@@ -178,7 +178,7 @@ def test_a_copy_is_whole_and_can_be_made_while_a_study_writes(
         copied = command("study.copy", "--out", "copy.db")
         assert copied.code == 0, copied
         trial.report(0.5, 2)
-    assert "1 studies with 6 trials, checked" in copied.out
+    assert "studies: 1, trials: 6, checked" in copied.out
     url = "sqlite:///copy.db"
     ours, theirs = (
         optuna.load_study(study_name="small", storage=each).get_trials()
@@ -235,6 +235,14 @@ def test_a_password_is_never_shown(url: str, command: Command) -> None:
 def test_hidden_keeps_what_is_no_password() -> None:
     assert store.hidden("sqlite:///studies.db") == "sqlite:///studies.db"
     assert "***" in store.hidden("postgresql://me:hunter2@host/a")
+
+
+def test_checkpoints_must_be_a_folder(command: Command) -> None:
+    Path("mine.yaml").write_text("lr: 1")
+    refused = command("study.run", *SMALL, "--trials", 1, "--checkpoints", "mine.yaml")
+    assert refused.code == 2, refused
+    assert refused.err.strip().endswith("--checkpoints must be a folder, got the file mine.yaml")
+    assert [path.name for path in Path().iterdir()] == ["mine.yaml"]
 
 
 def test_reading_a_database_that_is_not_ours_leaves_it_as_it_is(command: Command) -> None:
