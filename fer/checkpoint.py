@@ -6,6 +6,7 @@ Tensors and text alone (safetensors): reading one executes nothing.
 import dataclasses
 import json
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -67,7 +68,9 @@ def load(run: Run, path: Path, key: str) -> list[Epoch]:
 def clear_folder(folder: Path) -> None:
     """Remove what processes that were killed left half written, and the folder if it is empty."""
     for part in folder.glob("*.part"):
-        if not psutil.pid_exists(int(part.suffixes[-2][1:])):
+        # The folder may be one that holds other things.
+        ours = re.fullmatch(r"[0-9a-f]{64}\.(\d+)\.part", part.name)
+        if ours and not psutil.pid_exists(int(ours[1])):
             part.unlink(missing_ok=True)
     with suppress(OSError):  # states of interrupted trials are in it, or it was never made
         folder.rmdir()

@@ -30,7 +30,7 @@ from study.sessions import next_session
 from study.space import SPACES, examples, hand_made
 from study.stop import Stop
 from study.training import Task
-from study.trial import ending as how
+from study.trial import ending
 from study.workers import Workers, default_workers
 
 DEMO_EPOCHS, EPOCHS = 5, 30
@@ -77,7 +77,7 @@ def search(options: Options) -> None:
             )
             database.on_wait = loop.waiting
             finished = len(store.finished(study))
-            ending = "finished"
+            outcome = "finished"
             if finished < options.trials:
                 remaining = options.trials - finished
                 count = min(most, remaining)
@@ -96,15 +96,15 @@ def search(options: Options) -> None:
                     if pace is not None:
                         display.forecast = forecast(study, options, epochs, count, pace)
                         print_plan(display, plan, options.pruner)
-                    ending = loop.run()
-            if ending != "finished":
+                    outcome = loop.run()
+            if outcome != "finished":
                 print(
                     f"stopped with {len(store.finished(study))} of {options.trials} trials "
                     "finished; the same command continues"
                 )
             summary(study, len(validation))
             next_commands(study, options)
-    if ending == "interrupted":
+    if outcome == "interrupted":
         sys.exit(stop.exit_code)
 
 
@@ -129,7 +129,9 @@ def open_study(database: Database, identity: Identity, options: Options) -> optu
         f"study  {name}, {'new' if new else counted(finished, 'trial') + ' finished'}, "
         f"in {store.hidden(options.storage)}"
     )
-    interrupted = [how(trial) for trial in study.get_trials(deepcopy=False)].count("interrupted")
+    interrupted = [ending(trial) for trial in study.get_trials(deepcopy=False)].count(
+        "interrupted"
+    )
     if interrupted:
         print(f"       {counted(interrupted, 'interrupted trial')} will go on from the last epoch")
     if running:

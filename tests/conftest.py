@@ -19,8 +19,8 @@ from PIL import Image
 
 from bench.harness import Server, postgresql
 from fer.config import EMOTIONS
-from fer.data import demo
-from fer.data.faces import USAGES
+from fer.data import Faces, demo
+from fer.data.faces import USAGES, canonical
 
 # A test process a core: threads beyond that only wait for each other.
 torch.set_num_threads(1)
@@ -112,6 +112,13 @@ def url_of_server(server: Server) -> str:
         connection.execute(sa.text("DROP TABLE IF EXISTS alembic_version"))
     engine.dispose()
     return server.url
+
+
+def drawn_faces(count: int) -> Faces:
+    """That many drawn faces for training, as many of each class."""
+    labels = np.arange(count) % 7
+    images = demo.draw(labels, np.random.default_rng(1))
+    return canonical("test", images, labels, np.zeros(count, np.uint8)).part("Training")
 
 
 class Table(NamedTuple):

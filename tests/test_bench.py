@@ -1,6 +1,5 @@
 """The benchmark measures what it says, on a few faces."""
 
-import numpy as np
 import pytest
 import torch
 
@@ -8,19 +7,16 @@ from bench import harness
 from bench.pipelines import PIPELINES, ReportNet
 from bench.speed import Contestant, measure_speed
 from fer.config import Config
-from fer.data import Faces, demo, split
-from fer.data.faces import canonical
+from fer.data import Faces, split
 from fer.model import Net, parameter_count
+from tests.conftest import drawn_faces
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
 def sides() -> tuple[Faces, Faces]:
-    labels = np.arange(84) % 7
-    images = demo.draw(labels, np.random.default_rng(1))
-    dataset = canonical("test", images, labels, np.zeros(84, np.uint8))
-    return split(dataset.part("Training"), "grouped")
+    return split(drawn_faces(84), "grouped")
 
 
 def test_every_contestant_trains_the_same_network() -> None:

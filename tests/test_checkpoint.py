@@ -5,15 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from fer import checkpoint
 from fer.config import Config
-from fer.data import Faces, demo
+from fer.data import Faces
 from fer.fit import Run, fit
+from tests.conftest import drawn_faces
 
 CPU = torch.device("cpu")
 KEPT = Path("kept.safetensors")
@@ -21,10 +21,7 @@ KEPT = Path("kept.safetensors")
 
 @pytest.fixture(scope="module")
 def faces() -> Faces:
-    labels = np.repeat(np.arange(7), 10)
-    images = demo.draw(labels, np.random.default_rng(5))
-    classes = tuple("abcdefg")
-    return Faces(torch.from_numpy(images), torch.from_numpy(labels), classes)
+    return drawn_faces(70)
 
 
 def config(optimizer: str, **settings: object) -> Config:
@@ -120,11 +117,13 @@ def test_what_killed_processes_left_is_removed_and_what_lives_is_not() -> None:
     folder.mkdir()
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    for name in (f"a.{dead.pid}.part", f"b.{os.getpid()}.part", "c.safetensors"):
+    # Whoever names a folder of his own keeps what is his in it.
+    theirs = ["a.safetensors", f"film.{dead.pid}.part", "film.part", "x.y.part"]
+    living, left = (f"{'0a' * 32}.{number}.part" for number in (os.getpid(), dead.pid))
+    for name in (*theirs, living, left):
         (folder / name).touch()
     checkpoint.clear_folder(folder)
-    kept = [path.name for path in sorted(folder.iterdir())]
-    assert kept == [f"b.{os.getpid()}.part", "c.safetensors"]
+    assert {path.name for path in folder.iterdir()} == {*theirs, living}
     for path in folder.iterdir():
         path.unlink()
     checkpoint.clear_folder(folder)

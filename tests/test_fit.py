@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from fer.config import Config, Optimizer
-from fer.data import Faces, demo, split
-from fer.data.faces import canonical
+from fer.data import Faces, split
 from fer.fit import Epoch, Run, batches, fit
+from tests.conftest import drawn_faces
 
 CPU = torch.device("cpu")
 
@@ -17,10 +17,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def sides() -> tuple[Faces, Faces]:
     """250 drawn faces, split."""
-    labels = np.arange(250) % 7
-    images = demo.draw(labels, np.random.default_rng(1))
-    dataset = canonical("test", images, labels, np.zeros(250, np.uint8))
-    return split(dataset.part("Training"), "grouped")
+    return split(drawn_faces(250), "grouped")
 
 
 def curve(config: Config, sides: tuple[Faces, Faces]) -> list[Epoch]:
