@@ -1,4 +1,4 @@
-"""Augmentation of whole batches on the device, each image with a draw of its own."""
+"""Augmentation of whole batches on the device, each image as was drawn for it."""
 
 import math
 
@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from fer.config import Config
 from fer.data import Faces
+from fer.draws import Draws
 
 
 def scale(images: Tensor, scaling: str) -> Tensor:
@@ -16,25 +17,14 @@ def scale(images: Tensor, scaling: str) -> Tensor:
     return unit if scaling == "zero-one" else unit.mul_(2).sub_(1)
 
 
-def augment(images: Tensor, config: Config, generator: torch.Generator) -> Tensor:
-    """Mirror, rotate and crop scaled images [N, 1, 48, 48] as `config` says.
-
-    The draws come from `generator`, which lives on the images' device.
-    """
-    count = len(images)
-
-    def uniform() -> Tensor:
-        return torch.rand(count, device=images.device, generator=generator)
-
-    if config.mirror:
-        images = mirror(images, uniform() < 0.5)
-    if config.rotation:
-        images = rotate(images, (uniform() * 2 - 1) * config.rotation)
-    if config.crop_padding:
-        span = 2 * config.crop_padding + 1
-        images = pad_and_crop(
-            images, config.crop_padding, (uniform() * span).long(), (uniform() * span).long()
-        )
+def augment(images: Tensor, config: Config, drawn: Draws) -> Tensor:
+    """Mirror, rotate and crop scaled images [N, 1, 48, 48], each as was `drawn` for its place."""
+    if drawn.mirrored is not None:
+        images = mirror(images, drawn.mirrored)
+    if drawn.degrees is not None:
+        images = rotate(images, drawn.degrees)
+    if drawn.top is not None and drawn.left is not None:
+        images = pad_and_crop(images, config.crop_padding, drawn.top, drawn.left)
     return images
 
 
@@ -87,12 +77,12 @@ def oversample(faces: Faces, config: Config, generator: torch.Generator) -> Face
     label = faces.classes.index(config.oversample)
     originals = faces.images[faces.labels == label]
     twice = torch.cat([originals, originals.flip(-1)])
-    degrees = torch.randint(-10, 11, (len(twice),), generator=generator)
+    degrees = torch.randint(-10, 11, (len(twice),), generator=generator).to(twice.device)
     # Corners turned in get the value that becomes zero when scaled, as in the report.
     grey = 0.0 if config.scaling == "zero-one" else 127.5
     turned = rotate(twice.unsqueeze(1).float() - grey, degrees.float()) + grey
     added = torch.cat([originals.flip(-1), turned.round().to(torch.uint8).squeeze(1)])
-    labels = torch.full((len(added),), label, dtype=faces.labels.dtype)
+    labels = torch.full_like(faces.labels[:1], label).expand(len(added))
     return Faces(
         torch.cat([faces.images, added]), torch.cat([faces.labels, labels]), faces.classes
     )

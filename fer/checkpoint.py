@@ -34,7 +34,9 @@ def save(run: Run, epochs: list[Epoch], path: Path, key: str) -> None:
     temporary = path.with_suffix(f".{os.getpid()}.part")
     metadata = {"key": key, "epochs": json.dumps([_plain(epoch) for epoch in epochs])}
     try:
-        save_file(_tensors(run), temporary, metadata)
+        with run.launcher.stream.active():
+            tensors = _tensors(run)
+        save_file(tensors, temporary, metadata)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -58,7 +60,8 @@ def load(run: Run, path: Path, key: str) -> list[Epoch]:
             kept = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         if [epoch.number for epoch in epochs] != list(range(1, len(epochs) + 1)):
             raise Unusable("its epochs are not those from the first on")
-        _restore(run, kept)
+        with run.launcher.stream.active():
+            _restore(run, kept)
     except (SafetensorError, OSError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise Unusable(" ".join(str(error).split())[:200]) from None
     run.trained = len(epochs)

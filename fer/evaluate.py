@@ -68,15 +68,18 @@ def main() -> None:
     earlier = count_looks(options.run, usage)
 
     on_device = to_device(faces, device)
-    loss, confusion = evaluate(net.to(device), on_device, config.scaling)
+    loss, counts = evaluate(net.to(device), on_device, config.scaling)
+    confusion = counts.cpu().numpy()
     seen = image_digests(dataset.part("Training").images.numpy())
     fresh = ~np.isin(image_digests(faces.images.numpy()), seen)
     scores = metrics.bootstrap(confusion, np.random.default_rng(config.seed))
     fresh_scores: dict[str, metrics.Score] = {}
     if fresh.any():
         rest = to_device(faces.take(np.flatnonzero(fresh)), device)
-        _, fresh_confusion = evaluate(net, rest, config.scaling)
-        fresh_scores = metrics.bootstrap(fresh_confusion, np.random.default_rng(config.seed))
+        _, fresh_counts = evaluate(net, rest, config.scaling)
+        fresh_scores = metrics.bootstrap(
+            fresh_counts.cpu().numpy(), np.random.default_rng(config.seed)
+        )
 
     looks = earlier + 1
     note_look(options.run, usage, dataset.sha256, scores)

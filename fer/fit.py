@@ -1,9 +1,9 @@
-"""Training: a generator of epochs. This eager loop is the reference for every faster path."""
+"""Training: a generator of epochs. Step by step it is the reference for every faster path."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,12 +14,14 @@ from fer import metrics
 from fer.augment import augment, oversample, scale
 from fer.config import Config
 from fer.data import Faces
+from fer.draws import make_draws, redraw
 from fer.kernels import load
+from fer.launch import Launcher, Mark, Stream, open_stream
 from fer.model import Net
+from fer.optimizers import make_optimizer
 
-CHECKED = 50  # steps between looks at the loss: a look waits for the device
 # On a processor what fits its caches is fastest, on a GPU what fills it.
-EVALUATION_BATCH = {"cpu": 64, "cuda": 2048}
+EVALUATION_BATCH = {"cpu": 64, "cuda": 1024}
 
 
 @dataclass(frozen=True)
@@ -50,55 +52,111 @@ class Run:
     """The random generators, network, optimizer and training images of one run, ready to fit.
 
     `trained` is the number of epochs it has behind it. Everything random is drawn from
-    generators seeded with `config.seed`. Raises UserError if the configuration does not fit the
-    data.
+    generators seeded with `config.seed`. Its work goes to `stream`, by default one of its own.
+    Raises UserError if the configuration does not fit the data.
     """
 
-    def __init__(self, config: Config, train: Faces, device: torch.device) -> None:
+    def __init__(
+        self, config: Config, train: Faces, device: torch.device, stream: Stream | None = None
+    ) -> None:
         self.config = config
         self.device = device
+        self.trained = 0
+        self.launcher = Launcher(stream or open_stream(device))
         self.generator = torch.Generator().manual_seed(config.seed)
-        # A second stream, since permutations and weights are drawn on the CPU in any case.
+        # A second stream of numbers, since permutations and weights are drawn on the CPU anyway.
         self.device_generator = torch.Generator(device).manual_seed(config.seed + 1)
         kernels = load().library if device.type == "cpu" else None
-        self.net = Net(config, len(train.classes), self.generator, self.device_generator, kernels)
-        self.net.to(device)
-        self.optimizer = make_optimizer(config, self.net)
-        self.train = to_device(oversample(train, config, self.generator), device)
-        self.trained = 0
+        with self.launcher.stream.active():
+            self.net = Net(config, len(train.classes), self.generator, kernels).to(device)
+            self.optimizer = make_optimizer(config, self.net)
+            self.train = oversample(to_device(train, device), config, self.generator)
+            # What the steps of an epoch read and add up stays in place: graphs hold addresses.
+            self.draws = make_draws(config, len(self.train), device)
+            self.offsets = torch.arange(config.batch_size + 1, device=device)
+            self.place = torch.zeros((), dtype=torch.int64, device=device)
+            self.loss_sum = torch.zeros((), device=device)
+            self.right = torch.zeros((), dtype=torch.int64, device=device)
+            self.scores = torch.zeros(
+                3 + len(train.classes) ** 2, dtype=torch.float64, device=device
+            )
+        pinned = device.type == "cuda"  # else a copy would wait
+        self.loss_seen = torch.zeros((), pin_memory=pinned)
+        self.scores_seen = torch.zeros_like(self.scores, device="cpu", pin_memory=pinned)
+
+    def begin_epoch(self) -> None:
+        """Draw what it needs, and count from zero."""
+        with self.launcher.stream.active():
+            redraw(self.draws, self.config, self.generator, self.device_generator)
+            for counter in (self.place, self.loss_sum, self.right):
+                counter.zero_()
+        self.net.train()
+
+    def mark(self, seen: Tensor, source: Tensor) -> Mark:
+        """The end of the work so far, when `seen` on the host has the value of `source`."""
+        with self.launcher.stream.active():
+            seen.copy_(source, non_blocking=True)
+            return self.launcher.stream.mark()
 
 
 def fit(run: Run, validation: Faces) -> Iterator[Epoch]:
     """Train `run.net` in place, yielding after each epoch; close it to stop early.
 
     Goes on after the `run.trained` epochs that the run has behind it. A loss that is no finite
-    number ends the epoch and the training within CHECKED steps.
+    number ends the epoch and the training within 50 steps.
     """
-    config, net, train = run.config, run.net, run.train
-    validation = to_device(validation, run.device)
+    for item in progress(run, validation):
+        if isinstance(item, Epoch):
+            yield item
+        else:
+            item.synchronize()
+
+
+def together(trainings: Sequence[Iterator[Epoch | Mark]]) -> Iterator[tuple[int, Epoch]]:
+    """The epochs of several `progress` as they come, all driven by the calling thread."""
+    waiting: dict[int, Mark | None] = dict.fromkeys(range(len(trainings)))
+    while waiting:
+        for i, mark in list(waiting.items()):
+            if mark is not None and not mark.query():
+                continue
+            item = next(trainings[i], None)
+            if item is None:
+                del waiting[i]
+            elif isinstance(item, Epoch):
+                waiting[i] = None
+                yield i, item
+            else:
+                waiting[i] = item
+
+
+def progress(run: Run, validation: Faces) -> Iterator[Epoch | Mark]:
+    """Like `fit`, but never waits: after a Mark it is to be called again once that is reached."""
+    config, train, launcher = run.config, run.train, run.launcher
+    with launcher.stream.active():
+        validation = to_device(validation, run.device)
     for number in range(run.trained + 1, config.epochs + 1):
         start = time.perf_counter()
-        order = torch.randperm(len(train), generator=run.generator).to(run.device)
-        net.train()
-        # Sums stay on the device: reading them every step would wait for the device.
-        loss_sum = torch.zeros((), device=run.device)
-        right = torch.zeros((), dtype=torch.int64, device=run.device)
-        for i, batch in enumerate(batches(order, config.batch_size), start=1):
-            images = scale(train.images[batch], config.scaling)
-            images = augment(images, config, run.device_generator)
-            labels = train.labels[batch]
-            loss, scores = step(net, run.optimizer, images, labels)
-            loss_sum += loss * len(labels)
-            right += (scores.argmax(1) == labels).sum()
-            if i % CHECKED == 0 and not loss_sum.isfinite():
-                break  # it stays so: the weights are lost
-        loss_validation, confusion = evaluate(net, validation, config.scaling)
+        run.begin_epoch()
+        before: Mark | None = None
+        for size, times in parts(len(train), config.batch_size, launcher.stream.steps_at_once):
+            launcher.launch(("step", size), partial(step, run, size), times)
+            mark = run.mark(run.loss_seen, run.loss_sum)
+            if before is not None:
+                yield before  # the device has the next part to do meanwhile
+                if not run.loss_seen.isfinite():
+                    break  # it stays so: the weights are lost
+            before = mark
+        launcher.launch("evaluate", partial(score, run, validation))
+        yield run.mark(run.scores_seen, run.scores)
+        loss_sum, right, loss, *counts = run.scores_seen.tolist()
+        classes = len(train.classes)
+        confusion = np.array(counts, dtype=np.int64).reshape(classes, classes)
         run.trained = number
         epoch = Epoch(
             number=number,
-            train_loss=float(loss_sum) / len(train),
-            train_accuracy=int(right) / len(train),
-            loss=loss_validation,
+            train_loss=loss_sum / len(train),
+            train_accuracy=right / len(train),
+            loss=loss,
             accuracy=metrics.accuracy(confusion),
             macro_f1=metrics.macro_f1(confusion),
             balanced_accuracy=metrics.balanced_accuracy(confusion),
@@ -110,11 +168,39 @@ def fit(run: Run, validation: Faces) -> Iterator[Epoch]:
             return
 
 
-def step(
-    net: nn.Module, optimizer: optim.Optimizer, images: Tensor, labels: Tensor
+def parts(count: int, size: int, at_once: int) -> list[tuple[int, int]]:
+    """Batch sizes and how many steps of them are launched together, over `count` images.
+
+    A last batch of one image joins the one before it: batch normalisation can't learn from one.
+    """
+    whole, rest = divmod(count, size)
+    if rest == 1 and whole:
+        whole, rest = whole - 1, size + 1
+    launches = [(size, at_once)] * (whole // at_once) + [(size, whole % at_once), (rest, 1)]
+    return [(size, times) for size, times in launches if size and times]
+
+
+def step(run: Run, size: int) -> None:
+    """One update, on the `size` images from the run's place in the epoch on."""
+    config = run.config
+    drawn = run.draws.at(run.place + run.offsets[:size])
+    labels = run.train.labels[drawn.order]
+    images = augment(scale(run.train.images[drawn.order], config.scaling), config, drawn)
+    loss, scores = update(run.net, run.optimizer, images, labels, drawn.kept)
+    run.loss_sum += loss * size
+    run.right += (scores.argmax(1) == labels).sum()
+    run.place += size
+
+
+def update(
+    net: nn.Module,
+    optimizer: optim.Optimizer,
+    images: Tensor,
+    labels: Tensor,
+    kept: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """One update; the loss and the scores [N, classes] before it, detached."""
-    scores: Tensor = net(images)
+    """Learn from a batch; the loss and the scores [N, classes] before that, detached."""
+    scores: Tensor = net(images, kept)
     loss = F.cross_entropy(scores, labels)
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
@@ -122,51 +208,32 @@ def step(
     return loss.detach(), scores.detach()
 
 
-def batches(order: Tensor, size: int) -> list[Tensor]:
-    """`order` in parts of `size`; a last part of one image joins the part before it.
-
-    Batch normalisation cannot learn from one image.
-    """
-    parts = list(torch.split(order, size))
-    if len(parts) > 1 and len(parts[-1]) == 1:
-        parts[-2:] = [torch.cat(parts[-2:])]
-    return parts
+def score(run: Run, validation: Faces) -> None:
+    """Put what an epoch gave into `run.scores`: training loss and number right, as they were
+    summed, then what `evaluate` says."""
+    loss, confusion = evaluate(run.net, validation, run.config.scaling)
+    numbers = [run.loss_sum, run.right, loss, confusion]
+    torch.cat([number.double().flatten() for number in numbers], out=run.scores)
 
 
 @torch.no_grad()
 def predict(net: nn.Module, images: Tensor, scaling: str) -> Tensor:
     """Scores [N, classes] of uint8 images [N, 48, 48] on the network's device."""
     net.eval()
-    parts = torch.split(images, EVALUATION_BATCH[images.device.type])
-    return torch.cat([net(scale(part, scaling)) for part in parts])
+    batches = torch.split(images, EVALUATION_BATCH[images.device.type])
+    return torch.cat([net(scale(batch, scaling)) for batch in batches])
 
 
-def evaluate(net: nn.Module, faces: Faces, scaling: str) -> tuple[float, metrics.Counts]:
-    """Mean cross entropy and confusion counts of `faces`, which are on the network's device."""
+def evaluate(net: nn.Module, faces: Faces, scaling: str) -> tuple[Tensor, Tensor]:
+    """Mean cross entropy and confusion counts (int64 [classes, classes], rows true) of `faces`.
+
+    These are on the network's device, and so are the results: nothing waits for it.
+    """
     scores = predict(net, faces.images, scaling)
     classes = len(faces.classes)
-    loss = float(F.cross_entropy(scores, faces.labels))
     cells = faces.labels * classes + scores.argmax(1)
-    counts = torch.bincount(cells, minlength=classes * classes).view(classes, classes)
-    return loss, counts.cpu().numpy()
-
-
-def make_optimizer(config: Config, net: nn.Module) -> optim.Optimizer:
-    """The update rule with PyTorch's defaults for what the Config does not set."""
-    kinds: dict[str, type[optim.Optimizer]] = {
-        "adam": optim.Adam,
-        "adamax": optim.Adamax,
-        "sgd": optim.SGD,
-        "rmsprop": optim.RMSprop,
-        "adagrad": optim.Adagrad,
-        "asgd": optim.ASGD,
-        "rprop": optim.Rprop,
-    }
-    decay = {} if config.optimizer == "rprop" else {"weight_decay": config.weight_decay}
-    # One pass over all weights instead of a dozen for each tensor; the other rules have none.
-    fused = {"fused": True} if config.optimizer in ("adam", "adagrad") else {}
-    settings: dict[str, Any] = {"lr": config.lr, **decay, **fused}
-    return kinds[config.optimizer](net.parameters(), **settings)
+    counts = cells.new_zeros(classes * classes).index_add_(0, cells, torch.ones_like(cells))
+    return F.cross_entropy(scores, faces.labels), counts.view(classes, classes)
 
 
 def to_device(faces: Faces, device: torch.device) -> Faces:

@@ -21,8 +21,8 @@ class Net(nn.Module):
     settings. The convolutions compute in bfloat16 if `config.precision` says so; weights and
     scores are float32 in any case.
 
-    Weights are drawn from `generator` (CPU) with PyTorch's own distributions; dropout draws from
-    `dropout_generator`, which lives on the device the network will run on.
+    Weights are drawn from `generator` (CPU) with PyTorch's own distributions. What dropout keeps
+    in training comes with the images (see `fer.draws`): the network draws nothing itself.
     """
 
     def __init__(
@@ -30,7 +30,6 @@ class Net(nn.Module):
         config: Config,
         classes: int,
         generator: torch.Generator,
-        dropout_generator: torch.Generator,
         kernels: ctypes.CDLL | None = None,
     ) -> None:
         super().__init__()
@@ -54,42 +53,31 @@ class Net(nn.Module):
                 for width in (44, 40, 36)
             )
             self.residual2 = nn.Conv2d(40, 40, 1)
-            self.dropout = Dropout(config.dropout, dropout_generator)
             self.dense1 = nn.Sequential(nn.Linear(FEATURES, config.fc_width), nn.ELU())
             self.dense2 = nn.Sequential(
                 nn.Linear(config.fc_width, classes), _output(config.output_activation)
             )
+        self.keep = 1 - config.dropout
         self.in_bfloat16 = config.precision == "bfloat16"
         self.to_empty(device="cpu")
         initialise(self, generator)
         # oneDNN's and cuDNN's convolutions are fastest in this layout.
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, images: Tensor) -> Tensor:
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.in_bfloat16):
+    def forward(self, images: Tensor, kept: Tensor | None = None) -> Tensor:
+        device = images.device.type
+        # Each weight is used once: a cache of their casts would only outlive a graph's capture.
+        with torch.autocast(device, torch.bfloat16, self.in_bfloat16, cache_enabled=False):
             out: Tensor = self.norm1(self.block1(images))
             out = self.block2(out)
             out = self.norm2(out) + self.residual2(out)
             out = self.norm3(self.block3(out))
         # The dense part is half a percent of the work, and scores of 8 bits would tie.
-        scores: Tensor = self.dense2(self.dense1(self.dropout(out.float().flatten(1))))
+        features = out.float().flatten(1)
+        if kept is not None:
+            features = features * kept / self.keep
+        scores: Tensor = self.dense2(self.dense1(features))
         return scores
-
-
-class Dropout(nn.Module):
-    """Inverted dropout that draws from the generator it was given."""
-
-    def __init__(self, probability: float, generator: torch.Generator) -> None:
-        super().__init__()
-        self.probability = probability
-        self.generator = generator
-
-    def forward(self, features: Tensor) -> Tensor:
-        if not self.training or not self.probability:
-            return features
-        keep = 1 - self.probability
-        mask = torch.empty_like(features).bernoulli_(keep, generator=self.generator)
-        return features * mask.div_(keep)
 
 
 def initialise(net: nn.Module, generator: torch.Generator) -> None:

@@ -14,11 +14,14 @@ SOURCES = (
     "block.py",
     "config.py",
     "data/split.py",
+    "draws.py",
     "fit.py",
     "kernels.cpp",
     "kernels.py",
+    "launch.py",
     "metrics.py",
     "model.py",
+    "optimizers.py",
     "prelu.py",
 )
 

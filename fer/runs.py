@@ -107,7 +107,7 @@ def load_run(folder: Path) -> tuple[Net, Config, TrainedOn]:
             f"got {shortly(data.classes)}: {place}"
         )
     unused = torch.Generator().manual_seed(0)
-    net = Net(config, len(data.classes), unused, unused, kernels.load().library)
+    net = Net(config, len(data.classes), unused, kernels.load().library)
     expected = net.state_dict()
     size = sum(tensor.nbytes for tensor in expected.values())
     try:

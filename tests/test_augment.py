@@ -7,11 +7,19 @@ import torchvision.transforms.functional as TF
 from fer.augment import augment, mirror, oversample, pad_and_crop, rotate, scale
 from fer.config import Config
 from fer.data import Faces
+from fer.draws import Draws, make_draws, redraw
 
 
 @pytest.fixture
 def images() -> torch.Tensor:
     return torch.rand(40, 1, 48, 48, generator=torch.Generator().manual_seed(1))
+
+
+def drawn(config: Config, count: int, seed: int) -> Draws:
+    draws = make_draws(config, count, torch.device("cpu"))
+    generator = torch.Generator().manual_seed(seed)
+    redraw(draws, config, generator, generator)
+    return draws
 
 
 def test_scaling_equals_to_tensor_and_normalize() -> None:
@@ -47,15 +55,15 @@ def test_pad_and_crop_equals_torchvision(images: torch.Tensor) -> None:
 def test_each_image_gets_a_draw_of_its_own_and_the_generator_decides_it() -> None:
     same = torch.rand(1, 1, 48, 48, generator=torch.Generator().manual_seed(2)).repeat(64, 1, 1, 1)
     config = Config(rotation=20, crop_padding=4)
-    first = augment(same, config, torch.Generator().manual_seed(3))
+    first = augment(same, config, drawn(config, 64, seed=3))
     assert len({image.numpy().tobytes() for image in first}) > 60
-    assert torch.equal(first, augment(same, config, torch.Generator().manual_seed(3)))
-    assert not torch.equal(first, augment(same, config, torch.Generator().manual_seed(4)))
+    assert torch.equal(first, augment(same, config, drawn(config, 64, seed=3)))
+    assert not torch.equal(first, augment(same, config, drawn(config, 64, seed=4)))
 
 
 def test_about_half_of_the_images_are_mirrored(images: torch.Tensor) -> None:
     many = images[:1].repeat(1000, 1, 1, 1)
-    after = augment(many, Config(), torch.Generator().manual_seed(5))
+    after = augment(many, Config(), drawn(Config(), 1000, seed=5))
     flipped = (after == many.flip(-1)).flatten(1).all(1).sum()
     assert 430 < flipped < 570
 
@@ -81,3 +89,9 @@ def test_oversampling_none_or_a_removed_class_changes_nothing() -> None:
     faces = Faces(torch.zeros(4, 48, 48, dtype=torch.uint8), torch.arange(4) % 2, ("fear", "sad"))
     assert oversample(faces, Config(), torch.Generator()) is faces
     assert oversample(faces, Config(oversample="none"), torch.Generator()) is faces
+
+
+def test_dropout_keeps_its_share() -> None:
+    kept = drawn(Config(dropout=0.3), 500, seed=6).kept
+    assert kept is not None
+    assert kept.float().mean().item() == pytest.approx(0.7, abs=0.01)

@@ -21,7 +21,7 @@ def sides() -> tuple[Faces, Faces]:
 
 def test_every_contestant_trains_the_same_network() -> None:
     unused = torch.Generator()
-    assert parameter_count(ReportNet(7)) == parameter_count(Net(Config(), 7, unused, unused))
+    assert parameter_count(ReportNet(7)) == parameter_count(Net(Config(), 7, unused))
 
 
 @pytest.mark.parametrize("name", PIPELINES)

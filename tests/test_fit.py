@@ -5,10 +5,12 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fer.config import Config, Optimizer
 from fer.data import Faces, split
-from fer.fit import Epoch, Run, batches, fit
+from fer.fit import Epoch, Run, fit, parts
 from tests.conftest import drawn_faces
 
 CPU = torch.device("cpu")
@@ -80,11 +82,15 @@ def test_a_loss_that_is_no_number_is_told(sides: tuple[Faces, Faces]) -> None:
     assert curve(config, sides)[0].diverged
 
 
-@pytest.mark.parametrize(("count", "size"), [(10, 3), (9, 4), (8, 4), (5, 8), (1, 4), (33, 32)])
-def test_batches_hold_every_image_once_and_never_one_alone(count: int, size: int) -> None:
-    parts = batches(torch.arange(count), size)
-    assert torch.equal(torch.cat(parts), torch.arange(count))
-    assert count == 1 or all(len(part) > 1 for part in parts)
+@given(count=st.integers(1, 3000), size=st.integers(2, 300), at_once=st.integers(1, 40))
+def test_the_parts_of_an_epoch_hold_every_image_once_and_never_one_alone(
+    count: int, size: int, at_once: int
+) -> None:
+    launches = parts(count, size, at_once)
+    assert sum(batch * times for batch, times in launches) == count
+    assert all(times <= at_once for _, times in launches)
+    assert all(batch in (size, size + 1) for batch, _ in launches[:-1])
+    assert count == 1 or launches[-1][0] > 1
 
 
 def test_the_weights_see_only_training_images(sides: tuple[Faces, Faces]) -> None:

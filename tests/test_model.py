@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from fer.config import Config
-from fer.model import Net, parameter_count
+from fer.model import FEATURES, Net, parameter_count
 
 
 def net_of(config: Config, classes: int = 7, seed: int = 0) -> Net:
     generator = torch.Generator().manual_seed(seed)
-    return Net(config, classes, generator, generator)
+    return Net(config, classes, generator)
 
 
 def test_the_report_network_has_184110_parameters() -> None:
@@ -78,10 +78,17 @@ def test_weights_have_the_spread_of_pytorch_defaults() -> None:
     assert state["block1.1.weight"].item() == 0.25
 
 
-def test_dropout_drops_its_share_in_training_and_nothing_in_evaluation() -> None:
-    net = net_of(Config(dropout=0.3))
-    ones = torch.ones(100, 1764)
-    dropped = net.train().dropout(ones)
-    assert (dropped == 0).float().mean().item() == pytest.approx(0.3, abs=0.01)
-    assert dropped.mean().item() == pytest.approx(1.0, abs=0.02)
-    assert torch.equal(net.eval().dropout(ones), ones)
+def test_dropout_leaves_what_was_drawn_and_scales_it_up() -> None:
+    dropping, plain = net_of(Config(dropout=0.75)), net_of(Config())
+    images = torch.rand(4, 1, 48, 48, generator=torch.Generator().manual_seed(1))
+    kept = torch.ones(4, FEATURES, dtype=torch.bool)
+    seen: list[torch.Tensor] = []
+    for net in (dropping, plain):
+        net.eval()
+        net.dense1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    kept[:, ::4] = False
+    dropping(images, kept), plain(images), dropping(images)
+    dropped, whole, evaluated = seen
+    assert torch.equal(evaluated, whole)
+    assert not dropped[:, ::4].any()
+    torch.testing.assert_close(dropped[:, 1::4], 4 * whole[:, 1::4])

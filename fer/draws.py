@@ -1,0 +1,60 @@
+"""Everything random that an epoch needs, drawn before it: steps draw nothing themselves.
+
+So a step can be part of a CUDA graph, and its numbers depend neither on how many steps are
+launched at once nor on what else the device computes.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fer.config import Config
+from fer.model import FEATURES
+
+
+class Draws(NamedTuple):
+    """By place in the epoch, [N] each; None for what the settings do not ask for."""
+
+    order: Tensor  # int64: the image that stands there
+    mirrored: Tensor | None  # bool
+    degrees: Tensor | None  # float32: how far it is turned
+    top: Tensor | None  # int64: where it is cut out of its padding
+    left: Tensor | None
+    kept: Tensor | None  # bool [N, FEATURES]: what dropout leaves
+
+    def at(self, places: Tensor) -> "Draws":
+        """Those of some places (int64)."""
+        return Draws(*(None if each is None else each[places] for each in self))  # type: ignore[arg-type]
+
+
+def make_draws(config: Config, count: int, device: torch.device) -> Draws:
+    """Room for what an epoch of `count` images draws."""
+
+    def room(wanted: object, dtype: torch.dtype, *shape: int) -> Tensor | None:
+        return torch.empty(count, *shape, dtype=dtype, device=device) if wanted else None
+
+    return Draws(
+        order=torch.empty(count, dtype=torch.int64, device=device),
+        mirrored=room(config.mirror, torch.bool),
+        degrees=room(config.rotation, torch.float32),
+        top=room(config.crop_padding, torch.int64),
+        left=room(config.crop_padding, torch.int64),
+        kept=room(config.dropout, torch.bool, FEATURES),
+    )
+
+
+def redraw(
+    draws: Draws, config: Config, generator: torch.Generator, device_generator: torch.Generator
+) -> None:
+    """Draw anew, in place: the order from `generator` (CPU), the rest where it is used."""
+    draws.order.copy_(torch.randperm(len(draws.order), generator=generator))
+    if draws.mirrored is not None:
+        draws.mirrored.bernoulli_(0.5, generator=device_generator)
+    if draws.degrees is not None:
+        draws.degrees.uniform_(-config.rotation, config.rotation, generator=device_generator)
+    for side in (draws.top, draws.left):
+        if side is not None:
+            side.random_(0, 2 * config.crop_padding + 1, generator=device_generator)
+    if draws.kept is not None:
+        draws.kept.bernoulli_(1 - config.dropout, generator=device_generator)

@@ -1,0 +1,171 @@
+"""How a run's work reaches its device: called at once, or captured into CUDA graphs on a stream.
+
+A step of a small network keeps a GPU busy for a tenth of the time that it takes to launch it.
+Several steps captured into one graph are launched together, and the streams of several runs,
+driven in turn by one thread, fill what a single one leaves idle.
+"""
+
+import gc
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from typing import Protocol
+
+import torch
+
+from fer.memory import ran_out
+
+Work = Callable[[], object]
+
+
+class Mark(Protocol):
+    """A place in the work of a stream; a `torch.cuda.Event` is one."""
+
+    def query(self) -> bool:
+        """Whether all before it is done."""
+        ...
+
+    def synchronize(self) -> None:
+        """Wait for that."""
+        ...
+
+
+class Stream(Protocol):
+    """Does the work it is given in order, maybe later."""
+
+    steps_at_once: int  # that are launched together
+    captures: bool
+
+    def active(self) -> AbstractContextManager[object]:
+        """Within it, work goes to this stream."""
+        ...
+
+    def mark(self) -> Mark:
+        """The end of the work so far."""
+        ...
+
+    def capture(self, work: Work) -> Work:
+        """What does the work again and again without calling it. The work itself is not done.
+
+        Raises RuntimeError if it can't be captured.
+        """
+        ...
+
+
+class HostStream:
+    """The processor: work is done when the call returns."""
+
+    steps_at_once = 25  # between looks at the loss
+    captures = False
+
+    def active(self) -> AbstractContextManager[object]:
+        return nullcontext()
+
+    def mark(self) -> Mark:
+        return _Done()
+
+    def capture(self, work: Work) -> Work:
+        raise RuntimeError("a processor has no graphs")
+
+
+class _Done:
+    def query(self) -> bool:
+        return True
+
+    def synchronize(self) -> None:
+        pass
+
+
+class CudaStream:
+    """A stream of a GPU. Its runs follow one another: they share the memory of its graphs."""
+
+    steps_at_once = 16
+
+    def __init__(self, device: torch.device, captures: bool = True) -> None:
+        self.captures = captures
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._stream.wait_stream(torch.cuda.default_stream(device))
+        if captures:
+            self._pool = torch.cuda.graph_pool_handle()
+            one = torch.zeros((), device=device)
+            # A pool ends with the last of its graphs and can't be begun again: this one stays.
+            with self.active():
+                self._keeper = self.capture(one.zero_)
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        # Backward passes in this thread: the one that PyTorch keeps for a GPU would serve all
+        # streams in turn.
+        with torch.cuda.stream(self._stream), torch.autograd.set_multithreading_enabled(False):
+            yield
+
+    def mark(self) -> Mark:
+        event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+        event.record(self._stream)
+        return event
+
+    def capture(self, work: Work) -> Work:
+        # torch.cuda.graph would wait for the whole GPU, thus for every other run.
+        graph = torch.cuda.CUDAGraph()
+        collects = gc.isenabled()
+        gc.disable()  # it could free an old graph in the middle of the capture
+        try:
+            graph.capture_begin(self._pool, capture_error_mode="thread_local")
+            try:
+                work()
+            except BaseException:
+                with suppress(RuntimeError):  # it only says again that the capture is lost
+                    graph.capture_end()
+                raise
+            graph.capture_end()
+        finally:
+            if collects:
+                gc.enable()
+        return graph.replay
+
+
+class Launcher:
+    """Launches the work of one run on a stream, from graphs where the stream captures.
+
+    Work is called the first time, which also prepares whatever a capture must find ready, then
+    captured once and replayed. Where a capture fails it is called ever after, and `refused` says
+    why.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.refused = ""
+        self._warm: set[Hashable] = set()
+        self._graphs: dict[tuple[Hashable, int], Work] = {}
+
+    def launch(self, name: Hashable, work: Work, times: int = 1) -> None:
+        """Do `work` so many times; the same `name` always stands for the same work."""
+
+        def all_of_it() -> None:
+            for _ in range(times):
+                work()
+
+        with self.stream.active():
+            replay = self._graphs.get((name, times))
+            if replay is None and name in self._warm and self._captures():
+                replay = self._capture(name, times, all_of_it)
+            (replay or all_of_it)()
+        self._warm.add(name)
+
+    def _captures(self) -> bool:
+        return self.stream.captures and not self.refused
+
+    def _capture(self, name: Hashable, times: int, work: Work) -> Work | None:
+        try:
+            replay = self.stream.capture(work)
+        except RuntimeError as error:
+            if ran_out(error):
+                raise
+            self.refused = f"no graph of {name}: {' '.join(str(error).split())[:200]}"
+            return None
+        self._graphs[name, times] = replay
+        return replay
+
+
+def open_stream(device: torch.device) -> Stream:
+    """The best that a device offers."""
+    return CudaStream(device) if device.type == "cuda" else HostStream()
