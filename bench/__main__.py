@@ -45,7 +45,7 @@ def main() -> None:
     from fer import data
     from fer.config import Config
     from fer.device import available_cores, choose, settle
-    from study.workers import default_workers
+    from study.workers import default_lanes
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     device = choose(options.device)
@@ -53,7 +53,7 @@ def main() -> None:
     # Fewer images than a real epoch, in the proportions of the split.
     training, validation = data.split(training, "grouped", min(1200, len(training)))
     config = settle(Config(batch_size=options.batch_size), device)
-    cores, workers = available_cores(), default_workers(device)
+    cores, workers = available_cores(), default_lanes(device)
     contestants = [
         Contestant("(a) the report's pipeline", "report", 1, cores),
         Contestant("(b) a careful plain loop", "plain", 1, cores),

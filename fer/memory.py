@@ -33,6 +33,11 @@ def give_back() -> None:
         trim(0)
 
 
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that a GPU has free; None for the processor, whose memory the system lends."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+
+
 def ran_out(error: BaseException) -> bool:
     """Whether `error` says that memory, the device's or the machine's, did not suffice."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):

@@ -1,7 +1,7 @@
 """The study loop: ask for settings, train them in workers, report every epoch, prune, tell."""
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +18,7 @@ from fer.errors import UserError
 from study import storage as store
 from study.database import Database
 from study.display import Display, counted
+from study.estimate import Demand, Estimate
 from study.identity import Identity, digest
 from study.ownership import HEARTBEAT_SECONDS, OWNER, Owner, TotalReached
 from study.patience import DatabaseAway
@@ -59,8 +60,14 @@ class Loop:
     workers: Workers
     stop: Stop
     display: Display
-    running: dict[int, Running] = field(default_factory=dict)  # by worker
-    idle: set[int] = field(default_factory=set)
+    estimate: Estimate
+    running: dict[int, Running] = field(default_factory=dict)  # by lane
+    idle: set[int] = field(default_factory=set)  # lanes
+    held: Running | None = None  # asked for, but it finds no place yet
+    memory: dict[int, int | None] = field(default_factory=dict)  # of lanes' GPUs, in bytes
+    # By lane, what was said and is not handled yet: it waits for what is due before.
+    inbox: dict[int, deque[Message]] = field(default_factory=lambda: defaultdict(deque))
+    now: float = 0.0  # on the clock of what is due, which no timing moves
     failures: Counter[str] = field(default_factory=Counter)
     looked: float = 0.0
     beaten: float = 0.0
@@ -70,20 +77,20 @@ class Loop:
 
         The mean seconds of an epoch; None if it is to stop before they are known.
         """
-        seconds: dict[int, float] = {}
-        while len(seconds) < len(self.workers):
+        ready: dict[int, float | None] = {}
+        while len(ready) < len(self.workers):
             if self.stop.soon:
                 return None
-            for worker, message in self.workers.messages(timeout=0.5):
+            for lane, message in self.workers.messages(timeout=0.5):
                 if isinstance(message, Died):  # another one has begun
-                    self.idle.discard(worker)
+                    self.idle.discard(lane)
                     continue
                 assert isinstance(message, Ready), message
-                self.idle.add(worker)
-                if message.epoch_seconds is not None:
-                    seconds[worker] = message.epoch_seconds
+                self._ready(lane, message)
+                ready.setdefault(lane, message.epoch_seconds)
             self.display.tick()
-        return sum(seconds.values()) / len(seconds)
+        seconds = [each for each in ready.values() if each is not None]
+        return sum(seconds) / len(seconds) if seconds else None
 
     def run(self) -> Ending:
         """Train. Whatever ends it, the trials that still run are put back into the queue."""
@@ -92,16 +99,23 @@ class Loop:
                 if not self.stop.soon:
                     self._begin_trials()
                 self._say_why_it_waits()
-                for worker, message in self.workers.messages(timeout=0.5):
-                    self._handle(worker, message)
+                for lane, message in self.workers.messages(timeout=0.5):
+                    if isinstance(message, Ready):
+                        self._ready(lane, message)
+                    elif isinstance(message, Died):
+                        self._worker_died(lane, message.reason)
+                    else:
+                        self.inbox[lane].append(message)
+                self._handle_in_order()
                 self._look_around()
                 self.display.tick()
             return ending
         except DatabaseAway:
             self.running.clear()  # the next run finds them
+            self.held = None
             raise
         finally:
-            for run in self.running.values():
+            for run in [*self.running.values(), *([self.held] if self.held else [])]:
                 self._put_back(run)
             clear_folder(self.checkpoints)
 
@@ -121,36 +135,79 @@ class Loop:
             status = f"waiting for trials of {self._others()}"
         self.display.say(status)
 
+    def _ready(self, lane: int, message: Ready) -> None:
+        self.idle.add(lane)
+        self.memory[lane] = message.memory
+
     def _begin_trials(self) -> None:
         while self.idle:
+            run = self.held or self._next()
+            if run is None:
+                return
+            lane = self._place_for(run)
+            if lane is None:
+                self.held = run
+                return
+            self.held = None
+            self.idle.remove(lane)
+            self.running[lane] = run
+            run.due = self.now + self.estimate.epoch_seconds(run.config)
+            self.workers.start(lane, self._job(run))
+            self.display.started(lane, run.trial.number)
+
+    def _next(self) -> Running | None:
+        """The next trial to train; None if the study has as many as it is to have."""
+        while True:
             try:
                 run = ask(self.study, self.space, self.base)
             except TotalReached:
-                return
+                return None
             twin = None if self.train_again else finished_twin(self.study, run)
-            if twin is not None:
-                self.display.finished(repeat(self.study, run, twin))
-                continue
-            worker = min(self.idle)
-            self.idle.remove(worker)
-            self.running[worker] = run
-            self.workers.start(worker, self._job(run))
-            self.display.started(worker, run.trial.number)
+            if twin is None:
+                return run
+            self.display.finished(repeat(self.study, run, twin))
 
-    def _handle(self, worker: int, message: Message) -> None:
-        if isinstance(message, Ready):
-            self.idle.add(worker)
-            return
-        if isinstance(message, Died):
-            self.idle.discard(worker)
-            if worker in self.running:
-                self._worker_died(self._take(worker), message.reason)
-            return
+    def _place_for(self, run: Running) -> int | None:
+        """The first idle lane where the trial fits beside those that run; None without one."""
+        wanted = self._demand(run)
+        for lane in sorted(self.idle):
+            process = self.workers.process_of(lane)
+            beside = [
+                self._demand(other)
+                for place, other in self.running.items()
+                if self.workers.process_of(place) == process
+            ]
+            if self.estimate.fits(wanted, beside, self.memory[lane]):
+                return lane
+        return None
+
+    def _demand(self, run: Running) -> Demand:
+        # Whoever was there when a worker died is tried again alone: then it is clear who it was.
+        return self.estimate.demand(run.config, alone=store.DEATHS in run.trial.user_attrs)
+
+    def _handle_in_order(self) -> None:
+        """Handle what is due next, again and again, as far as it has been said.
+
+        Samplers and pruners go by what they were told before: an order that depended on timing
+        would give another study every time.
+        """
+        while self.running:
+            lane, run = min(
+                self.running.items(), key=lambda item: (item[1].due, item[1].trial.number)
+            )
+            if not self.inbox[lane]:
+                return
+            self.now = run.due
+            self._handle(lane, run, self.inbox[lane].popleft())
+            if not self.stop.soon:
+                self._begin_trials()
+
+    def _handle(self, lane: int, run: Running, message: Message) -> None:
         if isinstance(message, Trained):
-            self._trained(worker, self.running[worker], message)
+            self._trained(lane, run, message)
             return
-        run = self._take(worker)
-        self.idle.add(worker)
+        self._take(lane)
+        self.idle.add(lane)
         match message:
             case Done() if run.paused:
                 self._put_back(run)
@@ -162,27 +219,34 @@ class Loop:
                 self.display.print(traceback.rstrip())
                 self._fail(run, reason, traceback)
 
-    def _trained(self, worker: int, run: Running, message: Trained) -> None:
+    def _trained(self, lane: int, run: Running, message: Trained) -> None:
         if message.note and not run.noted:  # a full disk would say it every epoch
             self.display.print(f"trial {run.trial.number}: {message.note}")
             run.noted = True
         run.stopped = report(run, *message.epochs)
         over = run.stopped or len(run.epochs) == run.config.epochs
         run.paused = self.stop.soon and not over
-        self.workers.answer(worker, go_on=not (run.stopped or run.paused))
-        self.display.epochs(worker, message.epochs)
+        if not over and not run.paused:
+            run.due += self.estimate.epoch_seconds(run.config)
+        self.workers.answer(lane, go_on=not (run.stopped or run.paused))
+        self.display.epochs(lane, message.epochs)
 
-    def _take(self, worker: int) -> Running:
-        """The trial of a worker, which runs no more: once told it can't be put back."""
-        self.display.left(worker)
-        return self.running.pop(worker)
+    def _take(self, lane: int) -> Running:
+        """The trial of a lane, which runs no more: once told it can't be put back."""
+        self.display.left(lane)
+        return self.running.pop(lane)
 
     def _finish(self, run: Running, out_of_memory: str = "") -> None:
         with self._mine(run):
             self.display.finished(tell(self.study, run, out_of_memory))
             self._job(run).checkpoint.unlink(missing_ok=True)
 
-    def _worker_died(self, run: Running, reason: str) -> None:
+    def _worker_died(self, lane: int, reason: str) -> None:
+        self.idle.discard(lane)
+        self.inbox[lane].clear()  # what it trained is in its checkpoint
+        if lane not in self.running:
+            return
+        run = self._take(lane)
         epoch = len(run.epochs) + 1
         with self._mine(run):
             if another_death(run, reason):

@@ -1,13 +1,16 @@
 """A study from its options: data, identity, plan, the loop, and what came out."""
 
+import math
 import sys
 from contextlib import closing
 from dataclasses import replace
 
 import optuna
+import torch
 from optuna.trial import TrialState
 
 from fer import data
+from fer.augment import oversample
 from fer.config import Config
 from fer.data import Faces
 from fer.device import choose, in_words, settle
@@ -22,6 +25,7 @@ from study.algorithms import (
 )
 from study.database import Database
 from study.display import Display, counted, describe_duration, next_commands, summary
+from study.estimate import CROWD, Estimate
 from study.forecast import Forecast
 from study.identity import Identity, identity_of, study_name
 from study.loop import Loop
@@ -31,7 +35,7 @@ from study.space import SPACES, examples, hand_made
 from study.stop import Stop
 from study.training import Task
 from study.trial import ending
-from study.workers import Workers, default_workers
+from study.workers import Workers, default_lanes, devices_for
 
 DEMO_EPOCHS, EPOCHS = 5, 30
 LONG = 2 * 3600  # seconds from which the plan names the options that shorten it
@@ -43,8 +47,8 @@ def search(options: Options) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--checkpoints must be a folder, got the file {folder}")
     device = choose(options.device)
-    most = min(options.workers or default_workers(device), options.trials)
-    with Stop(options.timeout) as stop, Workers(most, device) as workers:
+    most = min(options.workers or default_lanes(device), options.trials)
+    with Stop(options.timeout) as stop, Workers(most, devices_for(device, most)) as workers:
         dataset = data.load(options.data, options.remove)
         epochs = options.epochs or (DEMO_EPOCHS if dataset.name == "demo" else EPOCHS)
         training, validation = data.split(dataset.part("Training"), options.split, options.subset)
@@ -74,6 +78,13 @@ def search(options: Options) -> None:
                 workers=workers,
                 stop=stop,
                 display=display,
+                estimate=Estimate(
+                    images=len(oversample(training, base, torch.Generator())),
+                    validation=len(validation),
+                    device=device.type,
+                    # Whoever names a number of trials at once gets it, as far as memory goes.
+                    crowd=math.inf if options.workers else CROWD,
+                ),
             )
             database.on_wait = loop.waiting
             finished = len(store.finished(study))

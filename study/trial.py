@@ -30,6 +30,7 @@ class Running:
     epochs: list[Epoch] = field(default_factory=list)
     stopped: bool = False  # told to stop early, by the pruner
     paused: bool = False  # told to stop for now
+    due: float = 0.0  # when its next epoch is, on the clock that orders reports
     noted: bool = False  # a person was told that something is wrong with its checkpoint
 
 

@@ -24,13 +24,13 @@ def trials() -> list[FrozenTrial]:
 
 @pytest.fixture
 def sabotage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Let code replace `fit`, the `original` one, in every worker from here on."""
+    """Let code replace `progress`, the `original` one, in every worker from here on."""
 
     def write(code: str) -> None:
         folder = tmp_path / "sabotage"
         folder.mkdir()
-        head = "from study import training\noriginal = training.fit\n"
-        (folder / "sitecustomize.py").write_text(head + code + "\ntraining.fit = fit\n")
+        head = "from study import training\noriginal = training.progress\n"
+        (folder / "sitecustomize.py").write_text(head + code + "\ntraining.progress = progress\n")
         others = os.environ.get("PYTHONPATH", "")
         monkeypatch.setenv("PYTHONPATH", f"{folder}:{others}")
 
@@ -72,7 +72,7 @@ def test_a_loss_that_is_no_number_ends_the_trial_as_diverged_and_the_study_goes_
 OUT_OF_MEMORY = """
 import resource, psutil, torch
 
-def fit(run, validation):
+def progress(run, validation):
     if run.config.optimizer == "adagrad" and run.config.lr > 1e-9:
         # As if the machine had not more: a real allocation fails.
         unlimited = resource.getrlimit(resource.RLIMIT_AS)
@@ -106,7 +106,7 @@ def test_a_trial_that_runs_out_of_memory_is_marked_and_its_neighbours_go_on(
 
 
 BUG = """
-def fit(run, validation):
+def progress(run, validation):
     if run.config.lr > 1e-9:
         raise ValueError("a bug in the pipeline")
     yield from original(run, validation)
@@ -131,11 +131,12 @@ def test_a_bug_stops_the_study_after_three_identical_errors_with_its_traceback(
 KILLER = """
 import os, signal
 
-def fit(run, validation):
-    for epoch in original(run, validation):
-        if run.config.optimizer in OPTIMIZERS and epoch.number == 2 and run.config.lr > 1e-9:
+def progress(run, validation):
+    for item in original(run, validation):
+        second = getattr(item, "number", None) == 2
+        if run.config.optimizer in OPTIMIZERS and second and run.config.lr > 1e-9:
             os.kill(os.getpid(), signal.SIGSEGV)
-        yield epoch
+        yield item
 """
 
 
