@@ -84,6 +84,21 @@ def process(module: str, *arguments: object, timeout: float = 120) -> Result:
     return Result(done.returncode, done.stdout, done.stderr)
 
 
+@pytest.fixture
+def sabotage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Let code replace `progress`, the `original` one, in every worker from here on."""
+
+    def write(code: str) -> None:
+        folder = tmp_path / "sabotage"
+        folder.mkdir()
+        head = "from study import training\noriginal = training.progress\n"
+        (folder / "sitecustomize.py").write_text(head + code + "\ntraining.progress = progress\n")
+        others = os.environ.get("PYTHONPATH", "")
+        monkeypatch.setenv("PYTHONPATH", f"{folder}:{others}")
+
+    return write
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     """A real PostgreSQL server."""

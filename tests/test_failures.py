@@ -1,9 +1,7 @@
 """Trials that go wrong, in real workers of the real command."""
 
 import json
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 import optuna
 import pytest
@@ -20,21 +18,6 @@ SMALL = ("--subset", "150", "--study", "small", "--epochs", "3")
 
 def trials() -> list[FrozenTrial]:
     return optuna.load_study(study_name="small", storage=store.DEFAULT_URL).get_trials()
-
-
-@pytest.fixture
-def sabotage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Let code replace `progress`, the `original` one, in every worker from here on."""
-
-    def write(code: str) -> None:
-        folder = tmp_path / "sabotage"
-        folder.mkdir()
-        head = "from study import training\noriginal = training.progress\n"
-        (folder / "sitecustomize.py").write_text(head + code + "\ntraining.progress = progress\n")
-        others = os.environ.get("PYTHONPATH", "")
-        monkeypatch.setenv("PYTHONPATH", f"{folder}:{others}")
-
-    return write
 
 
 @pytest.fixture
