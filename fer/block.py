@@ -7,16 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from fer.config import Pooling
-from fer.kernels import LANES, PART, SIDE, TAPS, WIDEST, Geometry
+from fer.kernels import LANES, PART, SIDE, TAPS, WIDEST, Geometry, Library
 from fer.prelu import PReLU
 
 
 class Block(nn.Sequential):
     """Convolution with a padding of 1, activation and 3x3 pooling, as three layers.
 
-    With `kernels` (see `fer.kernels`) activation and pooling are one pass on a processor, and in
-    a block that reads 48x48 images the 5x5 convolution belongs to it. Such a pass computes in
-    float32 and rounds once, to bfloat16 under autocast.
+    With `kernels` (see `fer.kernels`) activation and pooling are one pass on the device these are
+    for, and on a processor the 5x5 convolution of a block that reads 48x48 images belongs to it.
+    Such a pass computes in float32 and rounds once, to bfloat16 under autocast.
     """
 
     def __init__(
@@ -25,19 +25,24 @@ class Block(nn.Sequential):
         activation: PReLU | nn.ReLU,
         pooling: Pooling,
         stride: int,
-        kernels: ctypes.CDLL | None,
+        kernels: Library | None,
     ) -> None:
         pool = nn.MaxPool2d(3, stride) if pooling == "max" else nn.AvgPool2d(3, stride)
         super().__init__(convolution, activation, pool)
         self.kernels, self.stride, self.max = kernels, stride, pooling == "max"
+        self.serves = "cpu" if isinstance(kernels, ctypes.CDLL) else "cuda"
 
     def forward(self, input: Tensor) -> Tensor:
         output: Tensor
         convolution, activation, pool = self
-        if self.kernels is None or input.device.type != "cpu":
+        if self.kernels is None or input.device.type != self.serves:
             output = pool(activation(convolution(input)))
             return output
-        slope = activation.weight if isinstance(activation, PReLU) else torch.zeros(1)
+        slope = torch.zeros(1, device=input.device)
+        if isinstance(activation, PReLU):
+            slope = activation.weight
+        if not isinstance(self.kernels, ctypes.CDLL):
+            return self.kernels(convolution(input), slope, self.stride, self.max)
         keep = torch.is_grad_enabled()  # what the gradient needs; inside it is always off
         weight = convolution.weight
         assert isinstance(weight, Tensor)

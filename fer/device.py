@@ -7,7 +7,7 @@ import torch
 
 from fer.config import Config
 from fer.errors import UserError
-from fer.kernels import load
+from fer.kernels import kernels_for
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -48,7 +48,8 @@ def settle(config: Config, device: torch.device) -> Config:
 
 def in_words(device: torch.device, config: Config) -> str:
     """What computes a settled `config` on `device`; compiles the kernels if need be."""
-    if device.type != "cpu":
-        return f"{device}, {config.precision}"
+    kernels = kernels_for(device).description
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, {config.precision}, {kernels}, CUDA graphs"
     threads = f"{config.threads} thread{'s' if config.threads > 1 else ''}"
-    return f"{device}, {threads}, {config.precision}, {load().description}"
+    return f"{device}, {threads}, {config.precision}, {kernels}"

@@ -15,7 +15,7 @@ from fer.augment import augment, oversample, scale
 from fer.config import Config
 from fer.data import Faces
 from fer.draws import make_draws, redraw
-from fer.kernels import load
+from fer.kernels import kernels_for
 from fer.launch import Launcher, Mark, Stream, open_stream
 from fer.model import Net
 from fer.optimizers import make_optimizer
@@ -66,7 +66,7 @@ class Run:
         self.generator = torch.Generator().manual_seed(config.seed)
         # A second stream of numbers, since permutations and weights are drawn on the CPU anyway.
         self.device_generator = torch.Generator(device).manual_seed(config.seed + 1)
-        kernels = load().library if device.type == "cpu" else None
+        kernels = kernels_for(device).library
         with self.launcher.stream.active():
             self.net = Net(config, len(train.classes), self.generator, kernels).to(device)
             self.optimizer = make_optimizer(config, self.net)

@@ -1,4 +1,7 @@
-"""Kernels in C++, compiled once on the machine that trains and kept in the cache folder."""
+"""Which kernels compute activation and pooling: C++ on a processor, Triton on a GPU, or PyTorch's.
+
+The C++ is compiled once on the machine that trains and kept in the cache folder.
+"""
 
 import ctypes
 import functools
@@ -7,8 +10,12 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from fer.data.cache import folder
 
@@ -32,11 +39,15 @@ POINTERS = {
 }
 
 
+Library = ctypes.CDLL | Callable[[Tensor, Tensor, int, bool], Tensor]
+"""A processor's kernels, or `fer.gpu_kernels.pooled`."""
+
+
 @dataclass(frozen=True)
 class Kernels:
     """The compiled kernels if there are any, and in words what computes instead and why."""
 
-    library: ctypes.CDLL | None
+    library: Library | None
     description: str
     fingerprint: str = ""
 
@@ -56,9 +67,28 @@ class Geometry(ctypes.Structure):
     ]
 
 
+def kernels_for(device: torch.device) -> Kernels:
+    """The best there are on a device."""
+    return load_triton() if device.type == "cuda" else load()
+
+
+@functools.cache
+def load_triton() -> Kernels:
+    """The kernels of a GPU, which Triton compiles when they are first called."""
+    try:
+        import triton
+
+        from fer import gpu_kernels
+    except ImportError as error:
+        return Kernels(None, f"PyTorch's kernels, which are slower ({error})")
+    source = Path(gpu_kernels.__file__).read_bytes()
+    fingerprint = hashlib.sha256(source + triton.__version__.encode()).hexdigest()[:16]
+    return Kernels(gpu_kernels.pooled, "Triton kernels", fingerprint)
+
+
 @functools.cache
 def load() -> Kernels:
-    """The kernels from the cache folder, or newly compiled (about two seconds)."""
+    """The kernels of a processor: from the cache folder, or newly compiled (about two seconds)."""
     compiler = os.environ.get("CXX") or next(filter(shutil.which, COMPILERS), None)
     if compiler is None:
         return Kernels(None, "PyTorch's kernels, which are slower (no C++ compiler found)")

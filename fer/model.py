@@ -1,6 +1,5 @@
 """The report's convolutional network (figures 4a and 4b) with what the report varied."""
 
-import ctypes
 import math
 
 import torch
@@ -8,6 +7,7 @@ from torch import Tensor, nn
 
 from fer.block import Block
 from fer.config import Config, Pooling
+from fer.kernels import Library
 from fer.prelu import PReLU
 
 FEATURES = 36 * 7 * 7  # what is left of a 48x48 image after the three blocks
@@ -30,7 +30,7 @@ class Net(nn.Module):
         config: Config,
         classes: int,
         generator: torch.Generator,
-        kernels: ctypes.CDLL | None = None,
+        kernels: Library | None = None,
     ) -> None:
         super().__init__()
 

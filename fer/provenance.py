@@ -16,6 +16,7 @@ SOURCES = (
     "data/split.py",
     "draws.py",
     "fit.py",
+    "gpu_kernels.py",
     "kernels.cpp",
     "kernels.py",
     "launch.py",

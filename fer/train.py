@@ -85,7 +85,7 @@ def train(options: Options, provenance: dict[str, Any]) -> None:
     from fer import data, plots, runs
     from fer.device import choose, in_words, settle
     from fer.fit import Run, fit
-    from fer.kernels import load
+    from fer.kernels import kernels_for
     from fer.memory import reuse_memory
     from fer.model import parameter_count
 
@@ -95,10 +95,11 @@ def train(options: Options, provenance: dict[str, Any]) -> None:
     torch.set_num_threads(settings.threads)
     dataset = data.load(options.data, options.remove)
     check_data(dataset.sha256, dataset.name, options, provenance)
-    if provenance.get("kernels") not in (None, load().name) and device.type == "cpu":
+    kernels = kernels_for(device).name
+    if provenance.get("kernels") not in (None, kernels):
         found = f"{options.config} was found with {provenance['kernels']} kernels"
         print(
-            f"note        {command.printable(found)}, here {load().name} ones serve: "
+            f"note        {command.printable(found)}, here {kernels} ones serve: "
             "sums round differently"
         )
     training, validation = data.split(dataset.part("Training"), options.split, options.subset)

@@ -10,7 +10,7 @@ from fer import provenance
 from fer.config import Config
 from fer.data import Dataset
 from fer.errors import UserError
-from fer.kernels import load
+from fer.kernels import kernels_for
 from study.space import Space, describe
 
 IDENTITY = "identity"
@@ -45,7 +45,7 @@ def identity_of(
         "epochs": base.epochs,
         "seed": base.seed,
         "precision": base.precision,
-        "kernels": load().name if device.type == "cpu" else "PyTorch's",
+        "kernels": kernels_for(device).name,
         "device": provenance.device_name(device),
         "code": provenance.code_version(),
         "versions": provenance.versions(),

@@ -135,13 +135,13 @@ def likely_causes(
 ) -> list[str]:
     """What of this installation differs from the one that trained the trial, in words."""
     from fer import provenance
-    from fer.kernels import load
+    from fer.kernels import kernels_for
     from study.identity import INSTALLATION, differences
     from study.ownership import OWNER, Owner
 
     now: dict[str, Any] = {
         "precision": precision,
-        "kernels": load().name if device.type == "cpu" else "PyTorch's",
+        "kernels": kernels_for(device).name,
         "device": provenance.device_name(device),
         "code": provenance.code_version(),
         "versions": provenance.versions(),
