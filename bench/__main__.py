@@ -41,6 +41,7 @@ def main() -> None:
 
     from bench import harness
     from bench.speed import Contestant, measure_speed
+    from bench.steps import where_time_goes
     from bench.writers import write_together
     from fer import data
     from fer.config import Config
@@ -51,9 +52,11 @@ def main() -> None:
     device = choose(options.device)
     training = data.load(options.data).part("Training")
     # Fewer images than a real epoch, in the proportions of the split.
-    training, validation = data.split(training, "grouped", min(1200, len(training)))
+    count = 1200 if device.type == "cpu" else 6000
+    training, validation = data.split(training, "grouped", min(count, len(training)))
     config = settle(Config(batch_size=options.batch_size), device)
     cores, workers = available_cores(), default_lanes(device)
+    processes = 1 if device.type == "cuda" else workers
     contestants = [
         Contestant("(a) the report's pipeline", "report", 1, cores),
         Contestant("(b) a careful plain loop", "plain", 1, cores),
@@ -61,9 +64,10 @@ def main() -> None:
         Contestant(
             f"(d) ours, {workers} trials at once",
             "ours",
-            workers,
+            processes,
             1,
             config.precision,
+            workers // processes,
         ),
         Contestant("    ours, one trial in float32", "ours", 1, cores),
     ]
@@ -85,6 +89,7 @@ def main() -> None:
             f"{row['bytes_per_process'] / 1e6:9.0f}"
         )
     print("images/s are training images, with the validation of a quarter as many included")
+    steps = where_time_goes(training, validation, device, config.precision, options.quick)
 
     costs: dict[str, Any] = {}
     print(f"\nstorage and pruner a trial of {harness.REPORTS} reports (ms), after so many trials")
@@ -130,7 +135,9 @@ def main() -> None:
     print(f"  study.run --help          {costs['help_seconds']:.2f}")
     print(f"  command to first epoch    {costs['first_epoch_seconds']:.1f}")
     if options.json is not None:
-        options.json.write_text(json.dumps({"speed": speed, "harness": costs}, indent=2))
+        options.json.write_text(
+            json.dumps({"speed": speed, "steps": steps, "harness": costs}, indent=2)
+        )
         print(f"\nsaved {options.json}")
 
 

@@ -17,13 +17,14 @@ FULL_EPOCH = 24_014  # training images of the report, oversampled
 
 @dataclass(frozen=True)
 class Contestant:
-    """A pipeline, run in `processes` at once with `threads` each."""
+    """A pipeline, run in `processes` at once with `threads` each, which train on `lanes` each."""
 
     name: str
     pipeline: str
     processes: int
     threads: int
     precision: str = "float32"
+    lanes: int = 1
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def measure_speed(
                 connection.send(1 if turn == 0 else epochs)
             seconds = [connection.recv() for _, connection in pool]
             if turn:  # the first turn warms up
-                done = len(training) * epochs
+                done = len(training) * epochs * contestants[i].lanes
                 speeds[i].append(sum(done / each for each in seconds))
             memory[i] = max(psutil.Process(process.pid).memory_info().rss for process, _ in pool)
     for pool in pools:
@@ -109,6 +110,8 @@ def _serve(
     from bench.pipelines import PIPELINES
 
     torch.set_num_threads(contestant.threads)
-    epochs = PIPELINES[contestant.pipeline](training, validation, config, torch.device(device))
+    lanes = {"lanes": contestant.lanes} if contestant.lanes > 1 else {}
+    pipeline = PIPELINES[contestant.pipeline]
+    epochs = pipeline(training, validation, config, torch.device(device), **lanes)
     while True:
         connection.send(sum(next(epochs) for _ in range(connection.recv())))

@@ -6,6 +6,7 @@ driven in turn by one thread, fill what a single one leaves idle.
 """
 
 import gc
+import os
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Protocol
@@ -168,4 +169,12 @@ class Launcher:
 
 def open_stream(device: torch.device) -> Stream:
     """The best that a device offers."""
-    return CudaStream(device) if device.type == "cuda" else HostStream()
+    if device.type != "cuda":
+        return HostStream()
+    # The libraries would choose what is fastest today, or add up in the order of arrival; and
+    # float32 is meant where it is said.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False
+    return CudaStream(device)

@@ -41,6 +41,8 @@ def work(connection: Connection, device: torch.device) -> None:
     """
     threading.Thread(target=_end_with_parent, daemon=True).start()
     reuse_memory()
+    # Read when CUDA begins: with fewer queues to the GPU, streams would wait for each other.
+    os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
     # The first optimizer imports for a second what else the first epoch would wait for.
     torch.optim.SGD([torch.zeros(1, requires_grad=True, device=device)])
     try:

@@ -1,0 +1,115 @@
+"""Does the fast path learn as well? `python -m bench.accuracy --seeds 5 --data fer2013.csv`.
+
+The hand-tuned settings, seed by seed: as a study trains them, and step by step in float32 with
+PyTorch's own layers.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from fer import command
+from fer.errors import UserError
+
+
+@dataclass(frozen=True)
+class Options:
+    """Train the report's final settings twice a seed, fast and plainly, and compare the best
+    validation accuracies, with an interval for the mean difference."""
+
+    seeds: int = 5
+    """How many, from 0 on."""
+    epochs: int = 30
+    """Of each run."""
+    data: Path | None = None
+    """FER-2013 in any known form; else FER_DATA, ./data, or demo faces."""
+    subset: int | None = None
+    """Train and validate on this many images, stratified."""
+    split: Literal["grouped", "stratified"] = "stratified"
+    """stratified is the report's."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute."""
+    json: Path | None = None
+    """Also write the figures to this file."""
+
+    def __post_init__(self) -> None:
+        for name, low in (("seeds", 2), ("epochs", 1), ("subset", 1)):
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise UserError(f"--{name} must be at least {low}, got {value}")
+        if self.json is not None and (self.json.is_dir() or not self.json.parent.is_dir()):
+            raise UserError(f"--json must be a file in an existing folder, got {self.json}")
+
+
+def main() -> None:
+    options: Options = command.parse(Options, "bench.accuracy")
+
+    import numpy as np
+    from scipy import stats
+
+    from fer import data
+    from fer.config import Config
+    from fer.device import choose, in_words, settle
+    from fer.fit import Run, progress, together
+    from fer.launch import CudaStream, open_stream
+    from fer.memory import reuse_memory
+
+    reuse_memory()
+    device = choose(options.device)
+    dataset = data.load(options.data)
+    sides = data.split(dataset.part("Training"), options.split, options.subset)
+    fast = settle(Config(epochs=options.epochs), device)
+    plain = fast.model_copy(update={"precision": "float32"})
+    print(
+        f"{options.seeds} seeds x {options.epochs} epochs of {len(sides[0])} images of "
+        f"{dataset.name}, {len(sides[1])} for validation ({options.split} split)\n"
+        f"fast   {in_words(device, fast)}\n"
+        f"plain  {device}, float32, PyTorch's layers, every step called"
+    )
+
+    def run(config: Config, seed: int) -> Run:
+        seeded = config.model_copy(update={"seed": seed})
+        stream = open_stream(device)
+        if config is plain and device.type == "cuda":
+            stream = CudaStream(device, captures=False)
+        made = Run(seeded, sides[0], device, stream)
+        if config is plain:
+            for block in (made.net.block1, made.net.block2, made.net.block3):
+                block.kernels = None
+        return made
+
+    best: dict[str, list[float]] = {}
+    for name, config in (("fast", fast), ("plain", plain)):
+        best[name] = [0.0] * options.seeds
+        seeds = range(options.seeds)
+        # On a GPU all seeds at once, on a processor one after the other.
+        groups = [seeds] if device.type == "cuda" else [range(i, i + 1) for i in seeds]
+        for group in groups:
+            trainings = [progress(run(config, seed), sides[1]) for seed in group]
+            for place, epoch in together(trainings):
+                seed = group[place]
+                best[name][seed] = max(best[name][seed], epoch.accuracy)
+                if epoch.number == options.epochs:
+                    print(
+                        f"{name:6} seed {seed}  best accuracy {best[name][seed]:.4f}", flush=True
+                    )
+    differences = np.subtract(best["fast"], best["plain"])
+    mean, error = differences.mean(), differences.std(ddof=1) / options.seeds**0.5
+    low, high = stats.t.interval(0.95, options.seeds - 1, mean, max(error, 1e-12))
+    for name, values in best.items():
+        print(
+            f"{name:6} mean {np.mean(values):.4f}, standard deviation {np.std(values, ddof=1):.4f}"
+        )
+    verdict = "within the noise" if low <= 0 <= high else "more than the noise"
+    print(
+        f"fast - plain: {100 * mean:+.2f} points, 95% interval [{100 * low:+.2f}, "
+        f"{100 * high:+.2f}]: {verdict}"
+    )
+    if options.json is not None:
+        figures: dict[str, Any] = {"best": best, "mean": mean, "interval": [low, high]}
+        options.json.write_text(json.dumps({**vars(options), **figures}, indent=2, default=str))
+
+
+if __name__ == "__main__":
+    command.run(main)
