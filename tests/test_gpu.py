@@ -71,7 +71,7 @@ def test_the_kernels_equal_pytorchs_layers(dtype: Any, stride: int, largest: boo
             output = pooled(mine, layer.weight, stride, largest)
         else:
             output = pool(layer(mine.float())).to(dtype)
-        output.backward(torch.ones_like(output))
+        output.backward(torch.ones_like(output))  # type: ignore[no-untyped-call]
         results.append((output.detach().float(), mine.grad, layer.weight.grad))
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-2)
@@ -106,7 +106,8 @@ def lanes_beside(
 ) -> tuple[list[Epoch], list[Any]]:
     """Epochs of `ours`, driven in turn with another lane, and the other's news."""
     epochs: list[Epoch] = []
-    lane, news = Lane(other), []
+    lane = Lane(other)
+    news: list[Any] = []
     mark: Mark | None = None
     training = progress(run(ours, sides), sides[1])
     while True:
