@@ -48,6 +48,7 @@ class Display:
         self.running: dict[int, tuple[int, list[Epoch]]] = {}
         self.forecast: Forecast | None = None  # once the workers' pace is known
         self.status = ""
+        self.held: int | None = None  # a trial that waits until it fits beside the others
         self.live = Live(console=self.console, auto_refresh=False, transient=True)
 
     def __enter__(self) -> "Display":
@@ -149,10 +150,10 @@ class Display:
             ProgressBar(total=self.total, completed=self.done, width=30),
             Text(self.status or self._progress(), "bold"),
         )
-        rows = [grid]
-        for worker, (trial, epochs) in sorted(self.running.items()):
+        rows: list[Table | Text] = [grid]
+        for lane, (trial, epochs) in sorted(self.running.items()):
             row = Table.grid(padding=(0, 1))
-            text = f"worker {worker}: trial {trial}, epoch {len(epochs) + 1}/{self.full}"
+            text = f"worker {lane}: trial {trial}, epoch {len(epochs) + 1}/{self.full}"
             if epochs:
                 text += (
                     f", accuracy {epochs[-1].accuracy:.4f}, {epochs[-1].seconds:.1f} s an epoch"
@@ -161,6 +162,8 @@ class Display:
                 ProgressBar(total=self.full, completed=len(epochs), width=12), Text(text, "dim")
             )
             rows.append(row)
+        if self.held is not None:
+            rows.append(Text(f"trial {self.held} waits until it fits beside these", "dim"))
         return Group(*rows)
 
 

@@ -1,7 +1,7 @@
 """The study loop: ask for settings, train them in workers, report every epoch, prune, tell."""
 
 import time
-from collections import Counter, defaultdict, deque
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,8 +18,8 @@ from fer.errors import UserError
 from study import storage as store
 from study.database import Database
 from study.display import Display, counted
-from study.estimate import Demand, Estimate
 from study.identity import Identity, digest
+from study.lanes import Lanes
 from study.ownership import HEARTBEAT_SECONDS, OWNER, Owner, TotalReached
 from study.patience import DatabaseAway
 from study.sessions import show_life
@@ -36,7 +36,7 @@ from study.trial import (
     report,
     tell,
 )
-from study.workers import Died, Message, Workers
+from study.workers import Died, Message
 
 ALIKE = 3  # failures of the same kind that end the study
 STOP_SECONDS = 5.0  # that a database which is away is waited for after the first signal
@@ -47,7 +47,7 @@ Ending = Literal["finished", "timeout", "interrupted"]
 
 @dataclass
 class Loop:
-    """Trains trials of `study` in `workers` until it has `total` of them or is to stop."""
+    """Trains trials of `study` on `lanes` until it has `total` of them or is to stop."""
 
     study: optuna.Study
     database: Database
@@ -57,17 +57,10 @@ class Loop:
     identity: Identity
     checkpoints: Path
     train_again: bool  # settings that a finished trial had
-    workers: Workers
+    lanes: Lanes
     stop: Stop
     display: Display
-    estimate: Estimate
-    running: dict[int, Running] = field(default_factory=dict)  # by lane
-    idle: set[int] = field(default_factory=set)  # lanes
     held: Running | None = None  # asked for, but it finds no place yet
-    memory: dict[int, int | None] = field(default_factory=dict)  # of lanes' GPUs, in bytes
-    # By lane, what was said and is not handled yet: it waits for what is due before.
-    inbox: dict[int, deque[Message]] = field(default_factory=lambda: defaultdict(deque))
-    now: float = 0.0  # on the clock of what is due, which no timing moves
     failures: Counter[str] = field(default_factory=Counter)
     looked: float = 0.0
     beaten: float = 0.0
@@ -78,15 +71,15 @@ class Loop:
         The mean seconds of an epoch; None if it is to stop before they are known.
         """
         ready: dict[int, float | None] = {}
-        while len(ready) < len(self.workers):
+        while len(ready) < len(self.lanes.workers):
             if self.stop.soon:
                 return None
-            for lane, message in self.workers.messages(timeout=0.5):
+            for lane, message in self.lanes.workers.messages(timeout=0.5):
                 if isinstance(message, Died):  # another one has begun
-                    self.idle.discard(lane)
+                    self.lanes.died(lane)
                     continue
                 assert isinstance(message, Ready), message
-                self._ready(lane, message)
+                self.lanes.ready(lane, message)
                 ready.setdefault(lane, message.epoch_seconds)
             self.display.tick()
         seconds = [each for each in ready.values() if each is not None]
@@ -99,23 +92,26 @@ class Loop:
                 if not self.stop.soon:
                     self._begin_trials()
                 self._say_why_it_waits()
-                for lane, message in self.workers.messages(timeout=0.5):
+                for lane, message in self.lanes.workers.messages(timeout=0.5):
                     if isinstance(message, Ready):
-                        self._ready(lane, message)
+                        self.lanes.ready(lane, message)
                     elif isinstance(message, Died):
                         self._worker_died(lane, message.reason)
                     else:
-                        self.inbox[lane].append(message)
-                self._handle_in_order()
+                        self.lanes.said(lane, message)
+                while (news := self.lanes.next()) is not None:
+                    self._handle(*news)
+                    if not self.stop.soon:
+                        self._begin_trials()
                 self._look_around()
                 self.display.tick()
             return ending
         except DatabaseAway:
-            self.running.clear()  # the next run finds them
+            self.lanes.running.clear()  # the next run finds them
             self.held = None
             raise
         finally:
-            for run in [*self.running.values(), *([self.held] if self.held else [])]:
+            for run in [*self.lanes.running.values(), *([self.held] if self.held else [])]:
                 self._put_back(run)
             clear_folder(self.checkpoints)
 
@@ -123,7 +119,7 @@ class Loop:
         self.display.done = len(store.finished(self.study))
         if self.display.done >= self.total:
             return "finished"
-        if self.stop.now or (self.stop.soon and not self.running):
+        if self.stop.now or (self.stop.soon and not self.lanes.running):
             return "interrupted" if self.stop.exit_code else "timeout"
         return None
 
@@ -131,28 +127,22 @@ class Loop:
         status = ""
         if self.stop.soon:
             status = "stopping after the epochs that run (Ctrl-C again: at once)"
-        elif not self.running and len(self.idle) == len(self.workers):
+        elif not self.lanes.running and len(self.lanes.idle) == len(self.lanes.workers):
             status = f"waiting for trials of {self._others()}"
         self.display.say(status)
 
-    def _ready(self, lane: int, message: Ready) -> None:
-        self.idle.add(lane)
-        self.memory[lane] = message.memory
-
     def _begin_trials(self) -> None:
-        while self.idle:
+        while self.lanes.idle:
             run = self.held or self._next()
             if run is None:
                 return
-            lane = self._place_for(run)
+            lane = self.lanes.place_for(run)
+            self.held = run if lane is None else None
+            self.display.held = None if self.held is None else run.trial.number
             if lane is None:
-                self.held = run
                 return
-            self.held = None
-            self.idle.remove(lane)
-            self.running[lane] = run
-            run.due = self.now + self.estimate.epoch_seconds(run.config)
-            self.workers.start(lane, self._job(run))
+            self.lanes.begin(lane, run)
+            self.lanes.workers.start(lane, self._job(run))
             self.display.started(lane, run.trial.number)
 
     def _next(self) -> Running | None:
@@ -167,47 +157,12 @@ class Loop:
                 return run
             self.display.finished(repeat(self.study, run, twin))
 
-    def _place_for(self, run: Running) -> int | None:
-        """The first idle lane where the trial fits beside those that run; None without one."""
-        wanted = self._demand(run)
-        for lane in sorted(self.idle):
-            process = self.workers.process_of(lane)
-            beside = [
-                self._demand(other)
-                for place, other in self.running.items()
-                if self.workers.process_of(place) == process
-            ]
-            if self.estimate.fits(wanted, beside, self.memory[lane]):
-                return lane
-        return None
-
-    def _demand(self, run: Running) -> Demand:
-        # Whoever was there when a worker died is tried again alone: then it is clear who it was.
-        return self.estimate.demand(run.config, alone=store.DEATHS in run.trial.user_attrs)
-
-    def _handle_in_order(self) -> None:
-        """Handle what is due next, again and again, as far as it has been said.
-
-        Samplers and pruners go by what they were told before: an order that depended on timing
-        would give another study every time.
-        """
-        while self.running:
-            lane, run = min(
-                self.running.items(), key=lambda item: (item[1].due, item[1].trial.number)
-            )
-            if not self.inbox[lane]:
-                return
-            self.now = run.due
-            self._handle(lane, run, self.inbox[lane].popleft())
-            if not self.stop.soon:
-                self._begin_trials()
-
     def _handle(self, lane: int, run: Running, message: Message) -> None:
         if isinstance(message, Trained):
             self._trained(lane, run, message)
             return
-        self._take(lane)
-        self.idle.add(lane)
+        self.display.left(lane)
+        self.lanes.take(lane)  # once told it can't be put back
         match message:
             case Done() if run.paused:
                 self._put_back(run)
@@ -227,14 +182,9 @@ class Loop:
         over = run.stopped or len(run.epochs) == run.config.epochs
         run.paused = self.stop.soon and not over
         if not over and not run.paused:
-            run.due += self.estimate.epoch_seconds(run.config)
-        self.workers.answer(lane, go_on=not (run.stopped or run.paused))
+            self.lanes.goes_on(run)
+        self.lanes.workers.answer(lane, go_on=not (run.stopped or run.paused))
         self.display.epochs(lane, message.epochs)
-
-    def _take(self, lane: int) -> Running:
-        """The trial of a lane, which runs no more: once told it can't be put back."""
-        self.display.left(lane)
-        return self.running.pop(lane)
 
     def _finish(self, run: Running, out_of_memory: str = "") -> None:
         with self._mine(run):
@@ -242,11 +192,10 @@ class Loop:
             self._job(run).checkpoint.unlink(missing_ok=True)
 
     def _worker_died(self, lane: int, reason: str) -> None:
-        self.idle.discard(lane)
-        self.inbox[lane].clear()  # what it trained is in its checkpoint
-        if lane not in self.running:
+        run = self.lanes.died(lane)
+        if run is None:
             return
-        run = self._take(lane)
+        self.display.left(lane)
         epoch = len(run.epochs) + 1
         with self._mine(run):
             if another_death(run, reason):

@@ -28,6 +28,7 @@ from study.display import Display, counted, describe_duration, next_commands, su
 from study.estimate import CROWD, Estimate
 from study.forecast import Forecast
 from study.identity import Identity, identity_of, study_name
+from study.lanes import Lanes
 from study.loop import Loop
 from study.run import Options
 from study.sessions import next_session
@@ -66,6 +67,13 @@ def search(options: Options) -> None:
             database.total = options.trials
             study = open_study(database, identity, options)
             display = Display(options.trials, epochs, _best_so_far(study))
+            estimate = Estimate(
+                images=len(oversample(training, base, torch.Generator())),
+                validation=len(validation),
+                device=device.type,
+                # Whoever names a number of trials at once gets it, as far as memory goes.
+                crowd=math.inf if options.workers else CROWD,
+            )
             loop = Loop(
                 study=study,
                 database=database,
@@ -75,16 +83,9 @@ def search(options: Options) -> None:
                 identity=identity,
                 checkpoints=folder,
                 train_again=options.duplicates == "train",
-                workers=workers,
+                lanes=Lanes(workers, estimate),
                 stop=stop,
                 display=display,
-                estimate=Estimate(
-                    images=len(oversample(training, base, torch.Generator())),
-                    validation=len(validation),
-                    device=device.type,
-                    # Whoever names a number of trials at once gets it, as far as memory goes.
-                    crowd=math.inf if options.workers else CROWD,
-                ),
             )
             database.on_wait = loop.waiting
             finished = len(store.finished(study))
