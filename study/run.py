@@ -36,7 +36,7 @@ class Options:
     split: Literal["grouped", "stratified"] = "grouped"
     """grouped keeps identical images on one side; stratified is the report's."""
     workers: int | None = None
-    """Trials at once, each in a process; by default what the machine serves best."""
+    """Trials at once: processes on a processor, streams on a GPU; by default what serves best."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
