@@ -24,6 +24,8 @@ class Options:
     """Images a step, for all pipelines."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
+    harness: bool = True
+    """Also measure storage, samplers and start-up."""
     json: Path | None = None
     """Also write the figures to this file."""
 
@@ -37,18 +39,13 @@ class Options:
 def main() -> None:
     options: Options = command.parse(Options, "bench")
 
-    import optuna
-
-    from bench import harness
     from bench.speed import Contestant, measure_speed
     from bench.steps import where_time_goes
-    from bench.writers import write_together
     from fer import data
     from fer.config import Config
     from fer.device import available_cores, choose, settle
     from study.workers import default_lanes
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     device = choose(options.device)
     training = data.load(options.data).part("Training")
     # Fewer images than a real epoch, in the proportions of the split.
@@ -91,6 +88,22 @@ def main() -> None:
     print("images/s are training images, with the validation of a quarter as many included")
     steps = where_time_goes(training, validation, device, config.precision, options.quick)
 
+    costs = harness_costs(options) if options.harness else {}
+    if options.json is not None:
+        options.json.write_text(
+            json.dumps({"speed": speed, "steps": steps, "harness": costs}, indent=2)
+        )
+        print(f"\nsaved {options.json}")
+
+
+def harness_costs(options: Options) -> dict[str, Any]:
+    """Print and return what storage, samplers and start-up take."""
+    import optuna
+
+    from bench import harness
+    from bench.writers import write_together
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     costs: dict[str, Any] = {}
     print(f"\nstorage and pruner a trial of {harness.REPORTS} reports (ms), after so many trials")
     sizes, trials = ([0, 100, 1000], 50) if options.quick else ([0, 100, 1000, 5000], 100)
@@ -134,11 +147,7 @@ def main() -> None:
     print("\nstart-up (s)")
     print(f"  study.run --help          {costs['help_seconds']:.2f}")
     print(f"  command to first epoch    {costs['first_epoch_seconds']:.1f}")
-    if options.json is not None:
-        options.json.write_text(
-            json.dumps({"speed": speed, "steps": steps, "harness": costs}, indent=2)
-        )
-        print(f"\nsaved {options.json}")
+    return costs
 
 
 if __name__ == "__main__":

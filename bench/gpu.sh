@@ -34,7 +34,7 @@ part suite 60 python3 -m pytest -m gpu -n 0 -p no:cacheprovider
 part study 200 python3 -m study.run --study full --trials "$trials" --epochs "$epochs" \
     --pruner none --split stratified --storage "sqlite:///$work/studies.db" \
     "${data[@]}" "${subset[@]}"
-part speed 100 python3 -m bench --quick --json "$out/speed.json" "${data[@]}"
+part speed 100 python3 -m bench --quick --no-harness --json "$out/speed.json" "${data[@]}"
 part accuracy 175 python3 -m bench.accuracy --seeds "$seeds" --epochs "$epochs" \
     --json "$out/accuracy.json" "${data[@]}" "${subset[@]}"
 cp "$work/studies.db" "$out/" 2> /dev/null
