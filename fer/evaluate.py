@@ -105,7 +105,7 @@ def main() -> None:
             "split": usage,
             "images": len(faces),
             "look": looks,
-            "loss": loss,
+            "loss": float(loss),
             "scores": {name: vars(score) for name, score in scores.items()},
             "without_twins": {name: vars(score) for name, score in fresh_scores.items()},
             "classes": list(dataset.classes),

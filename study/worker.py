@@ -43,6 +43,8 @@ def work(connection: Connection, device: torch.device) -> None:
     reuse_memory()
     # Read when CUDA begins: with fewer queues to the GPU, streams would wait for each other.
     os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     # The first optimizer imports for a second what else the first epoch would wait for.
     torch.optim.SGD([torch.zeros(1, requires_grad=True, device=device)])
     try:
@@ -179,9 +181,12 @@ def _paced(
         # no number would end the measurement as well.
         epochs = 3 if stream.captures else 2
         short = config.model_copy(update={"epochs": epochs, "oversample": "none", "lr": 1e-9})
-        run = Run(short, some(training, part), device, stream)
-        factor = len(oversample(training, config, torch.Generator())) / len(run.train)
-        for item in progress(run, some(validation, part)):
+        with stream.active():  # what one stream makes another may not find ready
+            sides = some(training, part), some(validation, part)
+            images = len(oversample(training, config, torch.Generator()))
+        run = Run(short, sides[0], device, stream)
+        factor = images / len(run.train)
+        for item in progress(run, sides[1]):
             if not isinstance(item, Epoch):
                 yield item
             elif item.number == epochs:
