@@ -44,27 +44,29 @@ def main() -> None:
     from fer import data
     from fer.config import Config
     from fer.device import available_cores, choose, settle
-    from study.workers import default_lanes
+    from study.workers import LANES, default_lanes
 
     device = choose(options.device)
     training = data.load(options.data).part("Training")
     # Fewer images than a real epoch, in the proportions of the split.
-    count = 1200 if device.type == "cpu" else 6000
+    count = 6000 if device.type == "cuda" else 1200
     training, validation = data.split(training, "grouped", min(count, len(training)))
     config = settle(Config(batch_size=options.batch_size), device)
-    cores, workers = available_cores(), default_lanes(device)
-    processes = 1 if device.type == "cuda" else workers
+    cores = available_cores()
+    # One GPU, or a process a core.
+    on_gpu = device.type == "cuda"
+    processes, lanes = (1, LANES) if on_gpu else (default_lanes(device), 1)
     contestants = [
         Contestant("(a) the report's pipeline", "report", 1, cores),
         Contestant("(b) a careful plain loop", "plain", 1, cores),
         Contestant("(c) ours, one trial", "ours", 1, cores, config.precision),
         Contestant(
-            f"(d) ours, {workers} trials at once",
+            f"(d) ours, {processes * lanes} trials at once",
             "ours",
             processes,
             1,
             config.precision,
-            workers // processes,
+            lanes,
         ),
         Contestant("    ours, one trial in float32", "ours", 1, cores),
     ]

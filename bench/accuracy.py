@@ -1,7 +1,7 @@
 """Does the fast path learn as well? `python -m bench.accuracy --seeds 5 --data fer2013.csv`.
 
-The hand-tuned settings, seed by seed: as a study trains them, and step by step in float32 with
-PyTorch's own layers.
+The hand-tuned settings, seed by seed: as a study trains them, and in float32 with PyTorch's own
+layers.
 """
 
 import json
@@ -52,7 +52,6 @@ def main() -> None:
     from fer.config import Config
     from fer.device import choose, in_words, settle
     from fer.fit import Run, progress, together
-    from fer.launch import CudaStream, open_stream
     from fer.memory import reuse_memory
 
     reuse_memory()
@@ -65,15 +64,12 @@ def main() -> None:
         f"{options.seeds} seeds x {options.epochs} epochs of {len(sides[0])} images of "
         f"{dataset.name}, {len(sides[1])} for validation ({options.split} split)\n"
         f"fast   {in_words(device, fast)}\n"
-        f"plain  {device}, float32, PyTorch's layers, every step called"
+        f"plain  {device}, float32, PyTorch's layers"
     )
 
     def run(config: Config, seed: int) -> Run:
         seeded = config.model_copy(update={"seed": seed})
-        stream = open_stream(device)
-        if config is plain and device.type == "cuda":
-            stream = CudaStream(device, captures=False)
-        made = Run(seeded, sides[0], device, stream)
+        made = Run(seeded, sides[0], device)
         if config is plain:
             for block in (made.net.block1, made.net.block2, made.net.block3):
                 block.kernels = None

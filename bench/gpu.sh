@@ -24,18 +24,18 @@ failed=0
 part() {
     local name=$1 limit=$2 start=$SECONDS code=0
     shift 2
-    timeout "$limit" "$@" > "$out/$name.log" 2>&1 || code=$?
+    timeout -k 10 "$limit" "$@" > "$out/$name.log" 2>&1 || code=$?
     [ "$code" = 124 ] && code="124 (stopped after $limit s)"
     [ "$code" = 0 ] || failed=1
     echo "$name: exit code $code, $((SECONDS - start)) s: $*" | tee -a "$out/summary.txt"
 }
 
-part suite 60 python3 -m pytest -m gpu -n 0 -p no:cacheprovider
-part study 200 python3 -m study.run --study full --trials "$trials" --epochs "$epochs" \
+part suite 150 python3 -m pytest -m gpu -n 0 -p no:cacheprovider
+part study 190 python3 -m study.run --study full --trials "$trials" --epochs "$epochs" \
     --pruner none --split stratified --storage "sqlite:///$work/studies.db" \
     "${data[@]}" "${subset[@]}"
-part speed 100 python3 -m bench --quick --no-harness --json "$out/speed.json" "${data[@]}"
-part accuracy 175 python3 -m bench.accuracy --seeds "$seeds" --epochs "$epochs" \
+part speed 80 python3 -m bench --quick --no-harness --json "$out/speed.json" "${data[@]}"
+part accuracy 100 python3 -m bench.accuracy --seeds "$seeds" --epochs "$epochs" \
     --json "$out/accuracy.json" "${data[@]}" "${subset[@]}"
 cp "$work/studies.db" "$out/" 2> /dev/null
 command -v nvidia-smi > /dev/null && nvidia-smi >> "$out/summary.txt"

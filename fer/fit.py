@@ -81,7 +81,8 @@ class Run:
                 3 + len(train.classes) ** 2, dtype=torch.float64, device=device
             )
         pinned = device.type == "cuda"  # else a copy would wait
-        self.loss_seen = torch.zeros((), pin_memory=pinned)
+        # In turn, since two parts of an epoch are under way.
+        self.losses_seen = [torch.zeros((), pin_memory=pinned) for _ in range(2)]
         self.scores_seen = torch.zeros_like(self.scores, device="cpu", pin_memory=pinned)
 
     def begin_epoch(self) -> None:
@@ -138,12 +139,13 @@ def progress(run: Run, validation: Faces) -> Iterator[Epoch | Mark]:
         start = time.perf_counter()
         run.begin_epoch()
         before: Mark | None = None
-        for size, times in parts(len(train), config.batch_size, launcher.stream.steps_at_once):
+        launches = parts(len(train), config.batch_size, launcher.stream.steps_at_once)
+        for i, (size, times) in enumerate(launches):
             launcher.launch(("step", size), partial(step, run, size), times)
-            mark = run.mark(run.loss_seen, run.loss_sum)
+            mark = run.mark(run.losses_seen[i % 2], run.loss_sum)
             if before is not None:
                 yield before  # the device has the next part to do meanwhile
-                if not run.loss_seen.isfinite():
+                if not run.losses_seen[(i - 1) % 2].isfinite():
                     break  # it stays so: the weights are lost
             before = mark
         launcher.launch("evaluate", partial(score, run, validation))

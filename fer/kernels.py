@@ -79,8 +79,12 @@ def load_triton() -> Kernels:
         import triton
 
         from fer import gpu_kernels
-    except ImportError as error:
-        return Kernels(None, f"PyTorch's kernels, which are slower ({error})")
+
+        if torch.cuda.is_available():
+            triton.runtime.driver.active.utils  # noqa: B018 - which a C compiler has to make
+    except (ImportError, OSError, RuntimeError, subprocess.SubprocessError) as error:
+        reason = " ".join(str(error).split())[:200]
+        return Kernels(None, f"PyTorch's kernels, which are slower ({reason})")
     source = Path(gpu_kernels.__file__).read_bytes()
     fingerprint = hashlib.sha256(source + triton.__version__.encode()).hexdigest()[:16]
     return Kernels(gpu_kernels.pooled, "Triton kernels", fingerprint)

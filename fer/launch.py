@@ -13,7 +13,7 @@ from typing import Protocol
 
 import torch
 
-from fer.memory import ran_out
+from fer.memory import give_back, ran_out
 
 Work = Callable[[], object]
 
@@ -35,6 +35,10 @@ class Stream(Protocol):
 
     steps_at_once: int  # that are launched together
     captures: bool
+
+    def begin_run(self) -> None:
+        """Another run takes the stream; the one before launches nothing more."""
+        ...
 
     def active(self) -> AbstractContextManager[object]:
         """Within it, work goes to this stream."""
@@ -58,6 +62,9 @@ class HostStream:
     steps_at_once = 25  # between looks at the loss
     captures = False
 
+    def begin_run(self) -> None:
+        pass
+
     def active(self) -> AbstractContextManager[object]:
         return nullcontext()
 
@@ -77,20 +84,19 @@ class _Done:
 
 
 class CudaStream:
-    """A stream of a GPU. Its runs follow one another: they share the memory of its graphs."""
+    """A stream of a GPU, on which one run follows another."""
 
     steps_at_once = 16
 
     def __init__(self, device: torch.device, captures: bool = True) -> None:
         self.captures = captures
+        self._device = device
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._stream.wait_stream(torch.cuda.default_stream(device))
-        if captures:
-            self._pool = torch.cuda.graph_pool_handle()
-            one = torch.zeros((), device=device)
-            # A pool ends with the last of its graphs and can't be begun again: this one stays.
-            with self.active():
-                self._keeper = self.capture(one.zero_)
+
+    def begin_run(self) -> None:
+        # The graphs of a run share their memory, which ends with them.
+        self._pool = torch.cuda.graph_pool_handle()
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -113,11 +119,14 @@ class CudaStream:
             graph.capture_begin(self._pool, capture_error_mode="thread_local")
             try:
                 work()
+                graph.capture_end()
             except BaseException:
-                with suppress(RuntimeError):  # it only says again that the capture is lost
+                # Each says that it is over already, if it is.
+                with suppress(RuntimeError):
                     graph.capture_end()
+                with suppress(RuntimeError):  # up to PyTorch 2.12 a lost capture leaves this open
+                    torch._C._cuda_endAllocateToPool(self._device.index or 0, self._pool)
                 raise
-            graph.capture_end()
         finally:
             if collects:
                 gc.enable()
@@ -133,6 +142,7 @@ class Launcher:
     """
 
     def __init__(self, stream: Stream) -> None:
+        stream.begin_run()
         self.stream = stream
         self.refused = ""
         self._warm: set[Hashable] = set()
@@ -156,15 +166,21 @@ class Launcher:
         return self.stream.captures and not self.refused
 
     def _capture(self, name: Hashable, times: int, work: Work) -> Work | None:
-        try:
-            replay = self.stream.capture(work)
-        except RuntimeError as error:
-            if ran_out(error):
-                raise
-            self.refused = f"no graph of {name}: {' '.join(str(error).split())[:200]}"
-            return None
-        self._graphs[name, times] = replay
-        return replay
+        out_of_memory = False
+        for _ in range(2):
+            if out_of_memory:
+                give_back()  # within a capture PyTorch can't give back what other streams keep
+            try:
+                self._graphs[name, times] = self.stream.capture(work)
+                return self._graphs[name, times]
+            except RuntimeError as error:
+                if not ran_out(error):
+                    self.refused = f"no graph of {name}: {' '.join(str(error).split())[:200]}"
+                    return None
+                if out_of_memory:
+                    raise
+                out_of_memory = True
+        return None
 
 
 def open_stream(device: torch.device) -> Stream:
@@ -174,6 +190,8 @@ def open_stream(device: torch.device) -> Stream:
     # The libraries would choose what is fastest today, or add up in the order of arrival; and
     # float32 is meant where it is said.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # With fewer queues to the GPU than streams these would wait for each other.
+    os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False

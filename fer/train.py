@@ -119,9 +119,13 @@ def train(options: Options, provenance: dict[str, Any]) -> None:
     print(f"device      {in_words(device, settings)}", flush=True)
 
     epochs = []
+    told: set[str] = set()
     best = None
     for epoch in fit(run, validation):
         epochs.append(epoch)
+        if run.launcher.refused and run.launcher.refused not in told:
+            print(f"note        every step is called: {run.launcher.refused}")
+            told.add(run.launcher.refused)
         runs.append_epoch(options.out, epoch)
         improved = best is None or epoch.accuracy > best.accuracy
         if improved:

@@ -83,7 +83,9 @@ def make_pruner(name: str, epochs: int, complete: list[FrozenTrial]) -> optuna.p
 
 
 def earliest_pruning(name: str, epochs: int) -> int:
-    """The first epoch after which the pruner may stop a trial."""
+    """The first epoch after which the pruner may stop a trial; past the last if it stops none."""
+    if name == "none":
+        return epochs + 1
     return max(2, epochs // 10) if name == "median" else max(1, epochs // 9)
 
 

@@ -11,8 +11,9 @@ from fer.config import Config
 from fer.fit import EVALUATION_BATCH
 from fer.model import FEATURES
 
-# Seconds a step and an image: on a thread of a Zen 4 core, and what a GPU's roofline says.
-PACE = {"cpu": (3.5e-3, 1.05e-3), "cuda": (2e-4, 5e-6)}
+# Seconds a step and an image: on a thread of a Zen 4 core, and what a GPU's launches and memory
+# would allow.
+PACE = {"cpu": (3.5e-3, 1.05e-3), "cuda": (2e-4, 1e-6)}
 # Bytes an image in a batch, from the sizes of the tensors that a step or an evaluation holds at
 # its worst; the first convolution's output of 93,104 numbers is most of it.
 STEP_BYTES = {"bfloat16": 1.6e6, "float32": 3.0e6}

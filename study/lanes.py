@@ -48,7 +48,8 @@ class Lanes:
 
     def _demand(self, run: Running) -> Demand:
         # Whoever was there when a worker died is tried again alone: then it is clear who it was.
-        return self.estimate.demand(run.config, alone=store.DEATHS in run.trial.user_attrs)
+        suspect = run.trial.user_attrs.get(store.DEATHS, {"epoch": 0})
+        return self.estimate.demand(run.config, alone=len(run.epochs) < suspect["epoch"])
 
     def begin(self, lane: int, run: Running) -> None:
         """A trial begins on an idle lane."""

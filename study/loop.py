@@ -23,7 +23,7 @@ from study.lanes import Lanes
 from study.ownership import HEARTBEAT_SECONDS, OWNER, Owner, TotalReached
 from study.patience import DatabaseAway
 from study.sessions import show_life
-from study.space import Space
+from study.space import HAND_TUNED, Space
 from study.stop import Stop
 from study.training import Broken, Done, Job, OutOfMemory, Ready, Trained
 from study.trial import (
@@ -57,6 +57,7 @@ class Loop:
     identity: Identity
     checkpoints: Path
     train_again: bool  # settings that a finished trial had
+    spared: int  # the first epoch after which the pruner may stop a trial
     lanes: Lanes
     stop: Stop
     display: Display
@@ -99,6 +100,7 @@ class Loop:
                         self._worker_died(lane, message.reason)
                     else:
                         self.lanes.said(lane, message)
+                        self._let_go_on(lane, message)
                 while (news := self.lanes.next()) is not None:
                     self._handle(*news)
                     if not self.stop.soon:
@@ -174,16 +176,29 @@ class Loop:
                 self.display.print(traceback.rstrip())
                 self._fail(run, reason, traceback)
 
+    def _let_go_on(self, lane: int, message: Message) -> None:
+        """An epoch after which no pruner can stop its trial need not wait for its turn."""
+        run = self.lanes.running[lane]
+        if self.stop.soon or not isinstance(message, Trained) or len(message.epochs) != 1:
+            return
+        (epoch,) = message.epochs
+        if not epoch.diverged and (epoch.number < self.spared or run.origin == HAND_TUNED):
+            run.ahead += 1
+            self.lanes.workers.answer(lane, go_on=True)
+
     def _trained(self, lane: int, run: Running, message: Trained) -> None:
-        if message.note and not run.noted:  # a full disk would say it every epoch
+        if message.note and message.note not in run.noted:  # a full disk would say it every epoch
             self.display.print(f"trial {run.trial.number}: {message.note}")
-            run.noted = True
+            run.noted.add(message.note)
         run.stopped = report(run, *message.epochs)
         over = run.stopped or len(run.epochs) == run.config.epochs
-        run.paused = self.stop.soon and not over
+        if run.ahead:  # it has been told
+            run.ahead -= 1
+        else:
+            run.paused = self.stop.soon and not over
+            self.lanes.workers.answer(lane, go_on=not (run.stopped or run.paused))
         if not over and not run.paused:
             self.lanes.goes_on(run)
-        self.lanes.workers.answer(lane, go_on=not (run.stopped or run.paused))
         self.display.epochs(lane, message.epochs)
 
     def _finish(self, run: Running, out_of_memory: str = "") -> None:

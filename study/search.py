@@ -83,6 +83,7 @@ def search(options: Options) -> None:
                 identity=identity,
                 checkpoints=folder,
                 train_again=options.duplicates == "train",
+                spared=earliest_pruning(options.pruner, epochs),
                 lanes=Lanes(workers, estimate),
                 stop=stop,
                 display=display,
@@ -100,7 +101,7 @@ def search(options: Options) -> None:
                     f"plan   {counted(remaining, 'trial')} x {counted(epochs, 'epoch')} of "
                     f"{len(training)} training and {len(validation)} validation images of "
                     f"{dataset.name} ({options.split} split) on {in_words(device, base)}, "
-                    f"{count} at once"
+                    f"{'up to ' if device.type == 'cuda' else ''}{count} at once"
                 )
                 with display:
                     display.note("starting workers and measuring their speed")

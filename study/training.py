@@ -107,7 +107,8 @@ def train(
             yield item
             continue
         epochs.append(item)
-        note = run.launcher.refused
+        refused = run.launcher.refused
+        note = f"every step is called: {refused}" if refused else ""
         try:
             checkpoint.save(run, epochs, job.checkpoint, job.key)
         except (OSError, SafetensorError) as error:

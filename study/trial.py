@@ -31,7 +31,8 @@ class Running:
     stopped: bool = False  # told to stop early, by the pruner
     paused: bool = False  # told to stop for now
     due: float = 0.0  # when its next epoch is, on the clock that orders reports
-    noted: bool = False  # a person was told that something is wrong with its checkpoint
+    noted: set[str] = field(default_factory=set)  # what a person was told of it
+    ahead: int = 0  # epochs after which it was told to go on before they were handled
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import os
 import threading
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def work(connection: Connection, device: torch.device) -> None:
     """
     threading.Thread(target=_end_with_parent, daemon=True).start()
     reuse_memory()
-    # Read when CUDA begins: with fewer queues to the GPU, streams would wait for each other.
+    # As in fer.launch, but here CUDA begins before there is a stream.
     os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -101,9 +101,7 @@ def serve(
             lane.asked = isinstance(news, Trained)
             if not lane.asked:
                 del lanes[number]
-                # Elsewhere than on a GPU, where that waits for all lanes, it costs little.
-                if device.type == "cpu" or isinstance(news, OutOfMemory):
-                    give_back()
+                give_back()  # the next trial may be a small one, or another lane's a large one
             connection.send((number, news))
 
 
@@ -120,6 +118,8 @@ def advance(lane: Lane) -> Trained | Done | OutOfMemory | Broken | None:
             return OutOfMemory(" ".join(str(error).split())[:300])
         if isinstance(error, torch.AcceleratorError):
             raise
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.cuda.synchronize()  # raises if it was the GPU, whatever the error says
         frame = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(frame.filename).name}:{frame.lineno}"
         return Broken(f"{type(error).__name__} at {place}", traceback.format_exc())
@@ -141,22 +141,21 @@ def measure_epoch(
 
     Each is measured on a few images. None if not even these fit the memory.
     """
-    # Every lane has something to do, and every example is measured.
     count = len(streams)
-    rows = [examples[i::count] or [examples[i % len(examples)]] for i in range(count)]
-    seconds = []
-    try:
-        trainings = [
-            _paced(row, training, validation, device, stream)
-            for row, stream in zip(rows, streams, strict=True)
-        ]
-        for _, epoch in together(trainings):
-            seconds.append(epoch.seconds)
-    except Exception as error:
-        if not ran_out(error):
-            raise
-        del trainings
-        give_back()
+    seconds: list[float] = []
+    starved = False
+    for first in range(0, len(examples), count):
+        # Every lane has something to do, and every example is measured.
+        row = [examples[(first + i) % len(examples)] for i in range(count)]
+        try:
+            seconds += _paced(row, training, validation, device, streams)
+        except RuntimeError as error:
+            if not ran_out(error):
+                raise
+            starved = True
+        if starved:
+            give_back()
+            break
     return sum(seconds) / len(seconds) if seconds else None
 
 
@@ -165,32 +164,42 @@ def _paced(
     training: Faces,
     validation: Faces,
     device: torch.device,
-    stream: Stream,
-) -> Iterator[Epoch | Mark]:
-    """Train a little with each example; its last epoch, as long as one of all images would be."""
+    streams: list[Stream],
+) -> list[float]:
+    """Train a little with each example, all at once; the seconds as if of all images."""
     generator = np.random.default_rng(0)
 
     def some(faces: Faces, part: float) -> Faces:
         return faces.take(generator.permutation(len(faces))[: max(1, round(part * len(faces)))])
 
     least, steps = MEASURED[device.type]
-    for config in examples:
+    factors, trainings = [], []
+    # The first epochs also prepare kernels, memory and graphs.
+    warm = 2 if streams[0].captures else 1
+    for config, stream in zip(examples, streams, strict=True):
         torch.set_num_threads(config.threads)
         part = min(1.0, max(least, steps * config.batch_size) / len(training))
-        # The first epochs also prepare kernels, memory and graphs. A learning rate that ends in
-        # no number would end the measurement as well.
-        epochs = 3 if stream.captures else 2
-        short = config.model_copy(update={"epochs": epochs, "oversample": "none", "lr": 1e-9})
+        # A learning rate that ends in no number would end the measurement as well.
+        changes = {"epochs": warm + 1, "oversample": "none", "lr": 1e-9}
+        short = config.model_copy(update=changes)
         with stream.active():  # what one stream makes another may not find ready
             sides = some(training, part), some(validation, part)
             images = len(oversample(training, config, torch.Generator()))
         run = Run(short, sides[0], device, stream)
-        factor = images / len(run.train)
-        for item in progress(run, sides[1]):
-            if not isinstance(item, Epoch):
-                yield item
-            elif item.number == epochs:
-                yield replace(item, seconds=item.seconds * factor)
+        factors.append(images / len(run.train))
+        trainings.append(progress(run, sides[1]))
+    # All have prepared themselves before the first is measured.
+    for _ in together([_until(warm, training) for training in trainings]):
+        pass
+    return [factors[i] * epoch.seconds for i, epoch in together(trainings)]
+
+
+def _until(number: int, training: Iterator[Epoch | Mark]) -> Iterator[Epoch | Mark]:
+    """What a training has to say up to an epoch; it can go on afterwards."""
+    for item in training:
+        yield item
+        if isinstance(item, Epoch) and item.number == number:
+            return
 
 
 def _end_with_parent() -> None:

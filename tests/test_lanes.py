@@ -1,5 +1,6 @@
 """Several trials at once in one worker process, as on a GPU; and studies that repeat."""
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,41 @@ def test_the_end_of_the_time_lets_the_epochs_of_all_lanes_end(
     again = command("study.run", *SMALL, "--workers", 3)
     assert again.code == 0, again
     assert sum(trial.state in store.FINISHED for trial in trials()) == 10
+
+
+LITTLE = """
+from study import worker
+worker.free_memory = lambda device: 1 << 28
+
+def progress(run, validation):
+    with open("LOG", "a") as log:
+        log.write("begins ")
+    yield from original(run, validation)
+    with open("LOG", "a") as log:
+        log.write("ends ")
+"""
+
+
+def test_trials_that_do_not_fit_the_memory_together_run_one_after_the_other(
+    one_process: None, command: Command, sabotage: Callable[[str], None], own_folder: Path
+) -> None:
+    sabotage(LITTLE.replace("LOG", str(own_folder / "log")))
+    arguments = ("--subset", 150, "--epochs", 2, "--study", "small", "--pruner", "none")
+    done = command("study.run", *arguments, "--trials", 5, "--workers", 3)
+    assert done.code == 0, done
+    assert (own_folder / "log").read_text().split() == ["begins", "ends"] * 5
+
+
+def test_a_trial_that_waits_for_memory_is_not_lost_when_the_time_is_over(
+    one_process: None, command: Command, sabotage: Callable[[str], None], own_folder: Path
+) -> None:
+    sabotage(LITTLE.replace("LOG", str(own_folder / "log")))
+    arguments = ("--subset", 600, "--epochs", 30, "--study", "small", "--trials", 3)
+    done = command("study.run", *arguments, "--workers", 3, "--timeout", 12)
+    assert done.code == 0, done
+    assert "stopped with" in done.out
+    assert not [trial for trial in trials() if trial.state == TrialState.RUNNING]
+    assert Counter(trial.state for trial in trials())[TrialState.FAIL] == 0
 
 
 ON_A_GPU = Estimate(images=24_014, validation=5_742, device="cuda")

@@ -14,12 +14,14 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fer.config import Config, Optimizer
 from fer.data import Faces, split
-from fer.fit import Epoch, Run, fit, parts, progress, together
+from fer.fit import Epoch, Run, fit, parts, progress, score, step, together
 from fer.launch import HostStream, Launcher
 from tests.conftest import drawn_faces
+from tests.test_fast_step import stock
 
 CPU = torch.device("cpu")
 
@@ -58,6 +60,9 @@ class Recorded:
 
     def __init__(self, device: Device, name: str = "a") -> None:
         self.device, self.name = device, name
+
+    def begin_run(self) -> None:
+        pass
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -139,6 +144,22 @@ def test_memory_that_runs_out_in_a_capture_is_not_taken_for_a_refusal() -> None:
     launcher.launch("step", int)
     with pytest.raises(torch.OutOfMemoryError):
         launcher.launch("step", int)
+    assert not launcher.refused
+
+
+def test_memory_that_others_keep_is_given_back_and_the_capture_tried_again() -> None:
+    class Full(Recorded):
+        tries = 0
+
+        def capture(self, work: Callable[[], object]) -> Callable[[], object]:
+            self.tries += 1
+            if self.tries == 1:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().capture(work)
+
+    stream = Full(Device())
+    assert launches(stream, ("step", 1), ("step", 1)) == ["capture", "replay"]
+    assert stream.tries == 2
 
 
 def test_a_processor_calls_all_work() -> None:
@@ -224,3 +245,34 @@ def test_a_loss_that_is_no_number_ends_the_epoch_early(sides: tuple[Faces, Faces
     assert len(epochs) == 1
     assert epochs[0].diverged
     assert int(run.place) < len(sides[0]) / 2
+
+
+class OnTheDevice(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Refuses what no graph can hold: the host reading a value, and drawing."""
+
+    FORBIDDEN = ("_local_scalar_dense", "nonzero", "rand", "bernoulli", "normal", "uniform")
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = str(func)
+        assert not any(word in name for word in self.FORBIDDEN), name
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "adagrad"])
+def test_a_step_and_an_evaluation_read_and_draw_nothing(
+    optimizer: str, sides: tuple[Faces, Faces]
+) -> None:
+    config = Config.model_validate(
+        {"optimizer": optimizer, "dropout": 0.2, "rotation": 10, "crop_padding": 2}
+        | {"batch_size": 8, "precision": "bfloat16"}
+    )
+    run = Run(config, sides[0], CPU)
+    stock(run.net)  # the processor's kernels take a slope as a number
+    run.begin_epoch()
+    step(run, 8)
+    with OnTheDevice():  # type: ignore[no-untyped-call]
+        step(run, 8)
+        score(run, sides[1])
+    forbidding = OnTheDevice()  # type: ignore[no-untyped-call]
+    with pytest.raises(AssertionError, match="_local_scalar_dense"), forbidding:
+        float(run.loss_sum)
