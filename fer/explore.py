@@ -1,0 +1,221 @@
+"""Look at the data (report, chapter 1): `python -m fer.explore --data fer2013.csv --out DIR`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from fer import command
+from fer.errors import UserError
+
+if TYPE_CHECKING:
+    from fer.census import Census
+    from fer.data import Dataset
+
+FACES = 16  # of each emotion
+HEAD = 5  # rows
+
+
+@dataclass(frozen=True)
+class Options:
+    """Count and picture the images: classes, faces, duplicates, ambiguous and empty ones.
+
+    Writes one self-contained HTML page, explore.html. Only training images are pictured.
+    """
+
+    data: Path | None = None
+    """FER-2013 in any known form; else FER_DATA, ./data, or demo faces."""
+    out: Path = Path("explored")
+    """Folder for the page."""
+    split: Literal["grouped", "stratified"] = "grouped"
+    """Which split to count: grouped keeps identical images on one side; stratified is the
+    report's."""
+    seed: int = 0
+    """Seed of the draw of the faces that are shown."""
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise UserError(f"--seed must be at least 0, got {self.seed}")
+
+
+def main() -> None:
+    options: Options = command.parse(Options, "fer.explore")
+    if options.out.exists() and not options.out.is_dir():
+        raise UserError(f"--out must be a folder, got the file {options.out}")
+
+    from fer import data
+    from fer.census import take_census
+
+    dataset = data.load(options.data)
+    census = take_census(dataset)
+    facts = gather(dataset, census, options.split)
+    for title, rows in facts.items():
+        print(title)
+        width = max(len(name) for name, _ in rows)
+        for name, value in rows:
+            print(f"  {name:{width}}  {value}")
+    page = render(dataset, census, facts, options.seed)
+    path = options.out / "explore.html"
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    print(f"saved {command.printable(str(path))}")
+
+
+Facts = dict[str, list[tuple[str, str]]]
+"""By title, names and values in words."""
+
+
+def gather(dataset: "Dataset", census: "Census", kind: Literal["grouped", "stratified"]) -> Facts:
+    """What is printed and stands on the page, in words."""
+    import numpy as np
+    import torch
+
+    from fer.augment import oversample
+    from fer.config import Config
+    from fer.data import split
+    from fer.data.faces import image_digests
+
+    training = dataset.part("Training")
+    counts = training.counts()
+    mean = len(training) / len(counts)
+    below = [name for name, count in counts.items() if count < mean]
+    sides = split(training, kind, None)
+    enlarged = oversample(sides[0], Config(), torch.Generator().manual_seed(0))
+    digests = [image_digests(side.images.numpy()) for side in sides]
+    twins = int(np.isin(digests[1], digests[0]).sum())
+    usages = dataset.counts()
+    labels = dataset.labels
+    within = sum(
+        len({labels[row] for row in rows if dataset.usages[row] == 0}) > 1
+        for rows in census.conflicting
+    )
+    return {
+        f"{dataset.name}: {census.images:,} images of {dataset.images.shape[1]} x "
+        f"{dataset.images.shape[2]} greys (0 to 255)": [
+            (usage, f"{count:,}") for usage, count in usages.items()
+        ],
+        f"Training: mean {mean:,.0f} a class, {len(below)} below it": [
+            (name, f"{count:,} ({count / len(training):.1%})") for name, count in counts.items()
+        ],
+        "Identical images": [
+            ("distinct images", f"{census.distinct:,} of {census.images:,}"),
+            *((f"repeated within {name}", f"{n:,}") for name, n in census.repeated.items()),
+            ("in two or more usages", f"{census.across:,} groups"),
+            *((f"in {a} and {b}", f"{n:,} groups") for (a, b), n in census.shared.items()),
+        ],
+        "Ambiguous and empty": [
+            ("identical images of different labels", f"{len(census.conflicting)} groups"),
+            ("of these within Training", f"{within} groups"),
+            ("constant images", f"{len(census.constant)}"),
+        ],
+        f"The {kind} split": [
+            ("training", f"{len(sides[0]):,}, {len(enlarged):,} with disgust oversampled"),
+            ("validation", f"{len(sides[1]):,}"),
+            ("validation images with a twin in training", f"{twins:,}"),
+        ],
+    }
+
+
+def render(dataset: "Dataset", census: "Census", facts: Facts, seed: int) -> str:
+    """The page's HTML; it loads nothing from the network."""
+    from html import escape
+
+    import numpy as np
+
+    rows = np.flatnonzero(dataset.usages == 0)
+    labels = dataset.labels[rows]
+    generator = np.random.default_rng(seed)
+    parts = []
+    for title, pairs in facts.items():
+        cells = "".join(
+            f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in pairs
+        )
+        parts.append(f"<h2>{escape(title)}</h2><table>{cells}</table>")
+        if title.startswith("Training"):
+            parts.append(class_plot(labels, dataset.classes))
+    head = "".join(
+        f"<tr><td>{dataset.labels[row]} {dataset.classes[dataset.labels[row]]}</td>"
+        f"<td><code>{' '.join(map(str, dataset.images[row].ravel()[:12]))} ...</code></td></tr>"
+        for row in rows[:HEAD]
+    )
+    parts.append(
+        f"<h2>Shape and head</h2><p>Training has {len(rows):,} rows of an emotion and "
+        f"{dataset.images[0].size:,} pixels, here in the order of the images' hashes.</p>"
+        f"<table><tr><th>emotion</th><th>pixels</th></tr>{head}</table>"
+    )
+    for label, name in enumerate(dataset.classes):
+        of_class = rows[labels == label]
+        chosen = generator.permutation(of_class)[:FACES]
+        faces = "".join(picture(dataset.images[row]) for row in chosen)
+        parts.append(f"<h2>{escape(name)}</h2><div>{faces}</div>")
+    parts.append("<h2>Ambiguous: the same pixels, different labels</h2>")
+    for group in census.conflicting:
+        inside = [row for row in group if dataset.usages[row] == 0]
+        if len({dataset.labels[row] for row in inside}) > 1:
+            parts.append(
+                "<figure>"
+                + "".join(
+                    f"<span>{picture(dataset.images[row])}"
+                    f"<small>{escape(dataset.classes[dataset.labels[row]])}</small></span>"
+                    for row in inside
+                )
+                + "</figure>"
+            )
+    empty = [row for row in census.constant if dataset.usages[row] == 0]
+    parts.append("<h2>Empty: one grey alone</h2><figure>")
+    parts += [
+        f"<span>{picture(dataset.images[row])}"
+        f"<small>{escape(dataset.classes[dataset.labels[row]])}</small></span>"
+        for row in empty
+    ]
+    return (
+        "<!doctype html><html lang=en><meta charset='utf-8'>"
+        f"<title>{escape(dataset.name)}</title>"
+        "<style>body{font:15px system-ui;max-width:1100px;margin:2em auto;padding:0 1em}"
+        "table{border-collapse:collapse}td,th{padding:.2em .8em;text-align:left;"
+        "border-bottom:1px solid #ddd}th{font-weight:500}img{width:96px;height:96px;margin:2px;"
+        "image-rendering:pixelated}figure{display:inline-flex;margin:.5em 1em .5em 0;padding:4px;"
+        "border:1px solid #ddd}span{display:inline-block;text-align:center}small{display:block}"
+        f"</style><h1>{escape(dataset.name)}</h1>"
+        "<p>Only training images are pictured: whoever looks at test images tunes by them.</p>"
+        + "".join(parts)
+        + "</figure></html>"
+    )
+
+
+def class_plot(labels: Any, classes: tuple[str, ...]) -> str:
+    """Images of each class as bars, with the mean (report, figure 1e)."""
+    import numpy as np
+    import plotly.graph_objects as go
+
+    counts = np.bincount(labels, minlength=len(classes))
+    figure = go.Figure(go.Bar(x=list(classes), y=counts.tolist(), text=counts.tolist()))
+    figure.add_hline(
+        counts.mean(),
+        line_dash="dash",
+        annotation_text=f"mean {counts.mean():,.0f}",
+        annotation_position="top left",
+    )
+    figure.update_layout(template="plotly_white", height=380, margin={"t": 30})
+    html: str = figure.to_html(full_html=False, include_plotlyjs=True)
+    return html
+
+
+def picture(image: Any) -> str:
+    """An image [48, 48] as HTML."""
+    import base64
+    import io
+
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return (
+        f"<img alt='' src='data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}'>"
+    )
+
+
+if __name__ == "__main__":
+    command.run(main)
