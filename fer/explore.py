@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from fer.data import Dataset
 
 FACES = 16  # of each emotion
+AUGMENTED = 8  # faces
 HEAD = 5  # rows
 
 
@@ -150,6 +151,7 @@ def render(dataset: "Dataset", census: "Census", facts: Facts, seed: int) -> str
         chosen = generator.permutation(of_class)[:FACES]
         faces = "".join(picture(dataset.images[row]) for row in chosen)
         parts.append(f"<h2>{escape(name)}</h2><div>{faces}</div>")
+    parts.append(augmented(dataset.images[generator.permutation(rows)[:AUGMENTED]], seed))
     parts.append("<h2>Ambiguous: the same pixels, different labels</h2>")
     for group in census.conflicting:
         inside = [row for row in group if dataset.usages[row] == 0]
@@ -183,6 +185,35 @@ def render(dataset: "Dataset", census: "Census", facts: Facts, seed: int) -> str
         + "".join(parts)
         + "</figure></html>"
     )
+
+
+def augmented(images: Any, seed: int) -> str:
+    """What each augmentation does to the same faces, uint8 [N, 48, 48] (report, chapter 3)."""
+    import torch
+
+    from fer.augment import augment, scale
+    from fer.config import Config
+    from fer.draws import make_draws, redraw
+
+    off: dict[str, Any] = {"mirror": False, "scaling": "zero-one"}
+    kinds: dict[str, dict[str, Any]] = {
+        "as they are": off,
+        "mirrored with probability 1/2": {"mirror": True},
+        "turned by up to 10 degrees": {"rotation": 10.0},
+        "padded by 4, cut out at random": {"crop_padding": 4},
+        "all three": {"mirror": True, "rotation": 10.0, "crop_padding": 4},
+    }
+    parts = ["<h2>Augmentation of the same faces</h2>"]
+    cpu = torch.device("cpu")
+    for name, changes in kinds.items():
+        config = Config.model_validate({**off, **changes})
+        draws = make_draws(config, len(images), cpu)
+        generator = torch.Generator().manual_seed(seed)
+        redraw(draws, config, generator, generator)
+        shown = augment(scale(torch.from_numpy(images), config.scaling), config, draws)
+        faces = (shown.squeeze(1) * 255).round().to(torch.uint8).numpy()
+        parts.append(f"<h3>{name}</h3><div>{''.join(map(picture, faces))}</div>")
+    return "".join(parts)
 
 
 def class_plot(labels: Any, classes: tuple[str, ...]) -> str:
