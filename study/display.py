@@ -141,7 +141,9 @@ class Display:
     def _progress(self) -> str:
         left = self.seconds_left()
         best = f", best {self.best[0]:.4f} (trial {self.best[1]})" if self.best else ""
-        waiting = "" if left is None else f", {describe_duration(left)} left"
+        waiting = (
+            "" if left is None or self.done == self.total else f", {describe_duration(left)} left"
+        )
         return f"{self.done}/{self.total} trials{waiting}{best}"
 
     def _live(self) -> Group:

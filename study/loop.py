@@ -128,7 +128,8 @@ class Loop:
     def _say_why_it_waits(self) -> None:
         status = ""
         if self.stop.soon:
-            status = "stopping after the epochs that run (Ctrl-C again: at once)"
+            again = " again" if self.stop.exit_code else ""
+            status = f"stopping after the epochs that run (Ctrl-C{again}: at once)"
         elif not self.lanes.running and len(self.lanes.idle) == len(self.lanes.workers):
             status = f"waiting for trials of {self._others()}"
         self.display.say(status)

@@ -107,8 +107,8 @@ def main() -> None:
         options.out.write_text(json.dumps({**content, **curves}, indent=2))
         print(f"saved  {options.out}")
     if identical:
-        what = "its losses are, to the last bit" if losses else "its losses are not stored"
-        print(f"identical: all accuracies are the same; {what}")
+        what = "all losses, to the last bit" if losses else "its losses are not stored"
+        print(f"identical: all accuracies, {what}")
         return
     print(
         "different; likely because "

@@ -148,7 +148,9 @@ def hidden_url(storage: RDBStorage) -> str:
 def similar(database: Database, name: str, identity: Identity) -> str | None:
     """Another study that asks the same question of another installation."""
     for study in database.get_all_studies():
-        if study.study_name != name and same_question(study.user_attrs.get(IDENTITY), identity):
+        stored = study.user_attrs.get(IDENTITY)
+        other = study.study_name != name and stored != identity
+        if other and same_question(stored, identity):
             return study.study_name
     return None
 
