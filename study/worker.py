@@ -98,11 +98,11 @@ def serve(
             news = advance(lane)
             if news is None:
                 continue
+            connection.send((number, news))
             lane.asked = isinstance(news, Trained)
             if not lane.asked:
                 del lanes[number]
                 give_back()  # the next trial may be a small one, or another lane's a large one
-            connection.send((number, news))
 
 
 def advance(lane: Lane) -> Trained | Done | OutOfMemory | Broken | None:
