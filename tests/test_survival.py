@@ -193,12 +193,16 @@ def test_a_lost_checkpoint_is_said_and_the_trial_trained_from_its_seed(harm: str
 
 
 def test_ctrl_c_twice_stops_at_once() -> None:
-    running = begin("--trials", 2, "--epochs", 2, "--subset", 1200, "--pruner", "none")
+    running = begin("--trials", 2, "--epochs", 100, "--subset", 1200, "--pruner", "none")
     wait_for_report(running)
     running.send_signal(signal.SIGINT)
+    assert running.stdout is not None
+    # Two signals at once would be taken for one.
+    assert any("stopping after the epochs" in line for line in running.stdout)
     running.send_signal(signal.SIGINT)
     out = running.communicate(timeout=20)[0]
     assert running.returncode == 130, out
+    assert not [trial for trial in trials() if trial.state in store.FINISHED]
     assert TrialState.RUNNING not in [trial.state for trial in trials()]
 
 
