@@ -41,7 +41,6 @@ def main() -> None:
         raise UserError(f"cannot copy to {options.out}: {reason}") from None
     finally:
         part.unlink(missing_ok=True)
-        source.engine.dispose()
     print(f"{options.out}: studies: {rows['studies']}, trials: {rows['trials']}, checked")
 
 

@@ -23,6 +23,7 @@ from sqlalchemy.exc import (
     ProgrammingError,
     SQLAlchemyError,
 )
+from sqlalchemy.pool import NullPool
 
 from fer.command import explain
 from fer.config import Config
@@ -82,12 +83,11 @@ def open_to_read(url: str) -> RDBStorage:
         if is_path and not Path(str(parsed.database)).is_file():
             raise UserError(f"no such storage: {hidden(url)}; study.run makes one")
     with _refusals(url):
-        engine = create_engine(url)
-        known = inspect(engine).has_table("studies")
-        engine.dispose()
+        known = inspect(create_engine(url, poolclass=NullPool)).has_table("studies")
         if not known:  # Optuna would make its tables in a stranger's database
             raise UserError(f"no study in {hidden(url)}; study.run makes one")
-        return RDBStorage(url)
+        # Whoever only reads closes nothing: no connection outlives the statement it was made for.
+        return RDBStorage(url, engine_kwargs={"poolclass": NullPool})
 
 
 def _check(url: str) -> URL:

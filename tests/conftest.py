@@ -10,17 +10,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 import sqlalchemy as sa
 import torch
 from optuna.storages._rdb import models
+from optuna.trial import FrozenTrial
 from PIL import Image
 
 from bench.harness import Server, postgresql
 from fer.config import EMOTIONS
 from fer.data import Faces, demo
 from fer.data.faces import USAGES, canonical
+from study import storage as store
 
 # A test process a core: threads beyond that only wait for each other.
 torch.set_num_threads(1)
@@ -82,6 +85,14 @@ def process(module: str, *arguments: object, timeout: float = 120) -> Result:
         check=False,
     )
     return Result(done.returncode, done.stdout, done.stderr)
+
+
+def trials(url: str = store.DEFAULT_URL, study: str = "small") -> list[FrozenTrial]:
+    """The trials of a study, read by Optuna alone."""
+    storage = optuna.storages.RDBStorage(url)
+    found = optuna.load_study(study_name=study, storage=storage).get_trials()
+    storage.engine.dispose()
+    return found
 
 
 @pytest.fixture

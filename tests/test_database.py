@@ -14,7 +14,7 @@ import numpy as np
 import optuna
 import pytest
 import sqlalchemy as sa
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from bench.harness import grow, run_trial
 from fer.config import Config
@@ -24,6 +24,7 @@ from study import storage as store
 from study import trial as trial_module
 from study.algorithms import make_pruner
 from study.ownership import OWNER, TakenOver
+from tests.conftest import trials
 
 
 def begin(database: module.Database, name: str = "a") -> optuna.Study:
@@ -33,14 +34,6 @@ def begin(database: module.Database, name: str = "a") -> optuna.Study:
     return study
 
 
-def stored(url: str, name: str = "a") -> list[FrozenTrial]:
-    """The study's trials as Optuna's own storage reads them."""
-    storage = optuna.storages.RDBStorage(url)
-    trials = optuna.load_study(study_name=name, storage=storage).get_trials()
-    storage.engine.dispose()
-    return trials
-
-
 def test_optuna_reads_back_all_that_a_study_knew(url: str) -> None:
     with closing(store.open_database(url)) as database:
         study = begin(database)
@@ -48,7 +41,7 @@ def test_optuna_reads_back_all_that_a_study_knew(url: str) -> None:
         for number in range(7):
             run_trial(study, np.random.default_rng(number))
         known = study.get_trials()
-    back = stored(url)
+    back = trials(url, "a")
     assert len(back) == 7
     assert back[0].params["sgd_lr"] == 0.5
     for mine, theirs in zip(known, back, strict=True):
@@ -63,7 +56,7 @@ def test_a_report_is_in_the_database_before_the_next_epoch(url: str) -> None:
     with closing(store.open_database(url)) as database:
         run = trial_module.ask(begin(database), space.SPACES["default"], Config())
         run.trial.report(0.25, 1)
-        (trial,) = stored(url)
+        (trial,) = trials(url, "a")
         assert trial.state == TrialState.RUNNING
         assert trial.intermediate_values == {1: 0.25}
         assert trial.params == run.trial.params
@@ -165,10 +158,10 @@ def test_the_benchmark_grows_a_study_to_a_size_optuna_can_read(url: str) -> None
         grow(database.engine, 12)
     with closing(store.open_database(url)) as database:
         run_trial(begin(database), np.random.default_rng(9))
-    trials = stored(url)
-    assert [trial.number for trial in trials] == list(range(13))
-    assert trials[4].params == trials[1].params
-    assert trials[4].intermediate_values == trials[1].intermediate_values
+    stored = trials(url, "a")
+    assert [trial.number for trial in stored] == list(range(13))
+    assert stored[4].params == stored[1].params
+    assert stored[4].intermediate_values == stored[1].intermediate_values
 
 
 def test_processes_that_begin_together_open_one_database(url: str) -> None:
@@ -204,7 +197,7 @@ def test_a_trial_that_another_process_took_over_is_not_finished_here(url: str) -
             silent.set_trial_state_values(lost.trial._trial_id, TrialState.COMPLETE, [0.9])
         # Two that find it abandoned do not both put it back.
         assert not silent.requeue(lost.trial._trial_id, silent.owner)
-    (trial,) = stored(url)
+    (trial,) = trials(url, "a")
     assert trial.value == 0.4
 
 
@@ -264,7 +257,7 @@ def test_what_a_server_lost_in_a_crash_is_written_again(url: str) -> None:
                 connection.execute(sa.text(f"DELETE FROM {table}"))
         database.waiting("it crashed", 0.0)
         run.trial.report(0.2, 2)
-    (trial,) = stored(url)
+    (trial,) = trials(url, "a")
     assert trial.intermediate_values == {1: 0.1, 2: 0.2}
     assert trial.params == run.trial.params
 

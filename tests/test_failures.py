@@ -6,18 +6,14 @@ from collections.abc import Callable
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from study import space
 from study import storage as store
 from study.trial import ending
-from tests.conftest import Command, Result
+from tests.conftest import Command, Result, trials
 
 SMALL = ("--subset", "150", "--study", "small", "--epochs", "3")
-
-
-def trials() -> list[FrozenTrial]:
-    return optuna.load_study(study_name="small", storage=store.DEFAULT_URL).get_trials()
 
 
 @pytest.fixture

@@ -5,17 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 import torch
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 import study.search
 from fer.config import Config
 from study import storage as store
 from study.estimate import Demand, Estimate
 from study.trial import ending
-from tests.conftest import Command
+from tests.conftest import Command, trials
 
 CPU = torch.device("cpu")
 SMALL = ("--subset", "150", "--epochs", "3", "--trials", "10", "--study", "small")
@@ -27,9 +26,8 @@ def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study.search, "devices_for", lambda device, most: [device])
 
 
-def trials(folder: str = ".") -> list[optuna.trial.FrozenTrial]:
-    url = f"sqlite:///{folder}/studies.db"
-    return optuna.load_study(study_name="small", storage=url).get_trials()
+def trials_in(folder: str = ".") -> list[FrozenTrial]:
+    return trials(f"sqlite:///{folder}/studies.db")
 
 
 def course(folder: str = ".") -> list[tuple[Any, ...]]:
@@ -42,7 +40,7 @@ def course(folder: str = ".") -> list[tuple[Any, ...]]:
             trial.intermediate_values,
             trial.user_attrs[store.RESULT]["losses"],
         )
-        for trial in trials(folder)
+        for trial in trials_in(folder)
     ]
 
 
@@ -104,7 +102,7 @@ def test_memory_that_runs_out_ends_that_trial_alone_and_its_neighbours_curves_ar
     done = command("study.run", *few, *into("starved"))
     assert done.code == 0, done
     assert "1 out of memory" in done.out
-    for calm, starved in zip(trials("undisturbed"), trials("starved"), strict=True):
+    for calm, starved in zip(trials_in("undisturbed"), trials_in("starved"), strict=True):
         if starved.state == TrialState.WAITING:
             continue
         if starved.params["optimizer"] == "adagrad":
@@ -113,7 +111,7 @@ def test_memory_that_runs_out_ends_that_trial_alone_and_its_neighbours_curves_ar
         elif starved.params == calm.params:  # the sampler knows of the failure later on
             losses = [trial.user_attrs[store.RESULT]["losses"] for trial in (calm, starved)]
             assert losses[0] == losses[1]
-    assert sum(ending(trial) == "complete" for trial in trials("starved")) == 4
+    assert sum(ending(trial) == "complete" for trial in trials_in("starved")) == 4
 
 
 KILLER = """

@@ -4,20 +4,11 @@ import subprocess
 import sys
 from collections import Counter
 
-import optuna
-from optuna.trial import FrozenTrial
-
 from bench.writers import STUDY, write_together
 from study import storage as store
+from tests.conftest import trials
 
 SMALL = ("--subset", "150", "--study", "shared", "--workers", "1", "--epochs", "4")
-
-
-def trials(url: str, study: str) -> list[FrozenTrial]:
-    storage = optuna.storages.RDBStorage(url)
-    found = optuna.load_study(study_name=study, storage=storage).get_trials()
-    storage.engine.dispose()
-    return found
 
 
 def test_sixteen_writers_lose_no_report_and_keep_the_total(url: str) -> None:

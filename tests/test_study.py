@@ -12,13 +12,13 @@ from pathlib import Path
 import optuna
 import psutil
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from bench.harness import has_report
 from fer import kernels
 from study import storage as store
 from study.space import HAND_TUNED
-from tests.conftest import Command, Result, process
+from tests.conftest import Command, Result, process, trials
 
 Run = Callable[..., Result]
 SMALL = ("--subset", "150", "--study", "small", "--workers", "1")
@@ -36,12 +36,8 @@ def run(command: Command) -> Run:
     return call
 
 
-def trials(study: str = "small") -> list[optuna.trial.FrozenTrial]:
-    return optuna.load_study(study_name=study, storage=store.DEFAULT_URL).get_trials()
-
-
-def finished(study: str = "small") -> list[optuna.trial.FrozenTrial]:
-    return [trial for trial in trials(study) if trial.state in store.FINISHED]
+def finished(study: str = "small") -> list[FrozenTrial]:
+    return [trial for trial in trials(study=study) if trial.state in store.FINISHED]
 
 
 def test_trials_is_the_total_and_the_same_command_finishes_the_remainder(run: Run) -> None:

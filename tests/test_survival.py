@@ -17,26 +17,21 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
-import optuna
 import psutil
 import pytest
 import safetensors
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from safetensors.numpy import load_file, save_file
 
 from bench.harness import Server, has_report
 from study import storage as store
-from tests.conftest import process
+from tests.conftest import process, trials
 
 KILLS = int(os.environ.get("CHAOS_KILLS", "4"))
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
 # Enough epochs that the study outlasts the kills.
 LONG = ("--trials", "7", "--epochs", str(6 + 2 * KILLS), "--pruner", "none")
 SMALL = ("--subset", "150", "--study", "small", "--workers", "2")
-
-
-def trials(url: str = store.DEFAULT_URL) -> list[FrozenTrial]:
-    return optuna.load_study(study_name="small", storage=url).get_trials()
 
 
 def begin(*arguments: object, **environment: str) -> "subprocess.Popen[str]":
