@@ -1,6 +1,7 @@
 """Augmentation of whole batches on the device, each image as was drawn for it."""
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -10,6 +11,8 @@ from fer.config import Config
 from fer.data import Faces
 from fer.draws import Draws
 
+TEN_CROP_PADDING = 4  # pixels
+
 
 def scale(images: Tensor, scaling: str) -> Tensor:
     """uint8 [N, 48, 48] to float32 [N, 1, 48, 48] in [0, 1] or [-1, 1] (report, chapter 2, 6)."""
@@ -18,13 +21,17 @@ def scale(images: Tensor, scaling: str) -> Tensor:
 
 
 def augment(images: Tensor, config: Config, drawn: Draws) -> Tensor:
-    """Mirror, rotate and crop scaled images [N, 1, 48, 48], each as was `drawn` for its place."""
+    """Augment scaled images [N, 1, 48, 48], each as was `drawn` for its place."""
     if drawn.mirrored is not None:
         images = mirror(images, drawn.mirrored)
     if drawn.degrees is not None:
         images = rotate(images, drawn.degrees)
+    if drawn.factors is not None:
+        images = zoom(images, drawn.factors)
     if drawn.top is not None and drawn.left is not None:
         images = pad_and_crop(images, config.crop_padding, drawn.top, drawn.left)
+    if drawn.erased is not None:
+        images = erase(images, config.erasing, drawn.erased)
     return images
 
 
@@ -49,6 +56,53 @@ def rotate(images: Tensor, degrees: Tensor) -> Tensor:
     flat_index = from_y.clamp(0, size - 1) * size + from_x.clamp(0, size - 1)
     turned = images.flatten(1).gather(1, flat_index.flatten(1)).view_as(images)
     return turned * inside.unsqueeze(1)
+
+
+def zoom(images: Tensor, factors: Tensor) -> Tensor:
+    """Each image enlarged by its `factors` [N] about its centre: bilinear, zero outside."""
+    shrink = torch.zeros(len(images), 2, 3, device=images.device)
+    shrink[:, 0, 0] = shrink[:, 1, 1] = 1 / factors
+    grid = F.affine_grid(shrink, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, align_corners=False)
+
+
+def erase(images: Tensor, probability: float, drawn: Tensor) -> Tensor:
+    """Set a rectangle of some images to zero (random erasing, arXiv 1708.04896).
+
+    `drawn` [N, 5], uniform in [0, 1), decides whether, and the rectangle's area (2 to 20 percent
+    of the image), ratio of height to width (0.3 to 3.3, logarithmic), top and left.
+    """
+    size = images.shape[-1]
+    whether, area, ratio, top, left = drawn.unbind(1)
+    area = (0.02 + 0.18 * area) * size**2
+    ratio = torch.exp(math.log(3.3) * (2 * ratio - 1))
+    inside = (whether < probability)[:, None, None]
+    for length, start, axis in (((area * ratio).sqrt(), top, 2), ((area / ratio).sqrt(), left, 1)):
+        length = length.round().clamp(1, size)
+        start = (start * (size - length + 1)).floor()
+        pixel = torch.arange(size, device=images.device)
+        within = (pixel >= start[:, None]) & (pixel < (start + length)[:, None])
+        inside = inside & within.unsqueeze(axis)
+    return images.masked_fill(inside.unsqueeze(1), 0)
+
+
+def views(images: Tensor, tta: str) -> Iterator[Tensor]:
+    """Scaled images [N, 1, 48, 48] as they are, and what test-time augmentation adds.
+
+    "mirror" adds their mirror images; "ten-crop" has the centre and the four corners of the
+    images padded by 4 zeros, and the mirror images of these five (report, figure 3a).
+    """
+    yield images
+    if tta == "ten-crop":
+        size, padding = images.shape[-1], TEN_CROP_PADDING
+        padded = F.pad(images, [padding] * 4)
+        for top in (0, 2 * padding):
+            for left in (0, 2 * padding):
+                corner = padded[..., top : top + size, left : left + size]
+                yield corner
+                yield corner.flip(-1)
+    if tta != "none":
+        yield images.flip(-1)
 
 
 def pad_and_crop(images: Tensor, padding: int, top: Tensor, left: Tensor) -> Tensor:

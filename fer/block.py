@@ -22,14 +22,16 @@ class Block(nn.Sequential):
     def __init__(
         self,
         convolution: nn.Conv2d,
-        activation: PReLU | nn.ReLU,
+        activation: nn.Module,
         pooling: Pooling,
         stride: int,
         kernels: Library | None,
     ) -> None:
         pool = nn.MaxPool2d(3, stride) if pooling == "max" else nn.AvgPool2d(3, stride)
         super().__init__(convolution, activation, pool)
-        self.kernels, self.stride, self.max = kernels, stride, pooling == "max"
+        # The kernels know the activations that are a slope below zero.
+        self.kernels = kernels if isinstance(activation, PReLU | nn.ReLU) else None
+        self.stride, self.max = stride, pooling == "max"
         self.serves = "cpu" if isinstance(kernels, ctypes.CDLL) else "cuda"
 
     def forward(self, input: Tensor) -> Tensor:

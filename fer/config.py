@@ -31,10 +31,11 @@ def _lower(value: Any) -> Any:
 
 
 Optimizer = Annotated[
-    Literal["adam", "adamax", "sgd", "rmsprop", "adagrad", "asgd", "rprop"],
+    Literal["adam", "adamw", "adamax", "sgd", "rmsprop", "adagrad", "asgd", "rprop"],
     BeforeValidator(_lower),
 ]
 Pooling = Literal["max", "average"]
+WITH_MOMENTUM = ("sgd", "rmsprop")
 
 
 class Config(BaseModel):
@@ -43,10 +44,24 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     optimizer: Optimizer = Field("adam", description="Update rule.")
-    lr: float = Field(2e-4, gt=0, le=10, description="Learning rate.")
-    weight_decay: float = Field(0.0, ge=0, le=1, description="L2 penalty of the optimizer.")
+    lr: float = Field(2e-4, gt=0, le=10, description="Learning rate, the highest of a schedule.")
+    schedule: Literal["constant", "cosine", "one-cycle"] = Field(
+        "constant", description="Course of the learning rate over all steps of the run."
+    )
+    momentum: float = Field(
+        0.0, ge=0, lt=1, description="Of sgd, then Nesterov's, and of rmsprop; others have none."
+    )
+    weight_decay: float = Field(
+        0.0, ge=0, le=1, description="L2 penalty of the optimizer; decoupled with adamw."
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="Share of each training label spread over all classes."
+    )
     batch_size: int = Field(32, ge=2, le=4096, description="Images a step.")
     epochs: int = Field(30, ge=1, le=10_000, description="Passes over the training images.")
+    channels1: int = Field(44, ge=1, le=512, description="Feature maps of block 1.")
+    channels2: int = Field(40, ge=1, le=512, description="Feature maps of block 2.")
+    channels3: int = Field(36, ge=1, le=512, description="Feature maps of block 3.")
     fc_width: int = Field(70, ge=1, le=8192, description="Units of the first dense layer.")
     pool1: Pooling = Field("max", description="Pooling of block 1 (3x3, stride 2).")
     pool2: Pooling = Field("max", description="Pooling of block 2 (3x3, stride 2).")
@@ -54,10 +69,12 @@ class Config(BaseModel):
     output_activation: Literal["none", "tanh", "sigmoid", "softmax"] = Field(
         "tanh", description="Applied to the scores before cross entropy."
     )
-    conv_activation: Literal["prelu", "relu"] = Field(
+    conv_activation: Literal["prelu", "relu", "elu", "silu"] = Field(
         "prelu", description="Activation after each convolution."
     )
-    batch_norm: bool = Field(True, description="Batch normalisation after each pooling.")
+    norm: Literal["batch", "group", "none"] = Field(
+        "batch", description="Normalisation after each pooling."
+    )
     # The report's listing has 0.5, its conclusion none: its loss curves are those of none.
     dropout: float = Field(0.0, ge=0, lt=1, description="Drop probability before the dense part.")
     scaling: Literal["zero-one", "minus-one-one"] = Field(
@@ -70,8 +87,17 @@ class Config(BaseModel):
     crop_padding: int = Field(
         0, ge=0, le=24, description="Pad by this many pixels, then crop 48x48 at random."
     )
+    zoom: float = Field(
+        0.0, ge=0, lt=1, description="Enlarge or shrink each training image by up to this share."
+    )
+    erasing: float = Field(
+        0.0, ge=0, le=1, description="Probability that a rectangle of a training image is erased."
+    )
     oversample: Literal["none", *EMOTIONS] = Field(  # type: ignore[valid-type]
         "disgust", description="Class quadrupled in training: mirrored, then all rotated."
+    )
+    tta: Literal["none", "mirror", "ten-crop"] = Field(
+        "none", description="Views of an image whose scores are averaged where it is evaluated."
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Of the convolutions; auto is bfloat16 where the device has it."
@@ -81,10 +107,26 @@ class Config(BaseModel):
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of every random draw of the run.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_older_settings(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("batch_norm"), bool):
+            values = {**values, "norm": "batch" if values["batch_norm"] else "none"}
+            del values["batch_norm"]
+        return values
+
     @model_validator(mode="after")
-    def _rprop_takes_no_weight_decay(self) -> Self:
-        if self.optimizer == "rprop" and self.weight_decay:
-            raise ValueError(f"weight_decay = {self.weight_decay}: rprop has none, use 0")
+    def _only_what_the_optimizer_has(self) -> Self:
+        lacking: list[tuple[str, Any]] = []
+        if self.optimizer not in WITH_MOMENTUM:
+            lacking.append(("momentum", 0.0))
+        if self.optimizer == "rprop":  # its steps have sizes of their own
+            lacking += [("weight_decay", 0.0), ("schedule", "constant")]
+        for name, without in lacking:
+            if getattr(self, name) != without:
+                raise ValueError(
+                    f"{name} = {getattr(self, name)}: {self.optimizer} has none, use {without}"
+                )
         return self
 
     def settings(self) -> dict[str, Any]:

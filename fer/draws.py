@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fer.config import Config
-from fer.model import FEATURES
+from fer.model import features
 
 
 class Draws(NamedTuple):
@@ -21,7 +21,9 @@ class Draws(NamedTuple):
     degrees: Tensor | None  # float32: how far it is turned
     top: Tensor | None  # int64: where it is cut out of its padding
     left: Tensor | None
-    kept: Tensor | None  # bool [N, FEATURES]: what dropout leaves
+    factors: Tensor | None  # float32: how much it is enlarged
+    erased: Tensor | None  # float32 [N, 5] in [0, 1): see fer.augment.erase
+    kept: Tensor | None  # bool [N, features]: what dropout leaves
 
     def at(self, places: Tensor) -> "Draws":
         """Those of some places (int64)."""
@@ -40,7 +42,9 @@ def make_draws(config: Config, count: int, device: torch.device) -> Draws:
         degrees=room(config.rotation, torch.float32),
         top=room(config.crop_padding, torch.int64),
         left=room(config.crop_padding, torch.int64),
-        kept=room(config.dropout, torch.bool, FEATURES),
+        factors=room(config.zoom, torch.float32),
+        erased=room(config.erasing, torch.float32, 5),
+        kept=room(config.dropout, torch.bool, features(config)),
     )
 
 
@@ -56,5 +60,9 @@ def redraw(
     for side in (draws.top, draws.left):
         if side is not None:
             side.random_(0, 2 * config.crop_padding + 1, generator=device_generator)
+    if draws.factors is not None:
+        draws.factors.uniform_(1 - config.zoom, 1 + config.zoom, generator=device_generator)
+    if draws.erased is not None:
+        draws.erased.uniform_(generator=device_generator)
     if draws.kept is not None:
         draws.kept.bernoulli_(1 - config.dropout, generator=device_generator)

@@ -68,7 +68,7 @@ def main() -> None:
     earlier = count_looks(options.run, usage)
 
     on_device = to_device(faces, device)
-    loss, counts = evaluate(net.to(device), on_device, config.scaling)
+    loss, counts = evaluate(net.to(device), on_device, config)
     confusion = counts.cpu().numpy()
     seen = image_digests(dataset.part("Training").images.numpy())
     fresh = ~np.isin(image_digests(faces.images.numpy()), seen)
@@ -76,7 +76,7 @@ def main() -> None:
     fresh_scores: dict[str, metrics.Score] = {}
     if fresh.any():
         rest = to_device(faces.take(np.flatnonzero(fresh)), device)
-        _, fresh_counts = evaluate(net, rest, config.scaling)
+        _, fresh_counts = evaluate(net, rest, config)
         fresh_scores = metrics.bootstrap(
             fresh_counts.cpu().numpy(), np.random.default_rng(config.seed)
         )

@@ -11,7 +11,7 @@ from torch import Tensor, nn, optim
 from torch.nn import functional as F
 
 from fer import metrics
-from fer.augment import augment, oversample, scale
+from fer.augment import augment, oversample, scale, views
 from fer.config import Config
 from fer.data import Faces
 from fer.draws import make_draws, redraw
@@ -19,6 +19,7 @@ from fer.kernels import kernels_for
 from fer.launch import Launcher, Mark, Stream, open_stream
 from fer.model import Net
 from fer.optimizers import make_optimizer
+from fer.schedule import rates
 
 # On a processor what fits its caches is fastest, on a GPU what fills it.
 EVALUATION_BATCH = {"cpu": 64, "cuda": 1024}
@@ -33,7 +34,7 @@ class Epoch:
     """
 
     number: int  # from 1
-    train_loss: float
+    train_loss: float  # with label smoothing, where that is on
     train_accuracy: float
     loss: float
     accuracy: float
@@ -73,6 +74,9 @@ class Run:
             self.train = oversample(to_device(train, device), config, self.generator)
             # What the steps of an epoch read and add up stays in place: graphs hold addresses.
             self.draws = make_draws(config, len(self.train), device)
+            steps = sum(times for _, times in parts(len(self.train), config.batch_size, 1))
+            scheduled = config.schedule != "constant"
+            self.rates = torch.zeros(steps, device=device) if scheduled else None
             self.offsets = torch.arange(config.batch_size + 1, device=device)
             self.place = torch.zeros((), dtype=torch.int64, device=device)
             self.loss_sum = torch.zeros((), device=device)
@@ -89,6 +93,9 @@ class Run:
         """Draw what it needs, and count from zero."""
         with self.launcher.stream.active():
             redraw(self.draws, self.config, self.generator, self.device_generator)
+            if self.rates is not None:
+                of_steps = rates(self.config, self.trained + 1, len(self.rates))
+                self.rates.copy_(torch.tensor(of_steps))
             for counter in (self.place, self.loss_sum, self.right):
                 counter.zero_()
         self.net.train()
@@ -185,10 +192,15 @@ def parts(count: int, size: int, at_once: int) -> list[tuple[int, int]]:
 def step(run: Run, size: int) -> None:
     """One update, on the `size` images from the run's place in the epoch on."""
     config = run.config
+    if run.rates is not None:
+        number = (run.place // config.batch_size).view(1)  # as an index of one it is not read
+        run.optimizer.param_groups[0]["lr"].copy_(run.rates[number].squeeze())
     drawn = run.draws.at(run.place + run.offsets[:size])
     labels = run.train.labels[drawn.order]
     images = augment(scale(run.train.images[drawn.order], config.scaling), config, drawn)
-    loss, scores = update(run.net, run.optimizer, images, labels, drawn.kept)
+    loss, scores = update(
+        run.net, run.optimizer, images, labels, drawn.kept, config.label_smoothing
+    )
     run.loss_sum += loss * size
     run.right += (scores.argmax(1) == labels).sum()
     run.place += size
@@ -200,10 +212,11 @@ def update(
     images: Tensor,
     labels: Tensor,
     kept: Tensor | None = None,
+    label_smoothing: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Learn from a batch; the loss and the scores [N, classes] before that, detached."""
     scores: Tensor = net(images, kept)
-    loss = F.cross_entropy(scores, labels)
+    loss = F.cross_entropy(scores, labels, label_smoothing=label_smoothing)
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
@@ -213,25 +226,32 @@ def update(
 def score(run: Run, validation: Faces) -> None:
     """Put what an epoch gave into `run.scores`: training loss and number right, as they were
     summed, then what `evaluate` says."""
-    loss, confusion = evaluate(run.net, validation, run.config.scaling)
+    loss, confusion = evaluate(run.net, validation, run.config)
     numbers = [run.loss_sum, run.right, loss, confusion]
     torch.cat([number.double().flatten() for number in numbers], out=run.scores)
 
 
 @torch.no_grad()
-def predict(net: nn.Module, images: Tensor, scaling: str) -> Tensor:
-    """Scores [N, classes] of uint8 images [N, 48, 48] on the network's device."""
+def predict(net: nn.Module, images: Tensor, config: Config) -> Tensor:
+    """Scores [N, classes] of uint8 images [N, 48, 48] on the network's device.
+
+    Those of the views of `config.tta` are averaged.
+    """
     net.eval()
     batches = torch.split(images, EVALUATION_BATCH[images.device.type])
-    return torch.cat([net(scale(batch, scaling)) for batch in batches])
+    scores = []
+    for batch in batches:
+        seen = [net(view) for view in views(scale(batch, config.scaling), config.tta)]
+        scores.append(torch.stack(seen).mean(0) if len(seen) > 1 else seen[0])
+    return torch.cat(scores)
 
 
-def evaluate(net: nn.Module, faces: Faces, scaling: str) -> tuple[Tensor, Tensor]:
+def evaluate(net: nn.Module, faces: Faces, config: Config) -> tuple[Tensor, Tensor]:
     """Mean cross entropy and confusion counts (int64 [classes, classes], rows true) of `faces`.
 
     These are on the network's device, and so are the results: nothing waits for it.
     """
-    scores = predict(net, faces.images, scaling)
+    scores = predict(net, faces.images, config)
     classes = len(faces.classes)
     cells = faces.labels * classes + scores.argmax(1)
     counts = cells.new_zeros(classes * classes).index_add_(0, cells, torch.ones_like(cells))

@@ -10,13 +10,19 @@ from fer.config import Config, Pooling
 from fer.kernels import Library
 from fer.prelu import PReLU
 
-FEATURES = 36 * 7 * 7  # what is left of a 48x48 image after the three blocks
+AREA = 7 * 7  # of a feature map of a 48x48 image after the three blocks
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "prelu": PReLU,
+    "relu": nn.ReLU,
+    "elu": nn.ELU,
+    "silu": nn.SiLU,
+}
 
 
 class Net(nn.Module):
     """Scores [N, classes] of scaled images [N, 1, 48, 48].
 
-    Three blocks of convolution, activation, pooling and batch normalisation, a 1x1 residual
+    Three blocks of convolution, activation, pooling and normalisation, a 1x1 residual
     beside the second normalisation, then two dense layers. 184,110 parameters with the report's
     settings. The convolutions compute in bfloat16 if `config.precision` says so; weights and
     scores are float32 in any case.
@@ -37,7 +43,7 @@ class Net(nn.Module):
         def block(inputs: int, outputs: int, kernel: int, pooling: Pooling, stride: int) -> Block:
             return Block(
                 nn.Conv2d(inputs, outputs, kernel, padding=1),
-                PReLU() if config.conv_activation == "prelu" else nn.ReLU(),
+                ACTIVATIONS[config.conv_activation](),
                 pooling,
                 stride,
                 kernels,
@@ -45,15 +51,15 @@ class Net(nn.Module):
 
         # On "meta" PyTorch's own initialisation draws nothing from its global generator.
         with torch.device("meta"):
-            self.block1 = block(1, 44, 5, config.pool1, stride=2)
-            self.block2 = block(44, 40, 5, config.pool2, stride=2)
-            self.block3 = block(40, 36, 3, config.pool3, stride=1)
+            first, second, third = config.channels1, config.channels2, config.channels3
+            self.block1 = block(1, first, 5, config.pool1, stride=2)
+            self.block2 = block(first, second, 5, config.pool2, stride=2)
+            self.block3 = block(second, third, 3, config.pool3, stride=1)
             self.norm1, self.norm2, self.norm3 = (
-                nn.BatchNorm2d(width) if config.batch_norm else nn.Identity()
-                for width in (44, 40, 36)
+                _norm(config.norm, channels) for channels in (first, second, third)
             )
-            self.residual2 = nn.Conv2d(40, 40, 1)
-            self.dense1 = nn.Sequential(nn.Linear(FEATURES, config.fc_width), nn.ELU())
+            self.residual2 = nn.Conv2d(second, second, 1)
+            self.dense1 = nn.Sequential(nn.Linear(features(config), config.fc_width), nn.ELU())
             self.dense2 = nn.Sequential(
                 nn.Linear(config.fc_width, classes), _output(config.output_activation)
             )
@@ -73,10 +79,10 @@ class Net(nn.Module):
             out = self.norm2(out) + self.residual2(out)
             out = self.norm3(self.block3(out))
         # The dense part is half a percent of the work, and scores of 8 bits would tie.
-        features = out.float().flatten(1)
+        flat = out.float().flatten(1)
         if kept is not None:
-            features = features * kept / self.keep
-        scores: Tensor = self.dense2(self.dense1(features))
+            flat = flat * kept / self.keep
+        scores: Tensor = self.dense2(self.dense1(flat))
         return scores
 
 
@@ -88,13 +94,26 @@ def initialise(net: nn.Module, generator: torch.Generator) -> None:
             if module.bias is not None:
                 bound = 1 / math.sqrt(module.weight[0].numel())
                 nn.init.uniform_(module.bias, -bound, bound, generator=generator)
-        elif isinstance(module, nn.PReLU | nn.BatchNorm2d):
+        elif isinstance(module, nn.PReLU | nn.BatchNorm2d | nn.GroupNorm):
             module.reset_parameters()  # constants, nothing is drawn
 
 
 def parameter_count(net: nn.Module) -> int:
     """Trainable numbers in `net`."""
     return sum(parameter.numel() for parameter in net.parameters())
+
+
+def features(config: Config) -> int:
+    """Numbers that the blocks leave of an image, for the dense part."""
+    return config.channels3 * AREA
+
+
+def _norm(kind: str, channels: int) -> nn.Module:
+    if kind == "batch":
+        return nn.BatchNorm2d(channels)
+    if kind == "group":
+        return nn.GroupNorm(math.gcd(8, channels), channels)
+    return nn.Identity()
 
 
 def _output(activation: str) -> nn.Module:

@@ -37,7 +37,7 @@ def main() -> None:
 
     net, config, trained_on = load_run(options.run)
     faces = [read_face(str(path)) for path in options.images]
-    scores = predict(net, torch.from_numpy(np.stack(faces)), config.scaling)
+    scores = predict(net, torch.from_numpy(np.stack(faces)), config)
     names = [command.printable(str(path)) for path in options.images]
     width = max(map(len, names))
     print(f"{'':{width}}  {'':10}" + "".join(f"{name:>10}" for name in trained_on.classes))

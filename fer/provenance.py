@@ -24,6 +24,7 @@ SOURCES = (
     "model.py",
     "optimizers.py",
     "prelu.py",
+    "schedule.py",
 )
 
 

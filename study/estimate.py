@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from fer.config import Config
 from fer.fit import EVALUATION_BATCH
-from fer.model import FEATURES
+from fer.model import features
 
 # Seconds a step and an image: on a thread of a Zen 4 core, and what a GPU's launches and memory
 # would allow.
@@ -25,6 +25,13 @@ COPIES = 2  # of a step's tensors: those of called steps and those of graphs
 BUSY_BATCH = 256
 CROWD = 2.0  # trials as busy as that to run at once: more would only wait for each other
 SPARE = 0.9  # of the free memory
+
+
+def work(config: Config) -> float:
+    """Multiplications of the convolutions for an image, against those of the report's network."""
+    one, two, three = config.channels1, config.channels2, config.channels3
+    first, second, third = 46**2 * 25 * one, 20**2 * 25 * one * two, 9**2 * 9 * two * three
+    return (first + second + third) / 20_977_360
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,7 @@ class Estimate:
     def epoch_seconds(self, config: Config) -> float:
         """About what an epoch takes, in seconds of a device that has nothing else to do."""
         step, image = PACE[self.device]
-        return self.images * (step / config.batch_size + image)
+        return self.images * (step / config.batch_size + image * work(config))
 
     def demand(self, config: Config, alone: bool = False) -> Demand:
         """What the trial wants of a GPU."""
@@ -57,7 +64,8 @@ class Estimate:
             STEP_BYTES[config.precision] * config.batch_size
             + EVALUATION_BYTES[config.precision] * evaluated
         )
-        images = self.images * (IMAGE_BYTES + (FEATURES if config.dropout else 0))
+        computed *= config.channels1 / 44
+        images = self.images * (IMAGE_BYTES + (features(config) if config.dropout else 0))
         memory = RUN_BYTES + COPIES * computed + images
         return Demand(memory, min(1.0, config.batch_size / BUSY_BATCH), alone)
 

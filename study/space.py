@@ -52,7 +52,7 @@ SPACES: dict[str, Space] = {
     "report": {
         **_space(list(LEARNING_RATES)),
         "conv_activation": CategoricalDistribution(["prelu", "relu"]),
-        "batch_norm": CategoricalDistribution([True, False]),
+        "norm": CategoricalDistribution(["batch", "none"]),
         "dropout": FloatDistribution(0.0, 0.6),
         "scaling": CategoricalDistribution(["zero-one", "minus-one-one"]),
         "mirror": CategoricalDistribution([True, False]),

@@ -4,7 +4,17 @@ import pytest
 import torch
 import torchvision.transforms.functional as TF
 
-from fer.augment import augment, mirror, oversample, pad_and_crop, rotate, scale
+from fer.augment import (
+    augment,
+    erase,
+    mirror,
+    oversample,
+    pad_and_crop,
+    rotate,
+    scale,
+    views,
+    zoom,
+)
 from fer.config import Config
 from fer.data import Faces
 from fer.draws import Draws, make_draws, redraw
@@ -50,6 +60,45 @@ def test_pad_and_crop_equals_torchvision(images: torch.Tensor) -> None:
     for i, after in enumerate(cropped):
         padded = TF.pad(images[i], [4])
         assert torch.equal(after, TF.crop(padded, int(top[i]), int(left[i]), 48, 48))
+
+
+def test_zoom_equals_torchvision(images: torch.Tensor) -> None:
+    factors = torch.linspace(0.7, 1.4, 40)
+    for before, after, factor in zip(images, zoom(images, factors), factors, strict=True):
+        expected = TF.affine(
+            before, 0, [0, 0], float(factor), [0.0], interpolation=TF.InterpolationMode.BILINEAR
+        )
+        # Outside its border torchvision mixes in its fill, here zeros are further pixels.
+        torch.testing.assert_close(after[:, 8:-8, 8:-8], expected[:, 8:-8, 8:-8])
+
+
+def test_erasing_leaves_a_share_of_the_images_alone_and_a_rectangle_less_of_the_others() -> None:
+    images = torch.ones(4000, 1, 48, 48)
+    config = Config(erasing=0.3, mirror=False)
+    draws = drawn(config, 4000, seed=4)
+    assert draws.erased is not None
+    erased = erase(images, 0.3, draws.erased) == 0
+    shares = erased.flatten(1).float().mean(1)
+    assert 0.27 < (shares > 0).float().mean() < 0.33
+    shares = shares[shares > 0]
+    assert 0.01 < shares.min() < 0.03
+    assert 0.17 < shares.max() < 0.22
+    for area in erased[erased.flatten(1).any(1)]:
+        rows, columns = area[0].any(1), area[0].any(0)
+        assert torch.equal(area[0], rows[:, None] & columns)  # a full rectangle
+    # Every pixel is as likely as its mirror image to be erased.
+    places = erased.float().mean((0, 1))
+    torch.testing.assert_close(places, places.flip(1), atol=0.02, rtol=0)
+    assert torch.equal(augment(images, config, draws) == 0, erased)
+
+
+def test_ten_crop_sees_what_torchvisions_sees(images: torch.Tensor) -> None:
+    seen = list(views(images[:3], "ten-crop"))
+    expected = TF.ten_crop(TF.pad(images[:3], [4]), [48, 48])
+    assert len(seen) == 10
+    for view in expected:
+        assert sum(torch.equal(view, other) for other in seen) == 1
+    assert [len(list(views(images, kind))) for kind in ("none", "mirror")] == [1, 2]
 
 
 def test_each_image_gets_a_draw_of_its_own_and_the_generator_decides_it() -> None:

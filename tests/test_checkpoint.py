@@ -43,11 +43,20 @@ def interrupted(settings: Config, faces: Faces, after: int) -> Run:
     ("optimizer", "after"),
     [
         *(("adam", after) for after in (1, 2, 3)),
-        *((name, 2) for name in ("adamax", "sgd", "rmsprop", "adagrad", "asgd", "rprop")),
+        *((name, 2) for name in ("adamw", "adamax", "sgd", "rmsprop", "adagrad", "asgd", "rprop")),
     ],
 )
 def test_every_optimizer_goes_on_to_the_last_bit(optimizer: str, after: int, faces: Faces) -> None:
-    settings = config(optimizer, dropout=0.3, rotation=5.0, crop_padding=2)
+    settings = config(
+        optimizer,
+        dropout=0.3,
+        rotation=5.0,
+        crop_padding=2,
+        zoom=0.1,
+        erasing=0.5,
+        schedule="constant" if optimizer == "rprop" else "one-cycle",
+        momentum=0.9 if optimizer in ("sgd", "rmsprop") else 0.0,
+    )
     whole = Run(settings, faces, CPU)
     undisturbed = list(fit(whole, faces))
     interrupted(settings, faces, after)

@@ -25,7 +25,7 @@ VARIANTS: list[dict[str, Any]] = [
     *({f"pool{i}": kind} for i in (1, 2, 3) for kind in ("max", "average")),
     {"pool1": "average", "conv_activation": "relu"},
     {"conv_activation": "relu"},
-    {"batch_norm": False},
+    {"norm": "none"},
 ]
 
 

@@ -78,7 +78,7 @@ def test_closing_stops_and_the_network_keeps_what_it_learnt(sides: tuple[Faces, 
 
 
 def test_a_loss_that_is_no_number_is_told(sides: tuple[Faces, Faces]) -> None:
-    config = Config(epochs=1, optimizer="sgd", lr=10, output_activation="none", batch_norm=False)
+    config = Config(epochs=1, optimizer="sgd", lr=10, output_activation="none", norm="none")
     assert curve(config, sides)[0].diverged
 
 

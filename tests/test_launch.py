@@ -175,6 +175,7 @@ def test_graphs_give_the_curve_of_plain_steps(optimizer: str, sides: tuple[Faces
     config = Config.model_validate(
         {"optimizer": optimizer, "lr": 1e-3, "epochs": 2, "batch_size": 8}
         | {"dropout": 0.2, "rotation": 10, "crop_padding": 2}
+        | {"schedule": "constant" if optimizer == "rprop" else "cosine"}
     )
     device = Device()
     plain = list(fit(Run(config, sides[0], CPU), sides[1]))
@@ -238,7 +239,7 @@ def test_two_parts_are_under_way_at_most(sides: tuple[Faces, Faces]) -> None:
 
 def test_a_loss_that_is_no_number_ends_the_epoch_early(sides: tuple[Faces, Faces]) -> None:
     config = Config(
-        epochs=3, batch_size=2, optimizer="sgd", lr=10, output_activation="none", batch_norm=False
+        epochs=3, batch_size=2, optimizer="sgd", lr=10, output_activation="none", norm="none"
     )
     run = Run(config, sides[0], CPU, Recorded(Device()))
     epochs = list(fit(run, sides[1]))
@@ -264,6 +265,8 @@ def test_a_step_and_an_evaluation_read_and_draw_nothing(
 ) -> None:
     config = Config.model_validate(
         {"optimizer": optimizer, "dropout": 0.2, "rotation": 10, "crop_padding": 2}
+        | {"zoom": 0.1, "erasing": 0.5, "tta": "ten-crop", "label_smoothing": 0.1}
+        | {"schedule": "one-cycle" if optimizer == "adam" else "constant"}
         | {"batch_size": 8, "precision": "bfloat16"}
     )
     run = Run(config, sides[0], CPU)
