@@ -5,9 +5,11 @@ import math
 import statistics
 import warnings
 from collections import defaultdict
+from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState
 
 STARTUP_TRIALS = 5  # complete trials that the median pruner compares with at least
 MINIMUM_AT_STEP = 4  # of these, those that must have a value at the step
@@ -32,6 +34,38 @@ def make_sampler(name: str, seed: int, trials_before: int) -> optuna.samplers.Ba
                     seed=seed, scramble=True, warn_independent_sampling=False
                 )
     return optuna.samplers.RandomSampler(seed=seed)
+
+
+class RowSampler(optuna.samplers.BaseSampler):
+    """Proposes the first of `rows`, parameters each, that least trials have which did not fail."""
+
+    def __init__(self, rows: list[dict[str, Any]], space: dict[str, BaseDistribution]) -> None:
+        self._rows, self._space = rows, space
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return self._space
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        others = study._storage.get_all_trials(study._study_id, deepcopy=False)
+        tried = [
+            other.params or other.system_attrs.get("fixed_params", {})
+            for other in others
+            if other.state != TrialState.FAIL and other._trial_id != trial._trial_id
+        ]
+        return min(self._rows, key=tried.count)
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        raise NotImplementedError(f"{param_name} is in no row")
 
 
 class MedianPruner(optuna.pruners.BasePruner):

@@ -11,7 +11,7 @@ from fer.config import Config
 from fer.data import Dataset
 from fer.errors import UserError
 from fer.kernels import kernels_for
-from study.space import Space, describe
+from study.question import Question
 
 IDENTITY = "identity"
 """The study attribute that holds it."""
@@ -27,12 +27,11 @@ def identity_of(
     dataset: Dataset,
     split: str,
     subset: int | None,
-    space_name: str,
-    space: Space,
+    question: Question,
     base: Config,
     device: torch.device,
 ) -> Identity:
-    """The identity of a study of `dataset` whose trials are `base` with what `space` varies."""
+    """The identity of a study of `dataset` whose trials are `base` with what is asked varied."""
     return {
         "format": FORMAT,
         "data": dataset.name,
@@ -40,8 +39,8 @@ def identity_of(
         "classes": list(dataset.classes),
         "split": split,
         "subset": subset,
-        "space": space_name,
-        "space_definition": describe(space),
+        "space": question.name,
+        "space_definition": question.definition,
         "epochs": base.epochs,
         "seed": base.seed,
         "precision": base.precision,
@@ -54,7 +53,8 @@ def identity_of(
 
 def study_name(identity: Identity) -> str:
     """A name that differs where identities differ."""
-    return f"{identity['data']}-{digest(identity)[:6]}"
+    about = f"-{identity['space']}" if "variants" in identity["space_definition"] else ""
+    return f"{identity['data']}{about}-{digest(identity)[:6]}"
 
 
 def digest(*content: Any) -> str:

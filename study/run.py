@@ -25,8 +25,9 @@ class Options:
     """Name of the study; by default one that tells data and settings apart."""
     storage: str = "sqlite:///studies.db"
     """SQLAlchemy URL of the database of studies."""
-    space: Literal["default", "report"] = "default"
-    """What is searched: the six main hyperparameters, or all that the report varied by hand."""
+    space: Literal["default", "report", "extended"] = "default"
+    """What is searched: the six main hyperparameters, all that the report varied by hand, or
+    beyond it (schedules, augmentation, regularisation, widths)."""
     epochs: int | None = None
     """Epochs of a trial; by default 30, and 5 on the demo faces."""
     subset: int | None = None

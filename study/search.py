@@ -1,7 +1,8 @@
-"""A study from its options: data, identity, plan, the loop, and what came out."""
+"""A study from its options and its question: data, identity, plan, the loop, what came out."""
 
 import math
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from fer.errors import UserError
 from study import storage as store
 from study.algorithms import (
     STARTUP_TRIALS,
+    RowSampler,
     earliest_pruning,
     expected_share,
     make_pruner,
@@ -30,20 +32,35 @@ from study.forecast import Forecast
 from study.identity import Identity, identity_of, study_name
 from study.lanes import Lanes
 from study.loop import Loop
+from study.question import Question, searching
 from study.run import Options
 from study.sessions import next_session
-from study.space import SPACES, examples, hand_made
 from study.stop import Stop
 from study.training import Task
 from study.trial import ending
 from study.workers import Workers, default_lanes, devices_for
 
-DEMO_EPOCHS, EPOCHS = 5, 30
+DEMO_EPOCHS = 5
 LONG = 2 * 3600  # seconds from which the plan names the options that shorten it
 
 
 def search(options: Options) -> None:
-    """Run or continue a study until `options.trials` of its trials are finished."""
+    """Search a space until `options.trials` of the study's trials are finished."""
+
+    def conclude(study: optuna.Study, validation: Faces) -> None:
+        summary(study, len(validation))
+        next_commands(study, options)
+
+    conduct(options, searching(options.space), conclude)
+
+
+def conduct(
+    options: Options, question: Question, conclude: Callable[[optuna.Study, Faces], None]
+) -> None:
+    """Run or continue a study until `options.trials` of its trials are finished.
+
+    `conclude` is told the study, as far as it came, and its validation images.
+    """
     folder = options.checkpoints or store.checkpoints_beside(options.storage)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--checkpoints must be a folder, got the file {folder}")
@@ -51,21 +68,26 @@ def search(options: Options) -> None:
     most = min(options.workers or default_lanes(device), options.trials)
     with Stop(options.timeout) as stop, Workers(most, devices_for(device, most)) as workers:
         dataset = data.load(options.data, options.remove)
-        epochs = options.epochs or (DEMO_EPOCHS if dataset.name == "demo" else EPOCHS)
+        usual = DEMO_EPOCHS if dataset.name == "demo" else question.base.epochs
+        epochs = options.epochs or usual
         training, validation = data.split(dataset.part("Training"), options.split, options.subset)
         # One thread a trial, whatever runs beside it: another number rounds sums differently.
         base = settle(
-            Config(epochs=epochs, seed=options.seed, precision=options.precision, threads=1),
+            question.base.model_copy(
+                update={
+                    "epochs": epochs,
+                    "seed": options.seed,
+                    "precision": options.precision,
+                    "threads": 1,
+                }
+            ),
             device,
         )
-        space = SPACES[options.space]
-        identity = identity_of(
-            dataset, options.split, options.subset, options.space, space, base, device
-        )
+        identity = identity_of(dataset, options.split, options.subset, question, base, device)
         with closing(store.open_database(options.storage)) as database:
             stop.gently()
             database.total = options.trials
-            study = open_study(database, identity, options)
+            study = open_study(database, identity, options, question)
             display = Display(options.trials, epochs, _best_so_far(study))
             estimate = Estimate(
                 images=len(oversample(training, base, torch.Generator())),
@@ -78,7 +100,7 @@ def search(options: Options) -> None:
                 study=study,
                 database=database,
                 total=options.trials,
-                space=space,
+                space=question.space,
                 base=base,
                 identity=identity,
                 checkpoints=folder,
@@ -94,9 +116,7 @@ def search(options: Options) -> None:
             if finished < options.trials:
                 remaining = options.trials - finished
                 count = min(most, remaining)
-                workers.begin(
-                    count, task(training, validation, examples(space, base, options.seed))
-                )
+                workers.begin(count, task(training, validation, question.examples(base)))
                 plan = (
                     f"plan   {counted(remaining, 'trial')} x {counted(epochs, 'epoch')} of "
                     f"{len(training)} training and {len(validation)} validation images of "
@@ -115,24 +135,26 @@ def search(options: Options) -> None:
                     f"stopped with {len(store.finished(study))} of {options.trials} trials "
                     "finished; the same command continues"
                 )
-            summary(study, len(validation))
-            next_commands(study, options)
+            conclude(study, validation)
     if outcome == "interrupted":
         sys.exit(stop.exit_code)
 
 
-def open_study(database: Database, identity: Identity, options: Options) -> optuna.Study:
-    """The study of `options`, begun with the report's settings or continued."""
+def open_study(
+    database: Database, identity: Identity, options: Options, question: Question
+) -> optuna.Study:
+    """The study of `options`, begun with the queue of `question` or continued."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     name = options.study or study_name(identity)
-    queue = [
-        store.waiting(parameters, origin)
-        for origin, parameters in hand_made(SPACES[options.space])
-    ]
+    queue = [store.waiting(parameters, origin) for origin, parameters in question.queue]
     study, new = store.open_study(database, name, identity, queue)
     store.requeue_abandoned(study, database)
     session = next_session(database, study._study_id)
-    study.sampler = make_sampler(options.sampler, options.seed, session)
+    study.sampler = (
+        RowSampler([row for _, row in question.queue], question.space)
+        if question.variants
+        else make_sampler(options.sampler, options.seed, session)
+    )
     study.pruner = make_pruner(
         options.pruner, identity["epochs"], database.complete[study._study_id]
     )

@@ -1,0 +1,167 @@
+"""Which value of a setting is better? `python -m study.compare --vary fc-width --seeds 3`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from fer import command
+from fer.errors import UserError
+
+if TYPE_CHECKING:
+    import optuna
+
+    from fer.data import Faces
+    from study.question import Question
+    from study.run import Options as RunOptions
+
+Vary = Literal[
+    "lr-adam",
+    "lr-adamax",
+    "lr-sgd",
+    "lr-rmsprop",
+    "lr-adagrad",
+    "lr-asgd",
+    "lr-rprop",
+    "optimizer",
+    "batch-size",
+    "fc-width",
+    "output",
+    "scaling",
+    "pooling",
+    "activation",
+    "norm",
+    "dropout",
+    "augmentation",
+    "oversampling",
+    "tta",
+    "seed",
+]
+
+
+@dataclass(frozen=True)
+class Training:
+    """How trials that are compared are trained."""
+
+    seeds: int = 3
+    """Trials of each value, with seeds from 0 on."""
+    epochs: int | None = None
+    """Training epochs of a trial; by default 30, with demo faces 5."""
+    data: Path | None = None
+    """FER-2013 in any known form; else FER_DATA, ./data, or demo faces."""
+    subset: int | None = None
+    """Train and validate on this many images, stratified."""
+    split: Literal["grouped", "stratified"] = "grouped"
+    """grouped keeps identical images on one side; stratified is the report's."""
+    workers: int | None = None
+    """Trials at once: processes on a processor, streams on a GPU; by default what serves best."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the convolutions; auto is bfloat16 where the device has it."""
+    storage: str = "sqlite:///studies.db"
+    """SQLAlchemy URL of the database of studies."""
+    timeout: float | None = None
+    """Stop this many seconds after the start of the command; the same command continues later."""
+    checkpoints: Path | None = None
+    """Folder for the states of interrupted trials."""
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise UserError(f"--seeds must be at least 1, got {self.seeds}")
+
+    def run_options(self, trials: int, remove: tuple[str, ...] = ()) -> "RunOptions":
+        """The options of `study.run` for a study of so many trials, all of them trained whole."""
+        from study.run import Options as RunOptions
+
+        return RunOptions(
+            trials=trials,
+            data=self.data,
+            storage=self.storage,
+            epochs=self.epochs,
+            subset=self.subset,
+            remove=remove,
+            split=self.split,
+            workers=self.workers,
+            device=self.device,
+            precision=self.precision,
+            pruner="none",
+            timeout=self.timeout,
+            checkpoints=self.checkpoints,
+        )
+
+
+@dataclass(frozen=True)
+class Options(Training):
+    """Train every value of a setting with several seeds, all else as the report's final model
+    has it, and judge what the report says of it.
+
+    A study for each setting, stored like any other; the same command finishes it.
+    """
+
+    vary: tuple[Vary, ...] = ()
+    """Settings to vary, one study each; `seed` trains --preset or --config as it is."""
+    preset: Literal["hand-tuned", "baseline"] | None = None
+    """What is not varied: the report's final settings (the default) or its starting point."""
+    config: Path | None = None
+    """The same from a YAML file, for example best.yaml of study.export."""
+    out: Path | None = None
+    """Folder for a picture of each."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.vary:
+            raise UserError("name at least one setting to --vary")
+        if self.config and self.preset:
+            raise UserError("give --config or --preset, not both")
+        if self.out is not None and self.out.exists() and not self.out.is_dir():
+            raise UserError(f"--out must be a folder, got the file {self.out}")
+
+
+def main() -> None:
+    options: Options = command.parse(Options, "study.compare")
+
+    from fer.config import PRESETS, read_config
+    from study.factors import FACTORS
+    from study.question import comparing
+
+    base = PRESETS[options.preset or "hand-tuned"]
+    if options.config:
+        base = read_config(options.config)
+    for name in options.vary:
+        factor = FACTORS[name]
+        about: str = name
+        if name == "seed":
+            about = options.config.stem if options.config else options.preset or "hand-tuned"
+        compare(options, comparing(about, base, factor.values, options.seeds), name)
+
+
+def compare(options: Options, question: "Question", name: str) -> None:
+    """Train what `question` asks and say what came out."""
+    from study.factors import FACTORS
+    from study.search import conduct
+
+    factor = FACTORS[name]
+
+    def conclude(study: "optuna.Study", validation: "Faces") -> None:
+        from rich.console import Console
+
+        from study.effects import effects, effects_table, judge, save_plot
+        from study.identity import IDENTITY
+
+        found = effects(study, study.user_attrs[IDENTITY])
+        console = Console(highlight=False)
+        console.print(effects_table(found, factor.title, factor.report))
+        if factor.claim:
+            verdict, why = judge(found, factor.report)
+            console.print(f"the report: {factor.claim}\n{verdict}: {why}", soft_wrap=True)
+        if options.out is not None and any(effect.accuracies for effect in found):
+            options.out.mkdir(parents=True, exist_ok=True)
+            path = options.out / f"{question.name}.png"
+            save_plot(found, factor.title, factor.report, path)
+            print(f"saved  {command.printable(str(path))}")
+
+    conduct(options.run_options(len(question.queue)), question, conclude)
+
+
+if __name__ == "__main__":
+    command.run(main)

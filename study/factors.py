@@ -1,0 +1,128 @@
+"""What the report varied by hand (chapters 3 and 6), the values tried here, and its claims."""
+
+from dataclasses import dataclass
+from itertools import product
+
+from study.question import Changes
+
+
+@dataclass(frozen=True)
+class Factor:
+    """Changes of the base settings by the name of the value; `report` is the one it chose."""
+
+    title: str
+    values: dict[str, Changes]
+    report: str
+    claim: str
+
+
+# Around the report's rate (figure 6a), which comes first here.
+RATES = {
+    "adam": (2e-4, 5e-5, 1e-4, 5e-4, 1e-3, 2e-3),
+    "adamax": (1.5e-3, 2e-4, 5e-4, 4e-3, 1e-2),
+    "sgd": (5e-3, 1e-3, 2e-2, 1e-1, 5e-1),
+    "rmsprop": (1e-3, 3e-5, 1e-4, 3e-4, 3e-3),
+    "adagrad": (3e-3, 3e-4, 1e-3, 1e-2, 3e-2),
+    "asgd": (5e-3, 1e-3, 2e-2, 1e-1, 5e-1),
+    "rprop": (1e-3, 1e-5, 1e-4, 3e-4, 3e-3),
+}
+POOLINGS = list(product(("max", "average"), repeat=3))
+
+
+def _of(field: str, *values: object) -> dict[str, Changes]:
+    return {str(value): {field: value} for value in values}
+
+
+FACTORS: dict[str, Factor] = {
+    **{
+        f"lr-{name}": Factor(
+            f"learning rate of {name}",
+            {f"{rate:g}": {"optimizer": name, "lr": rate} for rate in sorted(rates)},
+            f"{rates[0]:g}",
+            f"{name} was used with a learning rate of {rates[0]:g} (figure 6a)",
+        )
+        for name, rates in RATES.items()
+    },
+    "optimizer": Factor(
+        "optimizer, each at the report's rate",
+        {name: {"optimizer": name, "lr": rates[0]} for name, rates in RATES.items()},
+        "adam",
+        "Adam with 0.0002 was chosen among the optimizers (chapter 6)",
+    ),
+    "batch-size": Factor(
+        "batch size",
+        _of("batch_size", 8, 16, 32, 64, 128, 256),
+        "32",
+        "a batch of 32 is the most stable (figure 6c)",
+    ),
+    "fc-width": Factor(
+        "units of the first dense layer",
+        _of("fc_width", 18, 35, 70, 140, 280),
+        "70",
+        "70 units achieve better results (figure 6d)",
+    ),
+    "output": Factor(
+        "output activation",
+        _of("output_activation", "none", "tanh", "sigmoid", "softmax"),
+        "tanh",
+        "tanh is better than sigmoid and softmax (figure 6e)",
+    ),
+    "scaling": Factor(
+        "scaling of the pixels",
+        _of("scaling", "minus-one-one", "zero-one"),
+        "minus-one-one",
+        "-1 to 1 is better than 0 to 1 (figure 6e)",
+    ),
+    "pooling": Factor(
+        "pooling of the three blocks",
+        {
+            "-".join(pools): dict(zip(("pool1", "pool2", "pool3"), pools, strict=True))
+            for pools in POOLINGS
+        },
+        "max-max-average",
+        "max, max, average is the most successful mix (figure 6f)",
+    ),
+    "activation": Factor(
+        "activation of the convolutions",
+        _of("conv_activation", "prelu", "relu", "elu", "silu"),
+        "prelu",
+        "PReLU is preferred to ReLU, it converges quicker (chapter 6)",
+    ),
+    "norm": Factor(
+        "normalisation",
+        _of("norm", "batch", "group", "none"),
+        "batch",
+        "batch normalisation is of benefit (chapter 6)",
+    ),
+    "dropout": Factor(
+        "dropout",
+        _of("dropout", 0.0, 0.2, 0.35, 0.5),
+        "0.0",
+        "dropout slows convergence, none is used (chapter 6)",
+    ),
+    "augmentation": Factor(
+        "augmentation",
+        {
+            "none": {"mirror": False},
+            "mirror": {"mirror": True},
+            "rotation": {"mirror": False, "rotation": 10.0},
+            "crop": {"mirror": False, "crop_padding": 4},
+            "mirror, rotation, crop": {"mirror": True, "rotation": 10.0, "crop_padding": 4},
+        },
+        "mirror",
+        "the horizontal flip is the most effective augmentation (chapter 3)",
+    ),
+    "oversampling": Factor(
+        "oversampling of disgust",
+        _of("oversample", "disgust", "none"),
+        "disgust",
+        "more images of disgust improve the model (chapters 1 and 3)",
+    ),
+    "tta": Factor(
+        "views averaged at evaluation",
+        _of("tta", "none", "mirror", "ten-crop"),
+        "none",
+        "ten-crop was tried and not kept (figure 3a)",
+    ),
+    "seed": Factor("seed alone", {"as it is": {}}, "as it is", ""),
+}
