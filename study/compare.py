@@ -1,5 +1,6 @@
 """Which value of a setting is better? `python -m study.compare --vary fc-width --seeds 3`."""
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     import optuna
 
     from fer.data import Faces
+    from study.factors import Factor
     from study.question import Question
     from study.run import Options as RunOptions
 
@@ -61,7 +63,8 @@ class Training:
     storage: str = "sqlite:///studies.db"
     """SQLAlchemy URL of the database of studies."""
     timeout: float | None = None
-    """Stop this many seconds after the start of the command; the same command continues later."""
+    """Stop this many seconds after the start, once the epochs that run have ended; the same
+    command continues later."""
     checkpoints: Path | None = None
     """Folder for the states of interrupted trials."""
 
@@ -69,10 +72,18 @@ class Training:
         if self.seeds < 1:
             raise UserError(f"--seeds must be at least 1, got {self.seeds}")
 
-    def run_options(self, trials: int, remove: tuple[str, ...] = ()) -> "RunOptions":
-        """The options of `study.run` for a study of so many trials, all of them trained whole."""
+    def run_options(
+        self, trials: int, begin: float, remove: tuple[str, ...] = ()
+    ) -> "RunOptions | None":
+        """The options of `study.run` for a study of so many trials, all of them trained whole.
+
+        None if the time is up that was counted from `begin`, on the monotonic clock.
+        """
         from study.run import Options as RunOptions
 
+        left = None if self.timeout is None else begin + self.timeout - time.monotonic()
+        if left is not None and left <= 0:
+            return None
         return RunOptions(
             trials=trials,
             data=self.data,
@@ -85,7 +96,7 @@ class Training:
             device=self.device,
             precision=self.precision,
             pruner="none",
-            timeout=self.timeout,
+            timeout=left,
             checkpoints=self.checkpoints,
         )
 
@@ -124,6 +135,7 @@ def main() -> None:
     from study.factors import FACTORS
     from study.question import comparing
 
+    begin = time.monotonic()
     base = PRESETS[options.preset or "hand-tuned"]
     if options.config:
         base = read_config(options.config)
@@ -132,15 +144,19 @@ def main() -> None:
         about: str = name
         if name == "seed":
             about = options.config.stem if options.config else options.preset or "hand-tuned"
-        compare(options, comparing(about, base, factor.values, options.seeds), name)
+        question = comparing(about, base, factor.values, options.seeds)
+        run_options = options.run_options(len(question.queue), begin)
+        if run_options is None:
+            print(f"the time is up before {name}; the same command continues")
+            return
+        compare(options, run_options, question, factor)
 
 
-def compare(options: Options, question: "Question", name: str) -> None:
+def compare(
+    options: Options, run_options: "RunOptions", question: "Question", factor: "Factor"
+) -> None:
     """Train what `question` asks and say what came out."""
-    from study.factors import FACTORS
     from study.search import conduct
-
-    factor = FACTORS[name]
 
     def conclude(study: "optuna.Study", validation: "Faces") -> None:
         from rich.console import Console
@@ -160,7 +176,7 @@ def compare(options: Options, question: "Question", name: str) -> None:
             save_plot(found, factor.title, factor.report, path)
             print(f"saved  {command.printable(str(path))}")
 
-    conduct(options.run_options(len(question.queue)), question, conclude)
+    conduct(run_options, question, conclude)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -92,8 +93,10 @@ def judge(found: list[Effect], control: str) -> tuple[Verdict, str]:
     samples = [effect.accuracies for effect in others]
     if all(len(set(sample)) == 1 for sample in [ours.accuracies, *samples]):
         return "within noise", f"{gap}, no noise to compare it with"
-    test = stats.dunnett(*samples, control=ours.accuracies, rng=np.random.default_rng(0))
-    interval = test.confidence_interval(CONFIDENCE)
+    with warnings.catch_warnings():  # of a value whose seeds agree to the last digit
+        warnings.simplefilter("ignore", RuntimeWarning)
+        test = stats.dunnett(*samples, control=ours.accuracies, rng=np.random.default_rng(0))
+        interval = test.confidence_interval(CONFIDENCE)
     i = others.index(best)
     gap += f" [{100 * interval.low[i]:+.2f}, {100 * interval.high[i]:+.2f}]"
     if max(interval.low) > 0:

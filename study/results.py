@@ -1,0 +1,174 @@
+"""The comparisons of a database on one page: `python -m study.results --out docs/results`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fer import command
+from fer.errors import UserError
+from study.emotions import CHANCE_IN_WORDS, PREFIX, emotions_table
+
+if TYPE_CHECKING:
+    import optuna
+
+    from study.effects import Effect
+    from study.identity import Identity
+
+PAGE = "results.md"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Write a page of Markdown and its pictures of every comparison in a database: what was asked,
+    by which command, on which data and code, what came out, and a verdict on the report's claim.
+    """
+
+    storage: str = "sqlite:///studies.db"
+    """SQLAlchemy URL of the database of studies."""
+    out: Path = Path("results")
+    """Folder to write results.md and its pictures to."""
+
+
+def main() -> None:
+    options: Options = command.parse(Options, "study.results")
+    if options.out.exists() and not options.out.is_dir():
+        raise UserError(f"--out must be a folder, got the file {options.out}")
+
+    import optuna
+
+    from study import storage as store
+    from study.identity import IDENTITY
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    storage = store.open_to_read(options.storage)
+    found = []
+    for name in store.storage_names(storage):
+        study = optuna.load_study(study_name=name, storage=storage)
+        identity = study.user_attrs.get(IDENTITY, {})
+        if "variants" in identity.get("space_definition", {}) and store.finished(study):
+            found.append((study, identity))
+    if not found:
+        raise UserError(
+            f"no comparison in {store.hidden(options.storage)}; study.compare makes one"
+        )
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        removed = [each for each in found if each[1]["space"].startswith(PREFIX)]
+        sections = [section(*each, options.out) for each in found if each not in removed]
+        if removed:
+            sections.append(emotions_section(emotions_table(removed), removed[0][1]))
+        (options.out / PAGE).write_text("\n\n".join([HEAD, *sections]) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write {error.filename}: {error.strerror}") from None
+    print(f"{command.printable(str(options.out / PAGE))}: {len(found)} comparisons")
+
+
+HEAD = (
+    "# Results\n\n"
+    "Written by `python -m study.results` from a database of studies. Accuracies are those of the "
+    "validation images at each run's best epoch, as the report counts them: the best of many "
+    "epochs is flattered, in every row alike. Standard errors are over seeds. A verdict compares the "
+    "report's value with every other by Dunnett's test at 95%, in points of accuracy with the "
+    "interval of the difference; it holds for the budget that stands beside it."
+)
+
+
+def section(study: "optuna.Study", identity: "Identity", out: Path) -> str:
+    """What one comparison says, in Markdown; its picture is written to the folder `out`."""
+    from study.effects import effects, judge, save_plot
+    from study.factors import FACTORS
+    from study.reference import CURVES
+
+    found = effects(study, identity)
+    name = identity["space"]
+    factor = FACTORS.get(name)
+    picture = f"{study.study_name}.png"
+    if factor is None:
+        from study.curves import save_curves, seeds_table
+
+        save_curves(study, CURVES.get(name, {}), out / picture)
+        title, rows = (
+            f"Settings as they are: {name}",
+            markdown(seeds_table(study, CURVES.get(name, {}))),
+        )
+        rest = ""
+    else:
+        save_plot(found, factor.title, factor.report, out / picture)
+        title, rows = factor.title.capitalize(), effect_rows(found, factor.report)
+        verdict, why = judge(found, factor.report)
+        rest = f"The report: {factor.claim}. **{verdict.capitalize()}**: {why}."
+    parts = [f"## {title}", conditions(identity, command_of(identity)), rows, rest]
+    return "\n\n".join([*(part for part in parts if part), f"![{title}]({picture})"])
+
+
+def emotions_section(rows: list[list[str]], identity: "Identity") -> str:
+    """The table of the removed classes, in Markdown."""
+    line = f"python -m study.emotions{training_options(identity)}"
+    return "\n\n".join(
+        [
+            "## Each emotion removed in turn",
+            conditions(identity, line),
+            CHANCE_IN_WORDS,
+            markdown(rows),
+        ]
+    )
+
+
+def conditions(identity: "Identity", line: str) -> str:
+    """The command, and all that the numbers depend on."""
+    versions = ", ".join(f"{key} {value}" for key, value in identity["versions"].items())
+    return (
+        f"    {line}\n\n"
+        f"Data {identity['data']}, sha256 {identity['data_sha256'][:12]}; code "
+        f"{identity['code']}; {identity['device']}, {identity['precision']}, "
+        f"{identity['kernels']} kernels; {versions}."
+    )
+
+
+def command_of(identity: "Identity") -> str:
+    """The command that trains a comparison."""
+    from fer.config import PRESETS
+    from study.factors import FACTORS
+
+    name = identity["space"]
+    vary = name if name in FACTORS else "seed"
+    line = f"python -m study.compare --vary {vary}"
+    if vary == "seed":
+        line += f" --preset {name}" if name in PRESETS else f" --config {name}.yaml"
+    return line + training_options(identity)
+
+
+def training_options(identity: "Identity") -> str:
+    """The options that name the budget and the split."""
+    data = "" if identity["data"] == "demo" else f" --data {identity['data']}.parquet"
+    subset = f" --subset {identity['subset']}" if identity["subset"] else ""
+    return (
+        f"{data} --split {identity['split']}{subset} --epochs "
+        f"{identity['epochs']} --seeds {identity['space_definition']['seeds']}"
+    )
+
+
+def effect_rows(found: "list[Effect]", control: str) -> str:
+    """A line a value, as a table of Markdown."""
+    import statistics
+
+    rows: list[list[Any]] = [["value", "accuracy", "standard error", "macro-F1", "seeds"]]
+    for effect in found:
+        name = f"**{effect.label}** (the report's)" if effect.label == control else effect.label
+        if effect.diverged:
+            name += f", {effect.diverged} diverged"
+        f1 = f"{statistics.fmean(effect.macro_f1s):.4f}" if effect.macro_f1s else "-"
+        error = f"{effect.error:.4f}" if len(effect.accuracies) > 1 else "-"
+        mean = f"{effect.mean:.4f}" if effect.accuracies else "-"
+        rows.append([name, mean, error, f1, len(effect.accuracies)])
+    return markdown(rows)
+
+
+def markdown(rows: list[list[Any]]) -> str:
+    """A table whose first row is its head."""
+    lines = ["| " + " | ".join(map(str, row)) + " |" for row in rows]
+    return "\n".join([lines[0], "| " + " | ".join("---" for _ in rows[0]) + " |", *lines[1:]])
+
+
+if __name__ == "__main__":
+    command.run(main)
