@@ -41,6 +41,11 @@ def comparing(name: str, base: Config, variants: dict[str, Changes], seeds: int)
 
     Every seed is trained in all variants before the next one.
     """
+    varied = dict.fromkeys(field for changes in variants.values() for field in changes)
+    variants = {
+        label: {field: changes.get(field, getattr(base, field)) for field in varied}
+        for label, changes in variants.items()
+    }
     rows = [{**changes, "seed": seed} for seed in range(seeds) for changes in variants.values()]
     origins = [f"{label}, seed {seed}" for seed in range(seeds) for label in variants]
     values: dict[str, list[Any]] = {}

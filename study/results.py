@@ -67,8 +67,8 @@ HEAD = (
     "# Results\n\n"
     "Written by `python -m study.results` from a database of studies. Accuracies are those of the "
     "validation images at each run's best epoch, as the report counts them: the best of many "
-    "epochs is flattered, in every row alike. Standard errors are over seeds. A verdict compares the "
-    "report's value with every other by Dunnett's test at 95%, in points of accuracy with the "
+    "epochs is flattered, in every row alike. Standard errors are over seeds. A verdict compares "
+    "the report's value with every other by Dunnett's test at 95%, in points of accuracy with the "
     "interval of the difference; it holds for the budget that stands beside it."
 )
 
@@ -87,11 +87,8 @@ def section(study: "optuna.Study", identity: "Identity", out: Path) -> str:
         from study.curves import save_curves, seeds_table
 
         save_curves(study, CURVES.get(name, {}), out / picture)
-        title, rows = (
-            f"Settings as they are: {name}",
-            markdown(seeds_table(study, CURVES.get(name, {}))),
-        )
-        rest = ""
+        title, rest = f"Settings as they are: {name}", ""
+        rows = markdown(seeds_table(study, CURVES.get(name, {})))
     else:
         save_plot(found, factor.title, factor.report, out / picture)
         title, rows = factor.title.capitalize(), effect_rows(found, factor.report)

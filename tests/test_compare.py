@@ -1,0 +1,201 @@
+"""Comparisons through the real commands: every value with every seed, and an honest verdict."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import TrialState
+
+from fer.config import EMOTIONS, Config, write_yaml
+from fer.model import parameter_count
+from study import storage as store
+from study.algorithms import RowSampler
+from study.effects import Effect, judge, standard_error
+from study.factors import FACTORS
+from study.question import comparing, searching
+from study.space import suggest
+from tests.conftest import Command, trials
+from tests.test_model import net_of
+
+SMALL = ("--subset", "150", "--epochs", "1", "--workers", "1")
+
+
+def names() -> list[str]:
+    return optuna.get_all_study_names(store.DEFAULT_URL)
+
+
+def effect(label: str, *accuracies: float) -> Effect:
+    return Effect(label, accuracies, accuracies, (1,) * len(accuracies), 0)
+
+
+def test_every_value_is_trained_with_every_seed_and_the_page_names_the_command(
+    command: Command,
+) -> None:
+    done = command("study.compare", "--vary", "scaling", "--seeds", 2, *SMALL, "--out", "pictures")
+    assert done.code == 0, done
+    (name,) = names()
+    stored = trials(study=name)
+    assert [(trial.params["scaling"], trial.params["seed"]) for trial in stored] == [
+        ("minus-one-one", 0),
+        ("zero-one", 0),
+        ("minus-one-one", 1),
+        ("zero-one", 1),
+    ]
+    for trial in stored:
+        config = Config(**trial.user_attrs[store.CONFIG])
+        assert (config.scaling, config.seed) == (trial.params["scaling"], trial.params["seed"])
+        assert config.output_activation == "tanh"
+    assert len({trial.value for trial in stored}) > 1
+    mean = sum(trial.value or 0 for trial in stored if trial.params["scaling"] == "zero-one") / 2
+    assert f"{mean:.4f}" in done.out
+    assert "within noise: zero-one" in done.out
+    assert Path("pictures/scaling.png").stat().st_size > 5000
+
+    assert command("study.results", "--out", "page").code == 0
+    page = Path("page/results.md").read_text()
+    assert f"| zero-one | {mean:.4f} |" in page
+    assert Path(f"page/{name}.png").exists()
+    line = re.search(r"^    python -m (study.compare .*)$", page, re.MULTILINE)
+    assert line is not None
+    again = command(*shlex.split(line[1]))
+    assert again.code == 0, again
+    assert f"study  {name}, 4 trials finished" in again.out
+    assert f"{mean:.4f}" in again.out
+    assert len(trials(study=name)) == 4
+
+
+def test_settings_from_a_file_are_trained_as_they_are(command: Command) -> None:
+    settings = Config(fc_width=33, optimizer="sgd", momentum=0.5, lr=0.01, schedule="cosine")
+    write_yaml({"config": settings.settings()}, Path("mine.yaml"))
+    line = ("study.compare", "--vary", "seed", "--config", "mine.yaml", "--seeds", 2, *SMALL)
+    assert command(*line).code == 0
+    (name,) = names()
+    assert name.startswith("demo-mine-")
+    stored = [Config(**trial.user_attrs[store.CONFIG]) for trial in trials(study=name)]
+    assert [config.seed for config in stored] == [0, 1]
+    given = settings.model_dump(exclude={"seed", "epochs", "precision", "threads"})
+    assert all(given.items() <= config.settings().items() for config in stored)
+    assert command("study.results", "--out", "page").code == 0
+    page = Path("page/results.md").read_text()
+    assert "--vary seed --config mine.yaml" in page
+    assert "mean of 2 seeds" in page
+
+
+def test_each_emotion_is_removed_in_turn_and_chance_stands_beside(command: Command) -> None:
+    line = ("study.emotions", "--seeds", 1, "--subset", 420, "--epochs", 1, "--workers", 1)
+    done = command(*line)
+    assert done.code == 0, done
+    assert {name.split("-")[2] for name in names()} == {"nothing", *EMOTIONS}
+    for name in names():
+        (trial,) = trials(study=name)
+        removed = name.split("-")[2]
+        study = optuna.load_study(study_name=name, storage=store.DEFAULT_URL)
+        assert removed not in study.user_attrs["identity"]["classes"]
+        assert len(study.user_attrs["identity"]["classes"]) == 7 - (removed != "nothing")
+        assert re.search(rf"{removed} .*{trial.value:.4f}", done.out)
+        # Demo faces have as many of each class, FER-2013 has not.
+        assert 1 / 7 <= study.user_attrs["chance"] < 0.4
+    assert command("study.results", "--out", "page").code == 0
+    assert Path("page/results.md").read_text().count("| without") == 0
+    assert "| nothing |" in Path("page/results.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("study.compare",), ["--vary"]),
+        (("study.compare", "--vary", "nose"), ["nose"]),
+        (("study.compare", "--vary", "norm", "--seeds", "0"), ["--seeds", "0"]),
+        (("study.compare", "--vary", "norm", "--epochs", "0"), ["--epochs", "0"]),
+        (("study.compare", "--vary", "seed", "--config", "no.yaml"), ["no.yaml"]),
+        (("study.compare", "--vary", "seed", "--config", "a", "--preset", "baseline"), ["both"]),
+        (("study.compare", "--vary", "norm", "--out", "file"), ["--out", "file"]),
+        (("study.emotions", "--seeds", "0"), ["--seeds", "0"]),
+        (("study.results",), ["no such storage"]),
+        (("study.results", "--out", "file"), ["--out", "file"]),
+    ],
+)
+def test_a_mistake_is_one_line_and_nothing_is_written(
+    arguments: tuple[str, ...], named: list[str], command: Command
+) -> None:
+    Path("file").touch()
+    done = command(*arguments)
+    assert done.code == 2, done
+    assert all(word in done.err.splitlines()[-1] + done.err for word in named), done.err
+    assert "Traceback" not in done.err
+    assert [path.name for path in Path().iterdir()] == ["file"]
+
+
+def test_the_time_is_shared_by_all_settings(command: Command) -> None:
+    line = ("study.compare", "--vary", "norm", "scaling", *SMALL, "--timeout", "0.001")
+    done = command(*line)
+    assert done.code == 0, done
+    assert "the time is up before" in done.out
+
+
+def test_a_verdict_needs_more_than_noise() -> None:
+    low, high = effect("a", 0.50, 0.51, 0.505), effect("b", 0.60, 0.61, 0.605)
+    noisy = effect("c", 0.45, 0.62, 0.56)
+    assert judge([low, high], "b")[0] == "confirmed"
+    assert judge([low, high], "a")[0] == "refuted"
+    assert judge([low, noisy], "a")[0] == "within noise"
+    assert judge([low, high, noisy], "b")[0] == "within noise"
+    assert judge([effect("a", 0.5), effect("b", 0.6)], "a")[0] == "one seed: no verdict"
+    assert judge([low, effect("b", 0.6)], "a")[0] == "one seed: no verdict"
+    assert judge([effect("a", 0.5, 0.5), effect("b", 0.6, 0.6)], "a")[0] == "within noise"
+    assert "b +10.00 points against a [" in judge([low, high], "a")[1]
+
+
+def test_a_standard_error_is_that_of_the_mean() -> None:
+    assert standard_error((0.1, 0.2, 0.3)) == pytest.approx(0.1 / 3**0.5)
+
+
+def test_a_failed_trial_is_the_next_one_proposed() -> None:
+    rows: list[dict[str, Any]] = [{"x": x, "seed": seed} for seed in (0, 1) for x in "ab"]
+    space = {"x": CategoricalDistribution(["a", "b"]), "seed": CategoricalDistribution([0, 1])}
+    study = optuna.create_study(sampler=RowSampler(rows, space))
+    seen = []
+    for number in range(6):
+        trial = study.ask()
+        seen.append({name: trial.suggest_categorical(name, space[name].choices) for name in space})
+        if number == 1:
+            study.tell(trial, state=TrialState.FAIL)
+        elif number != 2:  # one that runs is not proposed again
+            study.tell(trial, 0.0)
+    assert seen == [rows[0], rows[1], rows[1], rows[2], rows[3], rows[0]]
+
+
+@pytest.mark.parametrize("name", FACTORS)
+def test_every_factor_changes_what_it_names_and_has_the_reports_value(name: str) -> None:
+    factor = FACTORS[name]
+    assert factor.report in factor.values
+    configs = [Config().model_copy(update=changes) for changes in factor.values.values()]
+    assert len(set(configs)) == len(configs)
+    question = comparing(name, Config(), factor.values, 2)
+    assert len(question.queue) == 2 * len(configs)
+    for _, parameters in question.queue:
+        trial = optuna.trial.FixedTrial(parameters)
+        assert suggest(trial, question.space, Config()).seed == parameters["seed"]  # type: ignore[arg-type]
+
+
+def test_the_extended_space_stays_below_a_million_parameters() -> None:
+    question = searching("extended")
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    for _, parameters in question.queue:
+        study.enqueue_trial(parameters)
+    configs = [suggest(study.ask(), question.space, Config()) for _ in range(300)]
+    largest = configs[0].model_copy(
+        update={"channels1": 64, "channels2": 96, "channels3": 96, "fc_width": 128}
+    )
+    assert parameter_count(net_of(largest)) < 1_000_000
+    assert max(config.channels3 * config.fc_width for config in configs) <= 96 * 128
+    assert {config.momentum > 0 for config in configs if config.optimizer == "sgd"} == {
+        True,
+        False,
+    }
+    assert {config.momentum for config in configs if config.optimizer == "adam"} == {0.0}
+    assert configs[0] == Config()  # the report's final settings come first
