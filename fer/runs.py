@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +13,16 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 
-from fer import kernels
+from fer import checkpoint, kernels, provenance
 from fer.command import explain, shortly
 from fer.config import EMOTIONS, Config, read_yaml, to_config, write_yaml
 from fer.errors import UserError
 from fer.files import read_file
-from fer.fit import Epoch
+from fer.fit import Epoch, Run
 from fer.model import Net
 
 CONFIG, WEIGHTS, METRICS = "config.yaml", "model.safetensors", "metrics.csv"
+CHECKPOINT = "checkpoint.safetensors"  # while the run is not over
 MAX_HEADER = 1 << 20  # bytes beside the weights in their file
 COLUMNS = [field.name for field in dataclasses.fields(Epoch) if field.name != "confusion"]
 
@@ -36,36 +38,75 @@ class TrainedOn:
     subset: int | None
 
 
-def new_run(folder: Path, config: Config, data: TrainedOn, provenance: dict[str, Any]) -> None:
-    """Make the folder, with its settings and an empty table of epochs.
+def new_run(folder: Path, config: Config, data: TrainedOn, origin: dict[str, Any]) -> None:
+    """Make the folder, with its settings, their `origin` and an empty table of epochs.
 
-    Raises UserError if there already is something or it cannot be written.
+    A folder of the very same run that was interrupted is left as it is. Raises UserError if there
+    is something else or it cannot be written.
     """
+    content = {
+        "config": config.settings(),
+        "data": {**dataclasses.asdict(data), "classes": list(data.classes)},
+        "provenance": origin,
+    }
     try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        held = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        if CONFIG in held and (CHECKPOINT in held or held <= {CONFIG, METRICS}):
+            if read_yaml(folder / CONFIG) == content:
+                return
+            raise UserError(f"--out holds an interrupted run of other settings or data: {folder}")
+        if held or (folder.exists() and not folder.is_dir()):
             raise UserError(
                 f"--out must be a new or empty folder, to lose no earlier run: {folder}"
             )
         folder.mkdir(parents=True, exist_ok=True)
-        write_yaml(
-            {
-                "config": config.settings(),
-                "data": {**dataclasses.asdict(data), "classes": list(data.classes)},
-                "provenance": provenance,
-            },
-            folder / CONFIG,
-        )
-        with (folder / METRICS).open("w", newline="") as file:
-            csv.writer(file).writerow(COLUMNS)
+        write_yaml(content, folder / CONFIG)
     except OSError as error:
         raise UserError(f"cannot write {error.filename or folder}: {error.strerror}") from None
+    write_epochs(folder, [])
 
 
-def append_epoch(folder: Path, epoch: Epoch) -> None:
-    """Add one line to the table of epochs. Raises UserError if it cannot be written."""
+def go_on(folder: Path, run: Run) -> list[Epoch]:
+    """Put a new run into the state in which the folder's was interrupted; its epochs so far.
+
+    Raises UserError if that state is damaged or of other training code.
+    """
     try:
-        with (folder / METRICS).open("a", newline="") as file:
-            csv.writer(file).writerow([getattr(epoch, name) for name in COLUMNS])
+        epochs = checkpoint.load(run, folder / CHECKPOINT, _key(folder))
+    except checkpoint.Unusable as error:
+        raise UserError(
+            f"the interrupted run cannot go on ({error}), give another --out: {folder}"
+        ) from None
+    if epochs:
+        write_epochs(folder, epochs)
+    return epochs
+
+
+def keep(folder: Path, run: Run, epochs: list[Epoch]) -> None:
+    """Write the table of epochs and the state to go on from. Raises UserError if it cannot."""
+    write_epochs(folder, epochs)
+    try:
+        checkpoint.save(run, epochs, folder / CHECKPOINT, _key(folder))
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot write {folder / CHECKPOINT}: {error}") from None
+
+
+def finish(folder: Path) -> None:
+    """The run is over: nothing goes on from it."""
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def _key(folder: Path) -> str:
+    settings = (folder / CONFIG).read_bytes() + provenance.code_version().encode()
+    return hashlib.sha256(settings).hexdigest()
+
+
+def write_epochs(folder: Path, epochs: list[Epoch]) -> None:
+    """Write the table of epochs. Raises UserError if it cannot be written."""
+    try:
+        with (folder / METRICS).open("w", newline="") as file:
+            rows = ([getattr(epoch, name) for name in COLUMNS] for epoch in epochs)
+            csv.writer(file).writerows([COLUMNS, *rows])
     except OSError as error:
         raise UserError(f"cannot write {folder / METRICS}: {error.strerror}") from None
 

@@ -23,10 +23,13 @@ class Source:
 
 @dataclass(frozen=True)
 class Options(Source):
-    """Train one model. Every hyperparameter can be overridden on the command line."""
+    """Train one model. Every hyperparameter can be overridden on the command line.
+
+    The same command goes on with a run that was interrupted, from its last epoch.
+    """
 
     out: Path = Path("runs/final")
-    """New folder for weights, settings, metrics and pictures."""
+    """New folder for weights, settings, metrics and pictures, or that of an interrupted run."""
     data: Path | None = None
     """FER-2013 in any known form; else FER_DATA, ./data, or demo faces."""
     remove: tuple[str, ...] = ()
@@ -118,19 +121,21 @@ def train(options: Options, provenance: dict[str, Any]) -> None:
     print(f"parameters  {parameter_count(run.net)}")
     print(f"device      {in_words(device, settings)}", flush=True)
 
-    epochs = []
+    epochs = runs.go_on(options.out, run)
+    if epochs:
+        print(f"goes on     after epoch {epochs[-1].number} of an interrupted run")
     told: set[str] = set()
-    best = None
+    best = max(epochs, key=lambda epoch: epoch.accuracy, default=None)
     for epoch in fit(run, validation):
         epochs.append(epoch)
         if run.launcher.refused and run.launcher.refused not in told:
             print(f"note        every step is called: {run.launcher.refused}")
             told.add(run.launcher.refused)
-        runs.append_epoch(options.out, epoch)
         improved = best is None or epoch.accuracy > best.accuracy
         if improved:
             best = epoch
             runs.save_weights(options.out, run.net, epoch.number)
+        runs.keep(options.out, run, epochs)
         left = (settings.epochs - epoch.number) * epoch.seconds
         print(
             f"epoch {epoch.number:3}/{settings.epochs}  "
@@ -141,6 +146,7 @@ def train(options: Options, provenance: dict[str, Any]) -> None:
             flush=True,
         )
         if epoch.diverged:
+            runs.finish(options.out)
             raise UserError(
                 f"the loss is no finite number after epoch {epoch.number}: "
                 f"lr = {settings.lr} is too high for {settings.optimizer}"
@@ -149,6 +155,7 @@ def train(options: Options, provenance: dict[str, Any]) -> None:
     plots.save_curves(epochs, options.out / "curves.png")
     title = f"validation, epoch {best.number}: accuracy {best.accuracy:.4f}"
     plots.save_confusion(best.confusion, dataset.classes, title, options.out / "confusion.png")
+    runs.finish(options.out)
     print(f"best        epoch {best.number}, validation accuracy {best.accuracy:.4f}")
     out = command.printable(str(options.out))
     print(f"saved       {out}: weights of epoch {best.number}, settings, metrics, pictures")

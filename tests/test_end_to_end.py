@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +72,51 @@ def test_search_export_train_evaluate_predict(
         shares = [float(word.rstrip("%")) for word in line.split()[2:]]
         assert len(shares) == 7
         assert sum(shares) == pytest.approx(100, abs=0.5)
+
+
+def test_an_interrupted_training_goes_on_to_the_same_model(command: Command) -> None:
+    line = ("fer.train", "--subset", 150, "--epochs", 6, "--schedule", "cosine", "--out")
+    assert command(*line, "whole").code == 0
+    arguments = [sys.executable, "-u", "-m", *map(str, line), "run"]
+    running = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+    assert running.stdout is not None
+    for text in running.stdout:
+        if text.startswith("epoch   2/6"):
+            running.kill()
+            break
+    running.communicate()
+    kept = Path("run/metrics.csv").read_text()
+    other = command(*line, "run", "--lr", 0.001)
+    assert other.code == 2
+    assert "interrupted run of other settings" in other.err
+    assert Path("run/metrics.csv").read_text() == kept
+
+    again = command(*line, "run")
+    assert again.code == 0, again
+    assert "goes on     after epoch " in again.out
+    assert "epoch   1/6" not in again.out
+    assert "epoch   6/6" in again.out
+    curves = []
+    for folder in ("whole", "run"):
+        with Path(folder, "metrics.csv").open() as file:
+            curves.append([{**row, "seconds": ""} for row in csv.DictReader(file)])
+    assert curves[0] == curves[1]
+    weights = [Path(folder, "model.safetensors").read_bytes() for folder in ("whole", "run")]
+    assert weights[0] == weights[1]
+    assert {path.name for path in Path("run").iterdir()} == {
+        path.name for path in Path("whole").iterdir()
+    }
+    assert "to lose no earlier run" in command(*line, "run").err
+
+
+def test_a_damaged_state_of_an_interrupted_training_is_said(command: Command) -> None:
+    line = ("fer.train", "--subset", 150, "--epochs", 1, "--out", "run")
+    assert command(*line).code == 0
+    Path("run/checkpoint.safetensors").write_bytes(b"no tensors")
+    again = command(*line)
+    assert again.code == 2
+    assert again.err.splitlines()[-1].startswith("error: the interrupted run cannot go on (")
+    assert again.err.endswith("give another --out: run\n")
 
 
 def test_overrides_win_over_the_file_and_presets_differ(command: Command) -> None:
