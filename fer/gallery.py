@@ -39,9 +39,8 @@ def draw_gallery(predictions: Predictions, chosen: NDArray[np.int64], kind: str)
         words, colour, colours = describe(predictions, index)
         figure.text(x / width, 1 - y / height, words, color=colour, fontsize=9, va="top")
         face = figure.add_axes(box(x, y + top, FACE, FACE))
-        face.imshow(
-            predictions.images[index], cmap="gray", vmin=0, vmax=255, interpolation="nearest"
-        )
+        # As colours, since a colour map may round a grey to its neighbour.
+        face.imshow(np.stack([predictions.images[index]] * 3, axis=-1), interpolation="nearest")
         face.set_axis_off()
         left = x + FACE + NAMES
         bars = figure.add_axes(
