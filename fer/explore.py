@@ -8,8 +8,9 @@ from fer import command
 from fer.errors import UserError
 
 if TYPE_CHECKING:
+    from fer.augmentations import Oversampled
     from fer.census import Census
-    from fer.data import Dataset
+    from fer.data import Dataset, Faces
 
 FACES = 16  # of each emotion
 AUGMENTED = 8  # faces
@@ -44,17 +45,20 @@ def main() -> None:
         raise UserError(f"--out must be a folder, got the file {options.out}")
 
     from fer import data
+    from fer.augmentations import oversampled
     from fer.census import take_census
 
     dataset = data.load(options.data)
     census = take_census(dataset)
-    facts = gather(dataset, census, options.split)
+    sides = data.split(dataset.part("Training"), options.split)
+    grown = oversampled(sides[0], options.seed)
+    facts = gather(dataset, census, options.split, sides, grown)
     for title, rows in facts.items():
         print(title)
         width = max(len(name) for name, _ in rows)
         for name, value in rows:
             print(f"  {name:{width}}  {value}")
-    page = render(dataset, census, facts, options.seed)
+    page = render(dataset, census, facts, grown, options.seed)
     path = options.out / "explore.html"
     try:
         options.out.mkdir(parents=True, exist_ok=True)
@@ -68,22 +72,24 @@ Facts = dict[str, list[tuple[str, str]]]
 """By title, names and values in words."""
 
 
-def gather(dataset: "Dataset", census: "Census", kind: Literal["grouped", "stratified"]) -> Facts:
+def gather(
+    dataset: "Dataset",
+    census: "Census",
+    kind: str,
+    sides: "tuple[Faces, Faces]",
+    grown: "Oversampled",
+) -> Facts:
     """What is printed and stands on the page, in words."""
     import numpy as np
-    import torch
 
-    from fer.augment import oversample
-    from fer.config import Config
-    from fer.data import split
     from fer.data.faces import image_digests
 
     training = dataset.part("Training")
     counts = training.counts()
     mean = len(training) / len(counts)
     below = [name for name, count in counts.items() if count < mean]
-    sides = split(training, kind, None)
-    enlarged = oversample(sides[0], Config(), torch.Generator().manual_seed(0))
+    steps = grown.steps()
+    enlarged = max(images for images, _ in steps.values())
     digests = [image_digests(side.images.numpy()) for side in sides]
     twins = int(np.isin(digests[1], digests[0]).sum())
     usages = dataset.counts()
@@ -112,18 +118,27 @@ def gather(dataset: "Dataset", census: "Census", kind: Literal["grouped", "strat
             ("constant images", f"{len(census.constant)}"),
         ],
         f"The {kind} split": [
-            ("training", f"{len(sides[0]):,}, {len(enlarged):,} with disgust oversampled"),
+            ("training", f"{len(sides[0]):,}, {enlarged:,} with {grown.name} oversampled"),
             ("validation", f"{len(sides[1]):,}"),
             ("validation images with a twin in training", f"{twins:,}"),
+        ],
+        f"Oversampling {grown.name} in the {kind} split": [
+            (step, f"{images:,} training images, {count:,} of {grown.name}")
+            for step, (images, count) in steps.items()
         ],
     }
 
 
-def render(dataset: "Dataset", census: "Census", facts: Facts, seed: int) -> str:
+def render(
+    dataset: "Dataset", census: "Census", facts: Facts, grown: "Oversampled", seed: int
+) -> str:
     """The page's HTML; it loads nothing from the network."""
     from html import escape
 
     import numpy as np
+
+    from fer.augmentations import CROPPED, added_faces, augmented, scalings, ten_crop
+    from fer.pictures import captioned, picture
 
     rows = np.flatnonzero(dataset.usages == 0)
     labels = dataset.labels[rows]
@@ -149,9 +164,15 @@ def render(dataset: "Dataset", census: "Census", facts: Facts, seed: int) -> str
     for label, name in enumerate(dataset.classes):
         of_class = rows[labels == label]
         chosen = generator.permutation(of_class)[:FACES]
-        faces = "".join(picture(dataset.images[row]) for row in chosen)
-        parts.append(f"<h2>{escape(name)}</h2><div>{faces}</div>")
-    parts.append(augmented(dataset.images[generator.permutation(rows)[:AUGMENTED]], seed))
+        pictures = "".join(picture(dataset.images[row]) for row in chosen)
+        parts.append(f"<h2>{escape(name)}</h2><div>{pictures}</div>")
+    faces = dataset.images[generator.permutation(rows)[:AUGMENTED]]
+    parts += [
+        augmented(faces, seed),
+        scalings(dataset.images[rows], faces),
+        ten_crop(faces[:CROPPED]),
+        added_faces(grown, seed),
+    ]
     parts.append("<h2>Ambiguous: the same pixels, different labels</h2>")
     for group in census.conflicting:
         inside = [row for row in group if dataset.usages[row] == 0]
@@ -159,8 +180,7 @@ def render(dataset: "Dataset", census: "Census", facts: Facts, seed: int) -> str
             parts.append(
                 "<figure>"
                 + "".join(
-                    f"<span>{picture(dataset.images[row])}"
-                    f"<small>{escape(dataset.classes[dataset.labels[row]])}</small></span>"
+                    captioned(dataset.images[row], dataset.classes[dataset.labels[row]])
                     for row in inside
                 )
                 + "</figure>"
@@ -168,9 +188,7 @@ def render(dataset: "Dataset", census: "Census", facts: Facts, seed: int) -> str
     empty = [row for row in census.constant if dataset.usages[row] == 0]
     parts.append("<h2>Empty: one grey alone</h2><figure>")
     parts += [
-        f"<span>{picture(dataset.images[row])}"
-        f"<small>{escape(dataset.classes[dataset.labels[row]])}</small></span>"
-        for row in empty
+        captioned(dataset.images[row], dataset.classes[dataset.labels[row]]) for row in empty
     ]
     return (
         "<!doctype html><html lang=en><meta charset='utf-8'>"
@@ -185,35 +203,6 @@ def render(dataset: "Dataset", census: "Census", facts: Facts, seed: int) -> str
         + "".join(parts)
         + "</figure></html>"
     )
-
-
-def augmented(images: Any, seed: int) -> str:
-    """What each augmentation does to the same faces, uint8 [N, 48, 48] (report, chapter 3)."""
-    import torch
-
-    from fer.augment import augment, scale
-    from fer.config import Config
-    from fer.draws import make_draws, redraw
-
-    off: dict[str, Any] = {"mirror": False, "scaling": "zero-one"}
-    kinds: dict[str, dict[str, Any]] = {
-        "as they are": off,
-        "mirrored with probability 1/2": {"mirror": True},
-        "turned by up to 10 degrees": {"rotation": 10.0},
-        "padded by 4, cut out at random": {"crop_padding": 4},
-        "all three": {"mirror": True, "rotation": 10.0, "crop_padding": 4},
-    }
-    parts = ["<h2>Augmentation of the same faces</h2>"]
-    cpu = torch.device("cpu")
-    for name, changes in kinds.items():
-        config = Config.model_validate({**off, **changes})
-        draws = make_draws(config, len(images), cpu)
-        generator = torch.Generator().manual_seed(seed)
-        redraw(draws, config, generator, generator)
-        shown = augment(scale(torch.from_numpy(images), config.scaling), config, draws)
-        faces = (shown.squeeze(1) * 255).round().to(torch.uint8).numpy()
-        parts.append(f"<h3>{name}</h3><div>{''.join(map(picture, faces))}</div>")
-    return "".join(parts)
 
 
 def class_plot(labels: Any, classes: tuple[str, ...]) -> str:
@@ -232,20 +221,6 @@ def class_plot(labels: Any, classes: tuple[str, ...]) -> str:
     figure.update_layout(template="plotly_white", height=380, margin={"t": 30})
     html: str = figure.to_html(full_html=False, include_plotlyjs=True)
     return html
-
-
-def picture(image: Any) -> str:
-    """An image [48, 48] as HTML."""
-    import base64
-    import io
-
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG")
-    return (
-        f"<img alt='' src='data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}'>"
-    )
 
 
 if __name__ == "__main__":

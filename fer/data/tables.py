@@ -1,6 +1,7 @@
 """FER-2013 as Kaggle's CSV files; the rows of any table."""
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,7 +67,39 @@ def read_csv(path: Path) -> Rows:
         if needed not in names:
             raise UserError(f"column {needed!r} is missing: {path} has {', '.join(names)}")
     wanted = [names[name] for name in ("emotion", "pixels", "usage") if name in names]
-    parts: list[Rows] = []
+    parts = [
+        _csv_rows(batch, names, path, first_line)
+        for batch, first_line in _csv_batches(path, wanted)
+    ]
+    return concatenate(parts, path)
+
+
+def lacks_labels(path: Path) -> bool:
+    """Whether a file is a CSV file of `pixels` without `emotion`, as Kaggle's `test.csv`."""
+    names = {name.strip().lower() for name in csv_header(path)}
+    return "pixels" in names and "emotion" not in names
+
+
+def read_unlabelled_csv(path: Path) -> NDArray[np.uint8]:
+    """The images [N, 48, 48] of the column `pixels`, in the file's order; others are left alone.
+
+    Raises UserError naming the line that breaks a rule.
+    """
+    name = columns_of(csv_header(path), path)["pixels"]
+    parts = [
+        _csv_images(batch.column(name), path, first_line)
+        for batch, first_line in _csv_batches(path, [name])
+    ]
+    if not sum(map(len, parts)):
+        raise UserError(f"the file holds no rows: {path}")
+    return np.concatenate(parts)
+
+
+def _csv_batches(path: Path, wanted: list[str]) -> Iterator[tuple[Any, int]]:
+    """Some rows at a time of the columns `wanted`, as text, and the line they begin in.
+
+    Raises UserError if it is no CSV file or has too many rows.
+    """
     first_line = 2
     try:
         # An open file, since PyArrow takes no path that is not UTF-8.
@@ -83,16 +116,30 @@ def read_csv(path: Path) -> Rows:
             ) as reader,
         ):
             for batch in reader:
-                parts.append(_csv_rows(batch, names, path, first_line))
+                yield batch, first_line
                 first_line += batch.num_rows
                 check_count(first_line - 2, path)
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise UserError(f"not a valid CSV file: {path}: {str(error)[:200]}") from None
-    return concatenate(parts, path)
 
 
 def _csv_rows(batch: Any, names: dict[str, str], path: Path, first_line: int) -> Rows:
-    words = pc.utf8_split_whitespace(pc.utf8_trim_whitespace(batch.column(names["pixels"])))
+    images = _csv_images(batch.column(names["pixels"]), path, first_line)
+    labels = [
+        label_of(text, f"{path} line {first_line + i}")
+        for i, text in enumerate(batch.column(names["emotion"]).to_pylist())
+    ]
+    usages = [0] * batch.num_rows
+    if "usage" in names:
+        usages = [
+            usage_of(text, f"{path} line {first_line + i}")
+            for i, text in enumerate(batch.column(names["usage"]).to_pylist())
+        ]
+    return Rows(images, np.array(labels, np.int64), np.array(usages, np.uint8))
+
+
+def _csv_images(column: Any, path: Path, first_line: int) -> NDArray[np.uint8]:
+    words = pc.utf8_split_whitespace(pc.utf8_trim_whitespace(column))
     lengths = pc.list_value_length(words).to_numpy(zero_copy_only=False)
     wrong = np.flatnonzero(lengths != PIXELS)
     if wrong.size:
@@ -113,19 +160,8 @@ def _csv_rows(batch: Any, names: dict[str, str], path: Path, first_line: int) ->
             f"a pixel must be an integer in 0..255, got {word[:20]!r}: "
             f"{path} line {first_line + row}"
         ) from None
-    labels = [
-        label_of(text, f"{path} line {first_line + i}")
-        for i, text in enumerate(batch.column(names["emotion"]).to_pylist())
-    ]
-    usages = [0] * batch.num_rows
-    if "usage" in names:
-        usages = [
-            usage_of(text, f"{path} line {first_line + i}")
-            for i, text in enumerate(batch.column(names["usage"]).to_pylist())
-        ]
-    return Rows(
-        images.reshape(-1, SIZE, SIZE), np.array(labels, np.int64), np.array(usages, np.uint8)
-    )
+    pixels: NDArray[np.uint8] = images.reshape(-1, SIZE, SIZE)
+    return pixels
 
 
 def label_of(text: str, place: str) -> int:

@@ -1,0 +1,78 @@
+"""A grid of faces with what a model says of each (report, figure 5d)."""
+
+import io
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from fer.predictions import Predictions
+
+COLUMNS = 4
+DPI = 120
+# Inches; in dots whole numbers, and a pixel of a face has three by three.
+CELL = (3.1, 1.65)
+FACE = 1.2
+MARGIN = 0.1
+NAMES = 0.6  # of the classes, between the face and its bars
+PLAIN, CHOSEN, RIGHT, WRONG = "0.75", "tab:blue", "tab:green", "tab:red"
+
+
+def draw_gallery(predictions: Predictions, chosen: NDArray[np.int64], kind: str) -> bytes:
+    """A picture of the `chosen` images, of the `kind` that a file's suffix names without its dot.
+
+    Each has a title, and all its probabilities as bars. Without labels the title is what is
+    predicted; else also what is true, green where they agree and red where they do not.
+    """
+    columns = min(COLUMNS, len(chosen))
+    rows = -(-len(chosen) // columns)
+    width, height = columns * CELL[0], rows * CELL[1]
+    figure = Figure(figsize=(width, height), dpi=DPI)
+
+    def box(x: float, y: float, wide: float, high: float) -> tuple[float, float, float, float]:
+        # Inches from the top left, as shares of the figure from the bottom left.
+        return x / width, 1 - (y + high) / height, wide / width, high / height
+
+    for place, index in enumerate(chosen.tolist()):
+        x, y = place % columns * CELL[0] + MARGIN, place // columns * CELL[1] + MARGIN
+        top = CELL[1] - FACE - 2 * MARGIN
+        words, colour, colours = describe(predictions, index)
+        figure.text(x / width, 1 - y / height, words, color=colour, fontsize=9, va="top")
+        face = figure.add_axes(box(x, y + top, FACE, FACE))
+        # As colours, since a colour map may round a grey to its neighbour.
+        face.imshow(np.stack([predictions.images[index]] * 3, axis=-1), interpolation="nearest")
+        face.set_axis_off()
+        left = x + FACE + NAMES
+        bars = figure.add_axes(
+            box(left, y + top, (place % columns + 1) * CELL[0] - MARGIN - left, FACE)
+        )
+        shares = predictions.probabilities[index]
+        drawn = bars.barh(range(len(shares)), shares, color=colours)
+        bars.bar_label(drawn, [f"{share:.0%}" for share in shares], padding=2, fontsize=7)
+        bars.set_xlim(0, 1.35)  # room for the words beside a bar of 1
+        bars.invert_yaxis()
+        bars.set_yticks(range(len(shares)), predictions.classes, fontsize=7)
+        bars.set_xticks([])
+        bars.tick_params(length=0)
+        bars.spines[["top", "right", "bottom"]].set_visible(False)
+    picture = io.BytesIO()
+    figure.savefig(picture, format=kind, dpi=DPI)
+    return picture.getvalue()
+
+
+def describe(predictions: Predictions, index: int) -> tuple[str, str, list[str]]:
+    """Title of an image, its colour, and the colours of its bars."""
+    best = int(predictions.predicted[index])
+    classes, shares = predictions.classes, predictions.probabilities[index]
+    said = f"{classes[best]} {shares[best]:.0%}"
+    colours = [PLAIN] * len(classes)
+    if predictions.labels is None:
+        colours[best] = CHOSEN
+        return f"{index + 1}: {said}", "black", colours
+    true = int(predictions.labels[index])
+    colours[best], colours[true] = WRONG, RIGHT
+    return (
+        f"{classes[true]} \N{RIGHTWARDS ARROW} {said}",
+        RIGHT if best == true else WRONG,
+        colours,
+    )

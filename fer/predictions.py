@@ -1,0 +1,107 @@
+"""What a trained model sees in a file of images: which of them, its probabilities, their table."""
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fer import data
+from fer.command import shortly
+from fer.config import EMOTIONS, Config
+from fer.data.tables import lacks_labels, read_unlabelled_csv
+from fer.errors import UserError
+from fer.fit import predict
+from fer.model import Net
+from fer.runs import TrainedOn
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Images uint8 [N, 48, 48] and, where they are known, their labels int64 [N]."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64] | None
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Images uint8 [N, 48, 48], the probabilities float [N, classes] that a model gives them, and
+    their labels int64 [N], where they are known."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64] | None
+    probabilities: NDArray[np.float32]
+    classes: tuple[str, ...]
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """The likeliest class [N]."""
+        best: NDArray[np.int64] = self.probabilities.argmax(1)
+        return best
+
+    def right(self) -> int:
+        """How many of the labels were predicted."""
+        return int((self.predicted == self.labels).sum())
+
+    def drawn(self, count: int, seed: int) -> NDArray[np.int64]:
+        """At most `count` of the images, drawn, in their order."""
+        generator = np.random.default_rng(seed)
+        return np.sort(generator.permutation(len(self.images))[:count])
+
+    def worst(self, count: int) -> NDArray[np.int64]:
+        """At most `count` of the labelled images: the label got the least probability first."""
+        assert self.labels is not None
+        of_label = self.probabilities[np.arange(len(self.labels)), self.labels]
+        return np.argsort(of_label, kind="stable")[:count]
+
+    def table(self) -> str:
+        """CSV of all: number from 1 on, the true class if known, the predicted one, then the
+        probability of each."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        true = [] if self.labels is None else ["true"]
+        writer.writerow(["row", *true, "predicted", *self.classes])
+        for i, (best, shares) in enumerate(zip(self.predicted, self.probabilities, strict=True)):
+            known = [] if self.labels is None else [self.classes[self.labels[i]]]
+            numbers = (f"{share:.6f}" for share in shares)
+            writer.writerow([i + 1, *known, self.classes[best], *numbers])
+        return text.getvalue()
+
+
+def read_pictures(path: Path, trained_on: TrainedOn) -> Pictures:
+    """All images of a CSV file without labels; of other data the run's validation images.
+
+    So no labelled test image is ever looked at. Raises UserError if the file cannot be read, or
+    if it is labelled and other data than the run was trained on.
+    """
+    try:
+        if path.is_file() and lacks_labels(path):
+            return Pictures(read_unlabelled_csv(path), None)
+    except OSError as error:
+        raise UserError(f"cannot read {error.filename or path}: {error.strerror}") from None
+    removed = [name for name in EMOTIONS if name not in trained_on.classes]
+    dataset = data.load(path, removed)
+    if dataset.sha256 != trained_on.sha256:
+        raise UserError(
+            f"labelled images must be those of the run, whose validation images are shown: it was "
+            f"trained on {trained_on.name} ({trained_on.sha256[:12]}), this is {dataset.name} "
+            f"({dataset.sha256[:12]}): {path}"
+        )
+    kind = next((kind for kind in get_args(data.Split) if kind == trained_on.split), None)
+    if kind is None:
+        raise UserError(f"the run was trained on an unknown split: {shortly(trained_on.split)}")
+    _, validation = data.split(dataset.part("Training"), kind, trained_on.subset)
+    return Pictures(validation.images.numpy(), validation.labels.numpy())
+
+
+def predictions(
+    net: Net, config: Config, classes: tuple[str, ...], pictures: Pictures
+) -> Predictions:
+    """What the network on the CPU says of the pictures."""
+    scores = predict(net, torch.from_numpy(pictures.images), config)
+    return Predictions(pictures.images, pictures.labels, scores.softmax(1).numpy(), classes)

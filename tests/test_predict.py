@@ -1,0 +1,252 @@
+"""A model's view of files of images: their table, their picture, the worst mistakes."""
+
+import csv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from matplotlib.colors import to_rgb
+from numpy.typing import NDArray
+from PIL import Image
+
+from fer import data
+from fer.config import EMOTIONS
+from fer.gallery import CELL, COLUMNS, DPI, FACE, MARGIN, RIGHT, WRONG, describe
+from fer.predictions import Predictions
+from tests.conftest import Command, Table, frame, write_forms
+from tests.test_bad_input import refused
+
+Train = Callable[..., None]
+
+
+@pytest.fixture
+def train(table: Table, command: Command) -> Train:
+    """Train `run` on faces.csv, and write test.csv: the pixels of the test images alone."""
+    rows = frame(table)
+    rows.to_csv("faces.csv", index=False)
+    rows[rows.Usage != "Training"][["pixels"]].to_csv("test.csv", index=False)
+
+    def run(*options: object) -> None:
+        arguments = ("--data", "faces.csv", "--out", "run", "--epochs", 2, "--lr", 0.002)
+        done = command("fer.train", *arguments, *options)
+        assert done.code == 0, done
+
+    return run
+
+
+def rows_of(path: str) -> list[dict[str, str]]:
+    with Path(path).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def images_of(path: str) -> NDArray[np.uint8]:
+    """The pixels of a CSV file, in its order."""
+    texts = [row["pixels"].split() for row in rows_of(path)]
+    return np.array(texts, np.uint8).reshape(-1, 48, 48)
+
+
+def faces_in(path: str, count: int) -> list[NDArray[np.uint8]]:
+    """The first `count` faces of a picture, as they were before they were enlarged."""
+    width, height, size, margin = (round(DPI * x) for x in (*CELL, FACE, MARGIN))
+    with Image.open(path) as image:
+        picture = np.asarray(image.convert("L"))
+        assert image.width == min(COLUMNS, count) * width
+    faces = []
+    for i in range(count):
+        x, bottom = i % COLUMNS * width + margin, (i // COLUMNS + 1) * height - margin
+        enlarged = picture[bottom - size : bottom, x : x + size]
+        np.testing.assert_array_equal(enlarged[::3], enlarged[2::3])
+        faces.append(enlarged[1::3, 1::3])
+    return faces
+
+
+def has_colour(path: str, colour: str) -> bool:
+    with Image.open(path) as image:
+        pixels = np.asarray(image.convert("RGB"), np.int64)
+    wanted = np.array([round(255 * part) for part in to_rgb(colour)])
+    return bool((np.abs(pixels - wanted).max(-1) <= 1).any())
+
+
+def test_all_rows_of_an_unlabelled_file_are_predicted_in_its_order(
+    train: Train, command: Command
+) -> None:
+    train()
+    done = command("fer.predict", "run", "--data", "test.csv", "--table", "table.csv")
+    assert done.code == 0, done
+    assert "14 without emotions" in done.out
+    rows = rows_of("table.csv")
+    assert [row["row"] for row in rows] == [str(i) for i in range(1, 15)]
+    assert list(rows[0]) == ["row", "predicted", *EMOTIONS]
+    # Each is what the same face gets as an image file.
+    names = []
+    for i, face in enumerate(images_of("test.csv")):
+        names.append(f"{i}.png")
+        Image.fromarray(face).save(names[-1])
+    printed = command("fer.predict", "run", *names).out.splitlines()[1:]
+    for row, line in zip(rows, printed, strict=True):
+        _, best, *shares = line.split()
+        assert row["predicted"] == best
+        found = [float(row[name]) for name in EMOTIONS]
+        assert sum(found) == pytest.approx(1, abs=1e-5)
+        expected = [float(share.rstrip("%")) / 100 for share in shares]
+        assert found == pytest.approx(expected, abs=0.0006)
+    assert len({tuple(row.values())[2:] for row in rows}) == 14
+
+
+def test_the_picture_shows_the_faces_that_the_seed_draws(train: Train, command: Command) -> None:
+    train()
+    faces = [face.tobytes() for face in images_of("test.csv")]
+    shown = {}
+    for name, seed in (("a", 0), ("again", 0), ("b", 1)):
+        arguments = ("--data", "test.csv", "--out", f"{name}.png", "--count", 5, "--seed", seed)
+        assert command("fer.predict", "run", *arguments).code == 0
+        places = [faces.index(face.tobytes()) for face in faces_in(f"{name}.png", 5)]
+        assert places == sorted(set(places))
+        shown[name] = places
+    assert shown["a"] == shown["again"] != shown["b"]
+    assert not has_colour("a.png", RIGHT)
+    assert not has_colour("a.png", WRONG)
+    # There are fewer than asked for.
+    assert command("fer.predict", "run", "--data", "test.csv", "--out", "all.png").code == 0
+    assert [face.tobytes() for face in faces_in("all.png", 14)] == faces
+    for kind, magic in (("PDF", b"%PDF"), ("svg", b"<?xml")):
+        out = f"picture.{kind}"
+        assert command("fer.predict", "run", "--data", "test.csv", "--out", out).code == 0
+        assert Path(out).read_bytes().startswith(magic)
+
+
+@pytest.mark.parametrize(
+    ("options", "images"),
+    [
+        ((), 14),
+        (("--split", "stratified"), 14),
+        (("--subset", 49), 10),
+        (("--remove", "fear", "sad"), 10),
+    ],
+)
+def test_of_labelled_data_the_runs_validation_images_are_predicted(
+    options: Sequence[object], images: int, table: Table, train: Train, command: Command
+) -> None:
+    train(*options)
+    accuracy = max(float(row["accuracy"]) for row in rows_of("run/metrics.csv"))
+    forms = write_forms(table, Path())
+    dataset = data.load(Path("faces.csv"))
+    training = {face.tobytes() for face in dataset.part("Training").images.numpy()}
+    # Any form of the same images will do.
+    form = {14: "parquet", 10: "folders"}[images] if options else "fer2013.csv"
+    arguments = ("--data", forms[form], "--table", "table.csv", "--out", "picture.png")
+    done = command("fer.predict", "run", *arguments)
+    assert done.code == 0, done
+    assert f"{images} of validation, " in done.out
+    rows = rows_of("table.csv")
+    assert len(rows) == images
+    right = sum(row["true"] == row["predicted"] for row in rows)
+    assert right / images == pytest.approx(accuracy)
+    assert f"{right} ({accuracy:.1%}) right" in done.out
+    assert has_colour("picture.png", WRONG) == (right < images)
+    assert {face.tobytes() for face in faces_in("picture.png", images)} <= training
+
+
+def test_the_worst_are_those_whose_emotion_got_the_least_probability_worst_first(
+    train: Train, command: Command
+) -> None:
+    train()
+    arguments = ("--data", "faces.csv", "--table", "table.csv", "--out", "worst.png")
+    assert command("fer.predict", "run", *arguments, "--worst", "--count", 6).code == 0
+    rows = rows_of("table.csv")
+    ranked = sorted(range(14), key=lambda i: float(rows[i][rows[i]["true"]]))
+    dataset = data.load(Path("faces.csv"))
+    _, validation = data.split(dataset.part("Training"), "grouped")
+    for place, face in zip(ranked, faces_in("worst.png", 6), strict=False):
+        np.testing.assert_array_equal(face, validation.images[place].numpy())
+        assert rows[place]["true"] == dataset.classes[validation.labels[place]]
+
+
+def test_titles_and_bars_tell_right_from_wrong() -> None:
+    shares = np.array([[0.2, 0.7, 0.1], [0.2, 0.7, 0.1]], np.float32)
+    images = np.zeros((2, 48, 48), np.uint8)
+    classes = ("fear", "happy", "sad")
+    known = Predictions(images, np.array([1, 2]), shares, classes)
+    words, colour, colours = describe(known, 0)
+    assert (words, colour, colours[1]) == ("happy → happy 70%", RIGHT, RIGHT)
+    words, colour, colours = describe(known, 1)
+    assert (words, colour, colours[1:]) == ("sad → happy 70%", WRONG, [WRONG, RIGHT])
+    words, colour, _ = describe(Predictions(images, None, shares, classes), 1)
+    assert (words, colour) == ("2: happy 70%", "black")
+
+
+def test_what_does_not_go_together_is_refused_before_anything_is_read(
+    command: Command, own_folder: Path
+) -> None:
+    Path("folder.png").mkdir()
+    picture = ("--data", "test.csv", "--out", "a.png")
+    arguments: Sequence[object]
+    for arguments, names in (
+        ((), ["image file", "--data"]),
+        (("a.jpg", *picture), ["not both", "a.jpg", "test.csv"]),
+        (("a.jpg", "--out", "a.png"), ["--out", "--data"]),
+        (("a.jpg", "--table", "a.csv"), ["--table", "--data"]),
+        (("a.jpg", "--worst"), ["--worst", "--data"]),
+        (("--data", "test.csv"), ["--out", "--table"]),
+        (("--data", "test.csv", "--table", "a.csv", "--worst"), ["--worst", "--out"]),
+        ((*picture, "--count", 0), ["--count", "from 1 to 200", "0"]),
+        ((*picture, "--count", 201), ["--count", "from 1 to 200", "201"]),
+        ((*picture, "--seed", -1), ["--seed", "-1"]),
+        (("--data", "test.csv", "--out", "a.bmp"), ["--out", ".png", "a.bmp"]),
+        (("--data", "test.csv", "--out", "no/a.png"), ["no such folder", "no"]),
+        (("--data", "test.csv", "--table", "no/a.csv"), ["no such folder", "no"]),
+        (("--data", "test.csv", "--out", "folder.png"), ["--out", "folder.png"]),
+        (("--data", "test.csv", "--table", "test.csv"), ["--table", "test.csv"]),
+        ((*picture, "--table", "./a.png"), ["--table", "a.png"]),
+    ):
+        # There is no run either, which would be found out later.
+        refused(command, own_folder, names, "fer.predict", "run", *arguments)
+
+
+def test_what_is_wrong_in_the_data_is_named_and_nothing_is_written(
+    train: Train, command: Command, own_folder: Path
+) -> None:
+    train()
+    arguments = ("--out", "a.png", "--table", "a.csv")
+    head, *lines = Path("test.csv").read_text().splitlines()
+
+    def refuse(name: str, names: Sequence[object], *more: object) -> None:
+        refused(
+            command, own_folder, names, "fer.predict", "run", "--data", name, *arguments, *more
+        )
+
+    for i, (line, names) in enumerate(
+        (
+            (lines[3].replace(" ", " 256 ", 1).rsplit(" ", 1)[0], ["0..255", "'256'", "line 5"]),
+            (lines[3].rsplit(" ", 1)[0], ["2304 pixels, got 2303", "line 5"]),
+            ('""', ["2304 pixels, got 0", "line 5"]),
+        )
+    ):
+        name = f"bad{i}.csv"
+        Path(name).write_text("\n".join([head, *lines[:3], line, *lines[4:]]))
+        refuse(name, [*names, name])
+    Path("empty.csv").write_text("pixels\n")
+    refuse("empty.csv", ["no rows", "empty.csv"])
+    Path("twice.csv").write_text(f"pixels, Pixels\n{lines[0]},{lines[1]}\n")
+    refuse("twice.csv", ["'pixels' is there twice", "twice.csv"])
+    refuse("missing.csv", ["missing.csv"])
+    refuse("test.csv", ["--worst needs emotions", "test.csv"], "--worst")
+
+
+def test_labelled_images_other_than_the_runs_are_refused(
+    table: Table, train: Train, command: Command, own_folder: Path
+) -> None:
+    train()
+    # Test images that pass for training ones, for want of a usage.
+    rows = frame(table)
+    rows[rows.Usage == "PrivateTest"].drop(columns="Usage").to_csv("other.csv", index=False)
+    data.load(Path("other.csv"))
+    arguments = ("fer.predict", "run", "--data", "other.csv", "--out", "a.png", "--worst")
+    refused(command, own_folder, ["those of the run", "other.csv"], *arguments)
+    settings = yaml.safe_load(Path("run/config.yaml").read_text())
+    settings["data"]["split"] = "random"
+    Path("run/config.yaml").write_text(yaml.safe_dump(settings))
+    arguments = ("fer.predict", "run", "--data", "faces.csv", "--out", "a.png", "--worst")
+    refused(command, own_folder, ["unknown split", "random"], *arguments)
