@@ -16,7 +16,7 @@ from fer.fit import Epoch
 from study import storage as store
 from study.forecast import Forecast
 from study.run import Options
-from study.space import HAND_MADE, HAND_TUNED
+from study.space import HAND_MADE, HAND_TUNED, RECIPES
 from study.trial import Finished, ending
 
 SHOWN = (
@@ -258,6 +258,11 @@ def summary(study: optuna.Study, validation_images: int) -> None:
         by_hand = [t.value or 0.0 for t in complete if t.user_attrs.get(store.ORIGIN) in HAND_MADE]
         gain = 100 * (value - max(by_hand, default=value))
         verdict = f"The search beat the best of the report's settings by {gain:.2f} points"
+        if best.user_attrs.get(store.ORIGIN) in RECIPES:
+            verdict = (
+                f"The best is a recipe that the study began with, {gain:+.2f} points against the "
+                "best of the report's settings"
+            )
         if not by_hand:
             verdict = "None of the report's settings ran to the end, so nothing was beaten"
     console.print(
