@@ -3,7 +3,7 @@
 import re
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import optuna
 import pytest
@@ -14,6 +14,7 @@ from fer.config import EMOTIONS, Config, write_yaml
 from fer.model import parameter_count
 from study import storage as store
 from study.algorithms import RowSampler
+from study.compare import Vary
 from study.effects import Effect, judge, standard_error
 from study.factors import FACTORS
 from study.question import comparing, searching
@@ -168,6 +169,10 @@ def test_a_failed_trial_is_the_next_one_proposed() -> None:
         elif number != 2:  # one that runs is not proposed again
             study.tell(trial, 0.0)
     assert seen == [rows[0], rows[1], rows[1], rows[2], rows[3], rows[0]]
+
+
+def test_the_command_offers_every_factor() -> None:
+    assert get_args(Vary) == tuple(FACTORS)
 
 
 @pytest.mark.parametrize("name", FACTORS)
