@@ -51,7 +51,8 @@ def new_run(folder: Path, config: Config, data: TrainedOn, origin: dict[str, Any
     }
     try:
         held = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-        if CONFIG in held and (CHECKPOINT in held or held <= {CONFIG, METRICS}):
+        begun = {name for name in held if not name.endswith(".part")} <= {CONFIG, METRICS, WEIGHTS}
+        if CONFIG in held and (CHECKPOINT in held or begun):
             if read_yaml(folder / CONFIG) == content:
                 return
             raise UserError(f"--out holds an interrupted run of other settings or data: {folder}")
@@ -69,10 +70,10 @@ def new_run(folder: Path, config: Config, data: TrainedOn, origin: dict[str, Any
 def go_on(folder: Path, run: Run) -> list[Epoch]:
     """Put a new run into the state in which the folder's was interrupted; its epochs so far.
 
-    Raises UserError if that state is damaged or of other training code.
+    Raises UserError if that state is damaged or of another installation.
     """
     try:
-        epochs = checkpoint.load(run, folder / CHECKPOINT, _key(folder))
+        epochs = checkpoint.load(run, folder / CHECKPOINT, _key(folder, run))
     except checkpoint.Unusable as error:
         raise UserError(
             f"the interrupted run cannot go on ({error}), give another --out: {folder}"
@@ -86,19 +87,27 @@ def keep(folder: Path, run: Run, epochs: list[Epoch]) -> None:
     """Write the table of epochs and the state to go on from. Raises UserError if it cannot."""
     write_epochs(folder, epochs)
     try:
-        checkpoint.save(run, epochs, folder / CHECKPOINT, _key(folder))
+        checkpoint.save(run, epochs, folder / CHECKPOINT, _key(folder, run))
     except (OSError, SafetensorError) as error:
         raise UserError(f"cannot write {folder / CHECKPOINT}: {error}") from None
 
 
 def finish(folder: Path) -> None:
     """The run is over: nothing goes on from it."""
-    (folder / CHECKPOINT).unlink(missing_ok=True)
+    for path in (folder / CHECKPOINT, *folder.glob("*.part")):
+        path.unlink(missing_ok=True)
 
 
-def _key(folder: Path) -> str:
-    settings = (folder / CONFIG).read_bytes() + provenance.code_version().encode()
-    return hashlib.sha256(settings).hexdigest()
+def _key(folder: Path, run: Run) -> str:
+    """What the numbers of the folder's run depend on, as one word."""
+    installation = (
+        provenance.code_version(),
+        provenance.versions(),
+        provenance.device_name(run.device),
+        kernels.kernels_for(run.device).name,
+    )
+    content = (folder / CONFIG).read_bytes() + repr(installation).encode()
+    return hashlib.sha256(content).hexdigest()
 
 
 def write_epochs(folder: Path, epochs: list[Epoch]) -> None:

@@ -47,7 +47,7 @@ class Training:
     seeds: int = 3
     """Trials of each value, with seeds from 0 on."""
     epochs: int | None = None
-    """Training epochs of a trial; by default 30, with demo faces 5."""
+    """Training epochs of a trial; by default those of the settings, with demo faces 5."""
     data: Path | None = None
     """FER-2013 in any known form; else FER_DATA, ./data, or demo faces."""
     subset: int | None = None
@@ -71,6 +71,8 @@ class Training:
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise UserError(f"--seeds must be at least 1, got {self.seeds}")
+        if self.timeout is not None and not self.timeout > 0:
+            raise UserError(f"--timeout must be more than 0 seconds, got {self.timeout}")
 
     def run_options(
         self, trials: int, begin: float, remove: tuple[str, ...] = ()
@@ -110,7 +112,7 @@ class Options(Training):
     """
 
     vary: tuple[Vary, ...] = ()
-    """Settings to vary, one study each; `seed` trains --preset or --config as it is."""
+    """Settings to vary, one study each; `seed` trains --preset or --config with several seeds."""
     preset: Literal["hand-tuned", "baseline"] | None = None
     """What is not varied: the report's final settings (the default) or its starting point."""
     config: Path | None = None
@@ -136,6 +138,11 @@ def main() -> None:
     from study.question import comparing
 
     begin = time.monotonic()
+    if options.out is not None:
+        try:
+            options.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot write {options.out}: {error.strerror}") from None
     base = PRESETS[options.preset or "hand-tuned"]
     if options.config:
         base = read_config(options.config)
@@ -171,7 +178,6 @@ def compare(
             verdict, why = judge(found, factor.report)
             console.print(f"the report: {factor.claim}\n{verdict}: {why}", soft_wrap=True)
         if options.out is not None and any(effect.accuracies for effect in found):
-            options.out.mkdir(parents=True, exist_ok=True)
             path = options.out / f"{question.name}.png"
             save_plot(found, factor.title, factor.report, path)
             print(f"saved  {command.printable(str(path))}")

@@ -2,12 +2,10 @@
 
 import math
 import statistics
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import optuna
 from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial
@@ -27,6 +25,7 @@ class Effect:
     """The trials of one value, by seed. Scores are those of the best epoch, in 0..1."""
 
     label: str
+    seeds: tuple[int, ...]
     accuracies: tuple[float, ...]
     macro_f1s: tuple[float, ...]
     best_epochs: tuple[int, ...]
@@ -57,6 +56,7 @@ def effects(study: optuna.Study, identity: Identity) -> list[Effect]:
         found.append(
             Effect(
                 label,
+                tuple(trial.params["seed"] for trial in trials),
                 tuple(result["accuracy"] for result in results),
                 tuple(result["macro_f1"] for result in results),
                 tuple(result["epoch"] for result in results),
@@ -80,28 +80,41 @@ def trials_of(study: optuna.Study, changes: dict[str, Any]) -> list[FrozenTrial]
 def judge(found: list[Effect], control: str) -> tuple[Verdict, str]:
     """Whether the value `control` is the best, and why one may say so.
 
-    Every other value is compared with it by Dunnett's test (doi 10.2307/2282294), which allows
-    for the number of comparisons: "confirmed" if it is better than all others by more than the
-    noise of the seeds, "refuted" if another is better than it by more than that.
+    Every other value is compared with it seed by seed: a t interval of the mean difference,
+    widened for the number of comparisons (Bonferroni). "refuted" if another is better by more than
+    the noise of the seeds, "confirmed" if all others are worse by more than that. A value that
+    diverged with a seed is worse. All values share their validation images, whose own error is
+    not in this.
     """
     ours = next(effect for effect in found if effect.label == control)
-    others = [effect for effect in found if effect is not ours and len(effect.accuracies) > 1]
-    if len(ours.accuracies) < 2 or len(others) < len(found) - 1 or not others:
+    others = [effect for effect in found if effect is not ours and not effect.diverged]
+    if len(ours.seeds) < 2 or any(len(effect.seeds) < 2 for effect in others):
         return "one seed: no verdict", "two seeds of every value are needed"
-    best = max(others, key=lambda effect: effect.mean)
-    gap = f"{best.label} {100 * (best.mean - ours.mean):+.2f} points against {control}"
-    samples = [effect.accuracies for effect in others]
-    if all(len(set(sample)) == 1 for sample in [ours.accuracies, *samples]):
-        return "within noise", f"{gap}, no noise to compare it with"
-    with warnings.catch_warnings():  # of a value whose seeds agree to the last digit
-        warnings.simplefilter("ignore", RuntimeWarning)
-        test = stats.dunnett(*samples, control=ours.accuracies, rng=np.random.default_rng(0))
-        interval = test.confidence_interval(CONFIDENCE)
-    i = others.index(best)
-    gap += f" [{100 * interval.low[i]:+.2f}, {100 * interval.high[i]:+.2f}]"
-    if max(interval.low) > 0:
-        return "refuted", gap
-    return ("confirmed" if max(interval.high) < 0 else "within noise"), gap
+    if ours.diverged or not others:
+        word: Verdict = "refuted" if ours.diverged else "confirmed"
+        return word, f"{control if ours.diverged else 'every other value'} diverged"
+    intervals = {effect: difference(effect, ours, len(others)) for effect in others}
+    best = max(others, key=lambda effect: intervals[effect][1])
+    better = [effect for effect in others if intervals[effect][0] > 0]
+    decisive = max(better, key=lambda effect: intervals[effect][1], default=best)
+    low, mean, high = (100 * value for value in intervals[decisive])
+    why = f"{decisive.label} {mean:+.2f} points against {control} [{low:+.2f}, {high:+.2f}]"
+    if better:
+        return "refuted", why
+    return ("confirmed" if all(i[2] < 0 for i in intervals.values()) else "within noise"), why
+
+
+def difference(effect: Effect, ours: Effect, comparisons: int) -> tuple[float, float, float]:
+    """Low end, mean and high end of how much better `effect` is than `ours`, on common seeds."""
+    of_ours = dict(zip(ours.seeds, ours.accuracies, strict=True))
+    pairs = zip(effect.seeds, effect.accuracies, strict=True)
+    gains = tuple(value - of_ours[seed] for seed, value in pairs if seed in of_ours)
+    if len(gains) < 2 or len(set(gains)) == 1:  # nothing tells how large the noise is
+        return -math.inf, statistics.fmean(gains or [0.0]), math.inf
+    mean = statistics.fmean(gains)
+    share = 1 - (1 - CONFIDENCE) / (2 * comparisons)
+    width = float(stats.t.ppf(share, len(gains) - 1)) * standard_error(gains)
+    return mean - width, mean, mean + width
 
 
 def effects_table(found: list[Effect], title: str, control: str) -> Table:

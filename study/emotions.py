@@ -46,13 +46,12 @@ def main() -> None:
     from study.search import conduct
 
     begin = time.monotonic()
-    found: list[tuple[optuna.Study, Identity]] = []
-    rows: list[list[str]] = [[]]
+    rows: list[list[str]] = []
 
     def conclude(study: "optuna.Study", validation: "Faces") -> None:
         study.set_user_attr(CHANCE, max(validation.counts().values()) / len(validation))
-        found.append((study, study.user_attrs[IDENTITY]))
-        rows[:] = emotions_table(found)  # while the database is open
+        head, *lines = emotions_table([(study, study.user_attrs[IDENTITY])])
+        rows.extend(lines if rows else [head, *lines])
 
     for name in (NOTHING, *EMOTIONS):
         question = comparing(
@@ -64,6 +63,8 @@ def main() -> None:
             print(f"the time is up before {name} is removed; the same command continues")
             break
         conduct(run_options, question, conclude)
+    if not rows:
+        return
     table = Table(*rows[0], header_style="bold")
     for row in rows[1:]:
         table.add_row(*row)

@@ -28,6 +28,8 @@ RATES = {
 }
 POOLINGS = list(product(("max", "average"), repeat=3))
 
+UNCHANGED = {"mirror": False, "rotation": 0.0, "crop_padding": 0, "zoom": 0.0, "erasing": 0.0}
+
 
 def _of(field: str, *values: object) -> dict[str, Changes]:
     return {str(value): {field: value} for value in values}
@@ -103,11 +105,16 @@ FACTORS: dict[str, Factor] = {
     "augmentation": Factor(
         "augmentation",
         {
-            "none": {"mirror": False},
-            "mirror": {"mirror": True},
-            "rotation": {"mirror": False, "rotation": 10.0},
-            "crop": {"mirror": False, "crop_padding": 4},
-            "mirror, rotation, crop": {"mirror": True, "rotation": 10.0, "crop_padding": 4},
+            "none": UNCHANGED,
+            "mirror": {**UNCHANGED, "mirror": True},
+            "rotation": {**UNCHANGED, "rotation": 10.0},
+            "crop": {**UNCHANGED, "crop_padding": 4},
+            "mirror, rotation, crop": {
+                **UNCHANGED,
+                "mirror": True,
+                "rotation": 10.0,
+                "crop_padding": 4,
+            },
         },
         "mirror",
         "the horizontal flip is the most effective augmentation (chapter 3)",

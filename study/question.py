@@ -4,8 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from optuna.distributions import CategoricalDistribution
+from pydantic import ValidationError
 
+from fer.command import explain
 from fer.config import Config
+from fer.errors import UserError
 from study.space import SPACES, Space, describe, examples, hand_made
 
 Changes = dict[str, Any]
@@ -39,13 +42,19 @@ def searching(name: str) -> Question:
 def comparing(name: str, base: Config, variants: dict[str, Changes], seeds: int) -> Question:
     """Which of the variants of `base` is better, each trained with as many seeds from 0 on?
 
-    Every seed is trained in all variants before the next one.
+    Every seed is trained in all variants before the next one. Raises UserError if a variant and
+    `base` do not go together.
     """
     varied = dict.fromkeys(field for changes in variants.values() for field in changes)
     variants = {
         label: {field: changes.get(field, getattr(base, field)) for field in varied}
         for label, changes in variants.items()
     }
+    for label, changes in variants.items():
+        try:
+            Config.model_validate({**base.settings(), **changes})
+        except ValidationError as error:
+            raise UserError(explain(error, f"{name} {label} with these settings")) from None
     rows = [{**changes, "seed": seed} for seed in range(seeds) for changes in variants.values()]
     origins = [f"{label}, seed {seed}" for seed in range(seeds) for label in variants]
     values: dict[str, list[Any]] = {}

@@ -1,12 +1,13 @@
 """The comparisons of a database on one page: `python -m study.results --out docs/results`."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fer import command
 from fer.errors import UserError
-from study.emotions import CHANCE_IN_WORDS, PREFIX, emotions_table
+from study.emotions import CHANCE_IN_WORDS, NOTHING, emotions_table
 
 if TYPE_CHECKING:
     import optuna
@@ -53,10 +54,15 @@ def main() -> None:
         )
     try:
         options.out.mkdir(parents=True, exist_ok=True)
-        removed = [each for each in found if each[1]["space"].startswith(PREFIX)]
-        sections = [section(*each, options.out) for each in found if each not in removed]
-        if removed:
-            sections.append(emotions_section(emotions_table(removed), removed[0][1]))
+        sections: list[str] = []
+        removed: dict[str, list[tuple[optuna.Study, Identity]]] = {}
+        for study, identity in found:
+            if list(identity["space_definition"]["variants"]) == [NOTHING]:
+                removed.setdefault(common(identity), []).append((study, identity))
+            else:
+                sections.append(section(study, identity, options.out))
+        for alike in removed.values():
+            sections.append(emotions_section(emotions_table(alike), alike[0][1]))
         (options.out / PAGE).write_text("\n\n".join([HEAD, *sections]) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write {error.filename}: {error.strerror}") from None
@@ -68,34 +74,45 @@ HEAD = (
     "Written by `python -m study.results` from a database of studies. Accuracies are those of the "
     "validation images at each run's best epoch, as the report counts them: the best of many "
     "epochs is flattered, in every row alike. Standard errors are over seeds. A verdict compares "
-    "the report's value with every other by Dunnett's test at 95%, in points of accuracy with the "
-    "interval of the difference; it holds for the budget that stands beside it."
+    "the report's value with every other, seed by seed: a 95% t interval of the difference in "
+    "points, widened for the number of comparisons. It covers the noise of seeds, not that of the "
+    "validation images, which all values share, and it holds for the budget that stands beside it."
 )
 
 
 def section(study: "optuna.Study", identity: "Identity", out: Path) -> str:
     """What one comparison says, in Markdown; its picture is written to the folder `out`."""
+    from fer.config import PRESETS
     from study.effects import effects, judge, save_plot
     from study.factors import FACTORS
     from study.reference import CURVES
 
     found = effects(study, identity)
-    name = identity["space"]
-    factor = FACTORS.get(name)
+    name, base = identity["space"], base_of(identity)
     picture = f"{study.study_name}.png"
-    if factor is None:
+    if len(found) == 1:
         from study.curves import save_curves, seeds_table
 
-        save_curves(study, CURVES.get(name, {}), out / picture)
-        title, rest = f"Settings as they are: {name}", ""
-        rows = markdown(seeds_table(study, CURVES.get(name, {})))
+        reported = CURVES.get(base, {}) if base == name else {}
+        save_curves(study, reported, out / picture)
+        title, rest = f"Several seeds: {name}", ""
+        rows = markdown(seeds_table(study, reported))
     else:
+        factor = FACTORS[name]
         save_plot(found, factor.title, factor.report, out / picture)
-        title, rows = factor.title.capitalize(), effect_rows(found, factor.report)
+        title = factor.title.capitalize() + ("" if base == "hand-tuned" else f", {base}")
+        rows = effect_rows(found, factor.report)
         verdict, why = judge(found, factor.report)
         rest = f"The report: {factor.claim}. **{verdict.capitalize()}**: {why}."
-    parts = [f"## {title}", conditions(identity, command_of(identity)), rows, rest]
+    settings = "" if base in PRESETS else f"Settings, where they are not the hand-tuned: {base}."
+    parts = [f"## {title}", conditions(identity, command_of(identity)), settings, rows, rest]
     return "\n\n".join([*(part for part in parts if part), f"![{title}]({picture})"])
+
+
+def common(identity: "Identity") -> str:
+    """What the studies of one table of emotions have in common, as text."""
+    own = ("space", "classes", "data_sha256")
+    return json.dumps({key: value for key, value in identity.items() if key not in own})
 
 
 def emotions_section(rows: list[list[str]], identity: "Identity") -> str:
@@ -122,26 +139,42 @@ def conditions(identity: "Identity", line: str) -> str:
     )
 
 
-def command_of(identity: "Identity") -> str:
-    """The command that trains a comparison."""
+def base_of(identity: "Identity") -> str:
+    """The preset that a comparison varies, or what its settings change of the hand-tuned ones."""
     from fer.config import PRESETS
-    from study.factors import FACTORS
 
-    name = identity["space"]
-    vary = name if name in FACTORS else "seed"
-    line = f"python -m study.compare --vary {vary}"
-    if vary == "seed":
-        line += f" --preset {name}" if name in PRESETS else f" --config {name}.yaml"
+    base = identity["space_definition"]["base"]
+    changed = {
+        name: {key: value for key, value in base.items() if preset.settings().get(key) != value}
+        for name, preset in PRESETS.items()
+    }
+    for name, changes in changed.items():
+        if not changes:
+            return name
+    return ", ".join(f"{key} {value}" for key, value in changed["hand-tuned"].items())
+
+
+def command_of(identity: "Identity") -> str:
+    """The command that trains a comparison; settings from a file are spelled out beside it."""
+    from fer.config import PRESETS
+
+    name, base = identity["space"], base_of(identity)
+    alone = len(identity["space_definition"]["variants"]) == 1
+    line = f"python -m study.compare --vary {'seed' if alone else name}"
+    if base not in PRESETS:
+        line += f" --config {name if alone else 'settings'}.yaml"
+    elif base != "hand-tuned" or alone:
+        line += f" --preset {base}"
     return line + training_options(identity)
 
 
 def training_options(identity: "Identity") -> str:
-    """The options that name the budget and the split."""
+    """The options that name the budget, the split and the precision."""
     data = "" if identity["data"] == "demo" else f" --data {identity['data']}.parquet"
     subset = f" --subset {identity['subset']}" if identity["subset"] else ""
     return (
-        f"{data} --split {identity['split']}{subset} --epochs "
-        f"{identity['epochs']} --seeds {identity['space_definition']['seeds']}"
+        f"{data} --split {identity['split']}{subset} --epochs {identity['epochs']} "
+        f"--seeds {identity['space_definition']['seeds']} --precision {identity['precision']}"
     )
 
 
