@@ -164,12 +164,12 @@ def test_a_verdict_needs_more_than_noise() -> None:
 
 
 def test_a_verdict_is_about_the_values_it_compares() -> None:
-    control, close = effect("a", 0.500, 0.512, 0.506), effect("b", 0.490, 0.499, 0.494)
+    control, close = effect("a", 0.500, 0.512, 0.506), effect("b", 0.490, 0.506, 0.494)
     dead = [effect(f"dead {i}", 0.25, 0.25, 0.25) for i in range(4)]
     assert judge([control, close], "a")[0] == "confirmed"
     verdict, why = judge([control, close, *dead], "a")  # more comparisons, so more is needed
     assert verdict == "within noise"
-    assert why.startswith("b -1.17 points")
+    assert why.startswith("b -0.93 points")
     better, wild = effect("b", 0.556, 0.569, 0.561), effect("c", 0.25, 0.45, 0.30)
     assert judge([control, better, wild], "a")[0] == "refuted"
     gone = replace(wild, diverged=2)
