@@ -79,7 +79,16 @@ def test_the_kernels_equal_pytorchs_layers(dtype: Any, stride: int, largest: boo
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_graphs_give_the_curve_of_called_steps(optimizer: str, sides: tuple[Faces, Faces]) -> None:
-    settings = config(optimizer=optimizer, dropout=0.2, rotation=10, crop_padding=2)
+    settings = config(
+        optimizer=optimizer,
+        dropout=0.2,
+        rotation=10,
+        crop_padding=2,
+        zoom=0.1,
+        erasing=0.5,
+        schedule="constant" if optimizer == "rprop" else "one-cycle",
+        tta="mirror",
+    )
     assert alone(settings, sides) == alone(settings, sides, captures=False)
 
 
