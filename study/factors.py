@@ -131,5 +131,5 @@ FACTORS: dict[str, Factor] = {
         "none",
         "ten-crop was tried and not kept (figure 3a)",
     ),
-    "seed": Factor("seed alone", {"as it is": {}}, "as it is", ""),
+    "seed": Factor("seed alone", {"as it is": {}}, "", ""),
 }
