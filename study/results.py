@@ -38,6 +38,7 @@ def main() -> None:
     import optuna
 
     from study import storage as store
+    from study.effects import trials_of
     from study.identity import IDENTITY
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -46,7 +47,7 @@ def main() -> None:
     for name in store.storage_names(storage):
         study = optuna.load_study(study_name=name, storage=storage)
         identity = study.user_attrs.get(IDENTITY, {})
-        if "variants" in identity.get("space_definition", {}) and store.finished(study):
+        if "variants" in identity.get("space_definition", {}) and trials_of(study, {}):
             found.append((study, identity))
     if not found:
         raise UserError(
