@@ -36,6 +36,7 @@ Vary = Literal[
     "augmentation",
     "oversampling",
     "tta",
+    "ablation",
     "seed",
 ]
 
@@ -112,7 +113,8 @@ class Options(Training):
     """
 
     vary: tuple[Vary, ...] = ()
-    """Settings to vary, one study each; `seed` trains --preset or --config with several seeds."""
+    """Settings to vary, one study each. `seed` trains --preset or --config with several seeds;
+    `ablation` sets back, part by part, what --config has otherwise than the report."""
     preset: Literal["hand-tuned", "baseline"] | None = None
     """What is not varied: the report's final settings (the default) or its starting point."""
     config: Path | None = None
@@ -134,7 +136,7 @@ def main() -> None:
     options: Options = command.parse(Options, "study.compare")
 
     from fer.config import PRESETS, read_config
-    from study.factors import FACTORS
+    from study.factors import FACTORS, values_of
     from study.question import comparing
 
     begin = time.monotonic()
@@ -151,7 +153,7 @@ def main() -> None:
         about: str = name
         if name == "seed":
             about = options.config.stem if options.config else options.preset or "hand-tuned"
-        question = comparing(about, base, factor.values, options.seeds)
+        question = comparing(about, base, values_of(name, base), options.seeds)
         run_options = options.run_options(len(question.queue), begin)
         if run_options is None:
             print(f"the time is up before {name}; the same command continues")
@@ -173,13 +175,13 @@ def compare(
 
         found = effects(study, study.user_attrs[IDENTITY])
         console = Console(highlight=False)
-        console.print(effects_table(found, factor.title, factor.report))
+        console.print(effects_table(found, factor.title, factor.control))
         if factor.claim:
-            verdict, why = judge(found, factor.report)
+            verdict, why = judge(found, factor.control)
             console.print(f"the report: {factor.claim}\n{verdict}: {why}", soft_wrap=True)
         if options.out is not None and any(effect.accuracies for effect in found):
             path = options.out / f"{question.name}.png"
-            save_plot(found, factor.title, factor.report, path)
+            save_plot(found, factor.title, factor.control, path)
             print(f"saved  {command.printable(str(path))}")
 
     conduct(run_options, question, conclude)

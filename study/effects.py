@@ -87,21 +87,43 @@ def judge(found: list[Effect], control: str) -> tuple[Verdict, str]:
     not in this.
     """
     ours = next(effect for effect in found if effect.label == control)
-    others = [effect for effect in found if effect is not ours and not effect.diverged]
+    others = comparable(found, control)
     if len(ours.seeds) < 2 or any(len(effect.seeds) < 2 for effect in others):
         return "one seed: no verdict", "two seeds of every value are needed"
     if ours.diverged or not others:
         word: Verdict = "refuted" if ours.diverged else "confirmed"
         return word, f"{control if ours.diverged else 'every other value'} diverged"
-    intervals = {effect: difference(effect, ours, len(others)) for effect in others}
-    best = max(others, key=lambda effect: intervals[effect][1])
-    better = [effect for effect in others if intervals[effect][0] > 0]
-    decisive = max(better, key=lambda effect: intervals[effect][1], default=best)
-    low, mean, high = (100 * value for value in intervals[decisive])
-    why = f"{decisive.label} {mean:+.2f} points against {control} [{low:+.2f}, {high:+.2f}]"
+    intervals = {effect.label: difference(effect, ours, len(others)) for effect in others}
+    best = max(intervals, key=lambda label: intervals[label][1])
+    better = [label for label in intervals if intervals[label][0] > 0]
+    decisive = max(better, key=lambda label: intervals[label][1], default=best)
+    why = f"{decisive} {in_points(intervals[decisive], f' points against {control}')}"
     if better:
         return "refuted", why
     return ("confirmed" if all(i[2] < 0 for i in intervals.values()) else "within noise"), why
+
+
+def comparable(found: list[Effect], control: str) -> list[Effect]:
+    """The other values, but for those that diverged."""
+    return [effect for effect in found if effect.label != control and not effect.diverged]
+
+
+def against(found: list[Effect], control: str) -> dict[str, str]:
+    """How much better each value is than `control`, as text; none where nothing is known."""
+    ours = next(effect for effect in found if effect.label == control)
+    others = comparable(found, control)
+    return {
+        other.label: in_points(difference(other, ours, len(others)))
+        for other in others
+        if {*other.seeds} & {*ours.seeds}
+    }
+
+
+def in_points(interval: tuple[float, float, float], unit: str = "") -> str:
+    """Mean and ends of a difference of accuracies in points: `+1.23 [-0.50, +2.96]`."""
+    low, mean, high = (100 * value for value in interval)
+    ends = f" [{low:+.2f}, {high:+.2f}]" if math.isfinite(low) else ""
+    return f"{mean:+.2f}{unit}{ends}"
 
 
 def difference(effect: Effect, ours: Effect, comparisons: int) -> tuple[float, float, float]:
@@ -118,17 +140,26 @@ def difference(effect: Effect, ours: Effect, comparisons: int) -> tuple[float, f
 
 
 def effects_table(found: list[Effect], title: str, control: str) -> Table:
-    """A line a value, the report's marked."""
-    table = Table("", "accuracy", "standard error", "macro-F1", "seeds", "", header_style="bold")
-    table.columns[0].header = title
-    for effect in found:
-        remarks = ["the report's"] if effect.label == control else []
-        remarks += [f"{effect.diverged} diverged"] if effect.diverged else []
-        f1 = statistics.fmean(effect.macro_f1s) if effect.macro_f1s else math.nan
-        row = (f"{effect.mean:.4f}", f"{effect.error:.4f}", f"{f1:.4f}")
-        known = (value.replace("nan", "-") for value in row)
-        table.add_row(effect.label, *known, str(len(effect.accuracies)), ", ".join(remarks))
+    """The same for a terminal."""
+    head, *rows = effect_rows(found, title, control)
+    table = Table(*head, header_style="bold")
+    for row in rows:
+        table.add_row(*row)
     return table
+
+
+def effect_rows(found: list[Effect], title: str, control: str) -> list[list[str]]:
+    """Head and a line a value: what it reached, and the difference to `control` in points."""
+    gains = against(found, control) if control else {}
+    rows = [[title, "accuracy", "standard error", "macro-F1", "seeds"]]
+    rows[0] += [f"points against {control}"] if control else []
+    for effect in found:
+        f1 = statistics.fmean(effect.macro_f1s) if effect.macro_f1s else math.nan
+        numbers = (f"{value:.4f}".replace("nan", "-") for value in (effect.mean, effect.error, f1))
+        row = [effect.label, *numbers, str(len(effect.accuracies))]
+        lost = f"{effect.diverged} diverged" if effect.diverged else ""
+        rows.append([*row, gains.get(effect.label, lost)] if control else row)
+    return rows
 
 
 def save_plot(found: list[Effect], title: str, control: str, path: Path) -> None:
@@ -147,6 +178,6 @@ def save_plot(found: list[Effect], title: str, control: str, path: Path) -> None
     for tick in axes.get_xticklabels():
         tick.set_horizontalalignment("right" if long else "center")
     axes.set(xlabel=title, ylabel="validation accuracy", xlim=(-0.5, len(trained) - 0.5))
-    axes.set_title("orange: the report's value; bars: standard error over seeds", fontsize=8)
+    axes.set_title(f"orange: {control}; bars: standard error over seeds", fontsize=8)
     axes.grid(alpha=0.3, axis="y")
     figure.savefig(path, dpi=120)

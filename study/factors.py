@@ -3,16 +3,19 @@
 from dataclasses import dataclass
 from itertools import product
 
+from fer.config import PRESETS, Config
+from fer.errors import UserError
 from study.question import Changes
 
 
 @dataclass(frozen=True)
 class Factor:
-    """Changes of the base settings by the name of the value; `report` is the one it chose."""
+    """Changes of the base settings by the name of the value, the others are compared with
+    `control`: what the report chose."""
 
     title: str
     values: dict[str, Changes]
-    report: str
+    control: str
     claim: str
 
 
@@ -28,7 +31,27 @@ RATES = {
 }
 POOLINGS = list(product(("max", "average"), repeat=3))
 
-UNCHANGED = {"mirror": False, "rotation": 0.0, "crop_padding": 0, "zoom": 0.0, "erasing": 0.0}
+UNALTERED = "as it is"
+# What belongs together when settings are set back.
+PARTS = {
+    "optimizer": ("optimizer", "lr", "momentum", "weight_decay", "schedule"),
+    "schedule": ("schedule",),
+    "weight decay": ("weight_decay",),
+    "label smoothing": ("label_smoothing",),
+    "batch size": ("batch_size",),
+    "widths": ("channels1", "channels2", "channels3", "fc_width"),
+    "pooling": ("pool1", "pool2", "pool3"),
+    "output": ("output_activation",),
+    "activation": ("conv_activation",),
+    "norm": ("norm",),
+    "dropout": ("dropout",),
+    "scaling": ("scaling",),
+    "augmentation": ("mirror", "rotation", "crop_padding", "zoom", "erasing"),
+    "oversampling": ("oversample",),
+    "tta": ("tta",),
+}
+
+PLAIN = {"mirror": False, "rotation": 0.0, "crop_padding": 0, "zoom": 0.0, "erasing": 0.0}
 
 
 def _of(field: str, *values: object) -> dict[str, Changes]:
@@ -105,12 +128,12 @@ FACTORS: dict[str, Factor] = {
     "augmentation": Factor(
         "augmentation",
         {
-            "none": UNCHANGED,
-            "mirror": {**UNCHANGED, "mirror": True},
-            "rotation": {**UNCHANGED, "rotation": 10.0},
-            "crop": {**UNCHANGED, "crop_padding": 4},
+            "none": PLAIN,
+            "mirror": {**PLAIN, "mirror": True},
+            "rotation": {**PLAIN, "rotation": 10.0},
+            "crop": {**PLAIN, "crop_padding": 4},
             "mirror, rotation, crop": {
-                **UNCHANGED,
+                **PLAIN,
                 "mirror": True,
                 "rotation": 10.0,
                 "crop_padding": 4,
@@ -131,5 +154,22 @@ FACTORS: dict[str, Factor] = {
         "none",
         "ten-crop was tried and not kept (figure 3a)",
     ),
-    "seed": Factor("seed alone", {"as it is": {}}, "", ""),
+    "ablation": Factor("set back to the report's", {}, UNALTERED, ""),
+    "seed": Factor("seed alone", {UNALTERED: {}}, "", ""),
 }
+
+
+def values_of(name: str, base: Config) -> dict[str, Changes]:
+    """What a factor tries with these settings. Raises UserError if there is nothing."""
+    if name != "ablation":
+        return FACTORS[name].values
+    report = PRESETS["hand-tuned"].settings()
+    ours = base.settings()
+    groups = {
+        group: {field: report[field] for field in fields if ours[field] != report[field]}
+        for group, fields in PARTS.items()
+    }
+    found = {group: changes for group, changes in groups.items() if changes}
+    if not found:
+        raise UserError("--vary ablation needs a --config that differs from the report's settings")
+    return {UNALTERED: {}, **found}

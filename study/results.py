@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fer import command
 from fer.errors import UserError
@@ -12,7 +12,6 @@ from study.emotions import CHANCE_IN_WORDS, NOTHING, emotions_table
 if TYPE_CHECKING:
     import optuna
 
-    from study.effects import Effect
     from study.identity import Identity
 
 PAGE = "results.md"
@@ -84,7 +83,7 @@ HEAD = (
 def section(study: "optuna.Study", identity: "Identity", out: Path) -> str:
     """What one comparison says, in Markdown; its picture is written to the folder `out`."""
     from fer.config import PRESETS
-    from study.effects import effects, judge, save_plot
+    from study.effects import effect_rows, effects, judge, save_plot
     from study.factors import FACTORS
     from study.reference import CURVES
 
@@ -100,11 +99,12 @@ def section(study: "optuna.Study", identity: "Identity", out: Path) -> str:
         rows = markdown(seeds_table(study, reported))
     else:
         factor = FACTORS[name]
-        save_plot(found, factor.title, factor.report, out / picture)
-        title = factor.title.capitalize() + ("" if base == "hand-tuned" else f", {base}")
-        rows = effect_rows(found, factor.report)
-        verdict, why = judge(found, factor.report)
-        rest = f"The report: {factor.claim}. **{verdict.capitalize()}**: {why}."
+        save_plot(found, factor.title, factor.control, out / picture)
+        title = factor.title.capitalize() + (", baseline" if base == "baseline" else "")
+        rows, rest = markdown(effect_rows(found, "", factor.control)), ""
+        if factor.claim:
+            verdict, why = judge(found, factor.control)
+            rest = f"The report: {factor.claim}. **{verdict.capitalize()}**: {why}."
     settings = "" if base in PRESETS else f"Settings, where they are not the hand-tuned: {base}."
     parts = [f"## {title}", conditions(identity, command_of(identity)), settings, rows, rest]
     return "\n\n".join([*(part for part in parts if part), f"![{title}]({picture})"])
@@ -179,25 +179,9 @@ def training_options(identity: "Identity") -> str:
     )
 
 
-def effect_rows(found: "list[Effect]", control: str) -> str:
-    """A line a value, as a table of Markdown."""
-    import statistics
-
-    rows: list[list[Any]] = [["value", "accuracy", "standard error", "macro-F1", "seeds"]]
-    for effect in found:
-        name = f"**{effect.label}** (the report's)" if effect.label == control else effect.label
-        if effect.diverged:
-            name += f", {effect.diverged} diverged"
-        f1 = f"{statistics.fmean(effect.macro_f1s):.4f}" if effect.macro_f1s else "-"
-        error = f"{effect.error:.4f}" if len(effect.accuracies) > 1 else "-"
-        mean = f"{effect.mean:.4f}" if effect.accuracies else "-"
-        rows.append([name, mean, error, f1, len(effect.accuracies)])
-    return markdown(rows)
-
-
-def markdown(rows: list[list[Any]]) -> str:
+def markdown(rows: list[list[str]]) -> str:
     """A table whose first row is its head."""
-    lines = ["| " + " | ".join(map(str, row)) + " |" for row in rows]
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([lines[0], "| " + " | ".join("---" for _ in rows[0]) + " |", *lines[1:]])
 
 

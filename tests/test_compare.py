@@ -20,9 +20,9 @@ from study import storage as store
 from study.algorithms import RowSampler
 from study.compare import Vary
 from study.effects import Effect, difference, judge, standard_error
-from study.factors import FACTORS
+from study.factors import FACTORS, PARTS, values_of
 from study.question import comparing, searching
-from study.space import Space, suggest
+from study.space import RECIPES, Space, suggest
 from tests.conftest import Command, trials
 from tests.test_model import net_of
 
@@ -64,6 +64,8 @@ def test_every_value_is_trained_with_every_seed_and_the_page_names_the_command(
     assert command("study.results", "--out", "page").code == 0
     page = Path("page/results.md").read_text()
     assert f"| zero-one | {mean:.4f} |" in page
+    gap = mean - sum(t.value or 0 for t in stored if t.params["scaling"] == "minus-one-one") / 2
+    assert f"| {100 * gap:+.2f} [" in page
     assert Path(f"page/{name}.png").exists()
     line = re.search(r"^    python -m (study.compare .*)$", page, re.MULTILINE)
     assert line is not None
@@ -116,6 +118,7 @@ def test_each_emotion_is_removed_in_turn_and_chance_stands_beside(command: Comma
     [
         (("study.compare",), ["--vary"]),
         (("study.compare", "--vary", "nose"), ["nose"]),
+        (("study.compare", "--vary", "ablation"), ["ablation", "--config"]),
         (("study.compare", "--vary", "norm", "--seeds", "0"), ["--seeds", "0"]),
         (("study.compare", "--vary", "norm", "--epochs", "0"), ["--epochs", "0"]),
         (("study.compare", "--vary", "seed", "--config", "no.yaml"), ["no.yaml"]),
@@ -219,14 +222,29 @@ def test_the_command_offers_every_factor() -> None:
 @pytest.mark.parametrize("name", FACTORS)
 def test_every_factor_changes_what_it_names_and_has_the_reports_value(name: str) -> None:
     factor = FACTORS[name]
-    assert factor.report in factor.values or name == "seed"
-    configs = [Config().model_copy(update=changes) for changes in factor.values.values()]
+    base = RECIPES["one-cycle recipe"] if name == "ablation" else Config()
+    values = values_of(name, base)
+    assert factor.control in values or name == "seed"
+    configs = [base.model_copy(update=changes) for changes in values.values()]
     assert len(set(configs)) == len(configs)
-    question = comparing(name, Config(), factor.values, 2)
+    question = comparing(name, base, values, 2)
     assert len(question.queue) == 2 * len(configs)
     for _, parameters in question.queue:
         trial = optuna.trial.FixedTrial(parameters)
-        assert suggest(trial, question.space, Config()).seed == parameters["seed"]  # type: ignore[arg-type]
+        assert suggest(trial, question.space, base).seed == parameters["seed"]  # type: ignore[arg-type]
+
+
+def test_an_ablation_sets_back_each_part_that_differs_and_nothing_else() -> None:
+    recipe = RECIPES["one-cycle recipe"]
+    values = values_of("ablation", recipe)
+    assert values["as it is"] == {}
+    back = {field: value for changes in values.values() for field, value in changes.items()}
+    assert recipe.model_copy(update=back) == Config()
+    assert "norm" not in values
+    assert {*values["widths"]} == {"channels1", "channels2", "channels3", "fc_width"}
+    parts = [field for fields in PARTS.values() for field in fields]
+    settled = {"epochs", "seed", "precision", "threads"}
+    assert {*parts} == {*Config.model_fields} - settled
 
 
 def test_the_extended_space_stays_below_a_million_parameters() -> None:
