@@ -72,27 +72,31 @@ class MedianPruner(optuna.pruners.BasePruner):
     """Optuna's MedianPruner for a study that is maximised, at a cost that does not grow with it.
 
     Prunes a trial whose best value so far is below the median of the complete trials' values at
-    the same step. `complete` is a list to which trials are added as they are told; at least
-    STARTUP_TRIALS must be in it, and MINIMUM_AT_STEP have a value at the step.
+    the same step, where the learning rate's schedule is searched those with the same one: a
+    schedule that gains at its end is behind until then. `complete` is a list to which trials are
+    added as they are told; at least STARTUP_TRIALS must be in it, and MINIMUM_AT_STEP of those
+    compared with have a value at the step.
     """
 
     def __init__(self, complete: list[FrozenTrial], warmup_steps: int) -> None:
         self._complete, self._warmup_steps = complete, warmup_steps
         self._read = 0  # how many of them are in
-        self._values: dict[int, list[float]] = defaultdict(list)  # by step, in order
+        # By schedule and step, in order.
+        self._values: dict[tuple[str | None, int], list[float]] = defaultdict(list)
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         for other in self._complete[self._read :]:
+            schedule = other.params.get("schedule")
             for step, value in other.intermediate_values.items():
                 if not math.isnan(value):
-                    bisect.insort(self._values[step], value)
+                    bisect.insort(self._values[schedule, step], value)
         self._read = len(self._complete)
         last = trial.last_step
         if self._read < STARTUP_TRIALS or last is None or last < self._warmup_steps:
             return False
         if math.isnan(best := max(trial.intermediate_values.values(), key=_or_least)):
             return True
-        values = self._values[last]
+        values = self._values[trial.params.get("schedule"), last]
         return len(values) >= MINIMUM_AT_STEP and best < statistics.median(values)
 
 

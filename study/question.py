@@ -13,6 +13,8 @@ from study.space import SPACES, Space, describe, examples, hand_made
 
 Changes = dict[str, Any]
 """Fields of a Config and the values they get."""
+SETTLED = ("epochs", "seed", "precision", "threads")
+"""What stands in a study's identity, beside the settings that a comparison starts from."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,8 @@ def comparing(name: str, base: Config, variants: dict[str, Changes], seeds: int)
             if value not in seen:
                 seen.append(value)
     space: Space = {field: CategoricalDistribution(each) for field, each in values.items()}
-    settled = ("epochs", "seed", "precision", "threads")  # stand elsewhere in the identity
     definition = {
-        "base": {key: value for key, value in base.settings().items() if key not in settled},
+        "base": {key: value for key, value in base.settings().items() if key not in SETTLED},
         "variants": variants,
         "seeds": seeds,
     }

@@ -10,6 +10,8 @@ from fer.errors import UserError
 if TYPE_CHECKING:
     import optuna
 
+MATTERED = "Which settings mattered"
+
 
 @dataclass(frozen=True)
 class Options:
@@ -52,26 +54,21 @@ def render(study: "optuna.Study") -> str:
     """The page's HTML; it loads nothing from the network."""
     from html import escape
 
+    import numpy as np
     import optuna
     import pandas as pd
+    import plotly.graph_objects as go
     from optuna.trial import TrialState
 
     from study import storage as store
     from study.identity import IDENTITY
+    from study.importance import HOW, importances, varied
     from study.trial import ending
 
     trials = [trial for trial in store.finished(study) if store.RESULT in trial.user_attrs]
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    # What does not vary has no place on an axis.
-    varied = sorted(
-        {
-            name
-            for trial in complete
-            for name in trial.params
-            if len({other.params[name] for other in complete if name in other.params}) > 1
-        }
-    )
-    shared = [name for name in varied if all(name in trial.params for trial in complete)]
+    names = varied(complete)  # what does not vary has no place on an axis
+    shared = [name for name in names if all(name in trial.params for trial in complete)]
     draw, score = optuna.visualization, "validation accuracy"
     plots: dict[str, Any] = {
         "Accuracy of each trial, and the best so far": draw.plot_optimization_history(
@@ -79,22 +76,28 @@ def render(study: "optuna.Study") -> str:
         ),
         "Every trial, epoch by epoch": draw.plot_intermediate_values(study),
     }
-    if varied:
+    if names:
         plots["Each setting against accuracy"] = draw.plot_slice(
-            study, params=varied, target_name=score
+            study, params=names, target_name=score
         )
     if len(shared) > 1 and len({trial.value for trial in complete}) > 1:
         plots["Settings that go together"] = draw.plot_parallel_coordinate(
             study, params=shared, target_name=score
         )
-        plots["Which settings mattered"] = draw.plot_param_importances(
-            study, params=shared, target_name=score
-        )
+    seed = study.user_attrs[IDENTITY]["seed"]
+    ranges = importances(complete, np.random.default_rng(seed))
+    if ranges:
+        low, middle, high = np.array(list(ranges.values())).T
+        error = {"array": high - middle, "arrayminus": middle - low}
+        bars = go.Bar(x=middle, y=list(ranges), error_x=error, orientation="h")
+        axis = {"autorange": "reversed", "automargin": True}
+        plots[MATTERED] = go.Figure(bars, {"yaxis": axis, "height": 150 + 22 * len(ranges)})
     figures = []
     for number, (title, figure) in enumerate(plots.items()):
         figure.update_layout(title=None, template="plotly_white", margin={"t": 30})
         content = figure.to_html(full_html=False, include_plotlyjs=number == 0)
-        figures.append(f"<h2>{escape(title)}</h2><div class=wide>{content}</div>")
+        note = f"<p>{escape(HOW)}</p>" if title == MATTERED else ""
+        figures.append(f"<h2>{escape(title)}</h2>{note}<div class=wide>{content}</div>")
     rows = [
         {
             "trial": trial.number,

@@ -2,8 +2,9 @@
 
 import json
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fer import command
 from fer.errors import UserError
@@ -11,16 +12,19 @@ from study.emotions import CHANCE_IN_WORDS, NOTHING, emotions_table
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.trial import FrozenTrial
 
     from study.identity import Identity
 
 PAGE = "results.md"
+BEST = 5  # trials of a search that are listed
 
 
 @dataclass(frozen=True)
 class Options:
-    """Write a page of Markdown and its pictures of every comparison in a database: what was asked,
-    by which command, on which data and code, what came out, and a verdict on the report's claim.
+    """Write a page of Markdown and its pictures of every comparison and search in a database: what
+    was asked, by which command, on which data and code, what came out, a verdict on the report's
+    claim, and which settings mattered in a search.
     """
 
     storage: str = "sqlite:///studies.db"
@@ -37,7 +41,6 @@ def main() -> None:
     import optuna
 
     from study import storage as store
-    from study.effects import trials_of
     from study.identity import IDENTITY
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -45,28 +48,33 @@ def main() -> None:
     found = []
     for name in store.storage_names(storage):
         study = optuna.load_study(study_name=name, storage=storage)
-        identity = study.user_attrs.get(IDENTITY, {})
-        if "variants" in identity.get("space_definition", {}) and trials_of(study, {}):
+        identity = study.user_attrs.get(IDENTITY)
+        if identity and scored(study):
             found.append((study, identity))
     if not found:
         raise UserError(
-            f"no comparison in {store.hidden(options.storage)}; study.compare makes one"
+            f"nothing was trained in {store.hidden(options.storage)}; study.compare makes "
+            "comparisons, study.run searches"
         )
     try:
         options.out.mkdir(parents=True, exist_ok=True)
-        sections: list[str] = []
+        sections: dict[str, list[str]] = {"seeds": [], "search": [], "values": []}
         removed: dict[str, list[tuple[optuna.Study, Identity]]] = {}
         for study, identity in found:
-            if list(identity["space_definition"]["variants"]) == [NOTHING]:
+            variants = identity["space_definition"].get("variants")
+            if variants is None:
+                sections["search"].append(search_section(study, identity, options.out))
+            elif list(variants) == [NOTHING]:
                 removed.setdefault(common(identity), []).append((study, identity))
             else:
-                sections.append(section(study, identity, options.out))
-        for alike in removed.values():
-            sections.append(emotions_section(emotions_table(alike), alike[0][1]))
-        (options.out / PAGE).write_text("\n\n".join([HEAD, *sections]) + "\n", encoding="utf-8")
+                kind = "seeds" if len(variants) == 1 else "values"
+                sections[kind].append(section(study, identity, options.out))
+        parts = [HEAD, *chain(*sections.values())]
+        parts += [emotions_section(emotions_table(of), of[0][1]) for of in removed.values()]
+        (options.out / PAGE).write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write {error.filename}: {error.strerror}") from None
-    print(f"{command.printable(str(options.out / PAGE))}: {len(found)} comparisons")
+    print(f"{command.printable(str(options.out / PAGE))}: {len(found)} studies")
 
 
 HEAD = (
@@ -88,7 +96,7 @@ def section(study: "optuna.Study", identity: "Identity", out: Path) -> str:
     from study.reference import CURVES
 
     found = effects(study, identity)
-    name, base = identity["space"], base_of(identity)
+    name, base = identity["space"], base_of(identity["space_definition"]["base"])
     picture = f"{study.study_name}.png"
     if len(found) == 1:
         from study.curves import save_curves, seeds_table
@@ -110,6 +118,56 @@ def section(study: "optuna.Study", identity: "Identity", out: Path) -> str:
     return "\n\n".join([*(part for part in parts if part), f"![{title}]({picture})"])
 
 
+def scored(study: "optuna.Study") -> "list[FrozenTrial]":
+    """The finished trials that reached an accuracy."""
+    from study import storage as store
+
+    return [
+        trial
+        for trial in store.finished(study)
+        if trial.user_attrs.get(store.RESULT, {}).get("accuracy") is not None
+    ]
+
+
+def search_section(study: "optuna.Study", identity: "Identity", out: Path) -> str:
+    """What a search found, beside the settings it began with, in Markdown."""
+    import numpy as np
+    from optuna.trial import TrialState
+
+    from study import importance
+    from study import storage as store
+    from study.trial import ending
+
+    trials = scored(study)
+    ranked = sorted(trials, key=lambda trial: -trial.user_attrs[store.RESULT]["accuracy"])
+    begun = [trial for trial in trials if trial.user_attrs.get(store.ORIGIN)]
+    rows = [["trial", "accuracy", "macro-F1", "epoch", "from", "settings, where not hand-tuned"]]
+    for trial in [*ranked[:BEST], *(trial for trial in begun if trial not in ranked[:BEST])]:
+        result = trial.user_attrs[store.RESULT]
+        rows.append(
+            [
+                f"{trial.number}{'' if ending(trial) == 'complete' else f', {ending(trial)}'}",
+                *(f"{result[key]:.4f}" for key in ("accuracy", "macro_f1")),
+                str(result["epoch"]),
+                trial.user_attrs.get(store.ORIGIN, "search"),
+                base_of(trial.user_attrs[store.CONFIG]),
+            ]
+        )
+    seed = f" --seed {identity['seed']}" if identity["seed"] else ""
+    line = (
+        f"python -m study.run --space {identity['space']} --trials {len(store.finished(study))}"
+        f"{budget(identity)}{seed}"
+    )
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    ranges = importance.importances(complete, np.random.default_rng(identity["seed"]))
+    parts = [f"## Search: {study.study_name}", conditions(identity, line), markdown(rows)]
+    if ranges:
+        picture = f"{study.study_name}.png"
+        importance.save_plot(ranges, out / picture)
+        parts += [importance.HOW, f"![Which settings mattered]({picture})"]
+    return "\n\n".join(parts)
+
+
 def common(identity: "Identity") -> str:
     """What the studies of one table of emotions have in common, as text."""
     own = ("space", "classes", "data_sha256")
@@ -118,7 +176,7 @@ def common(identity: "Identity") -> str:
 
 def emotions_section(rows: list[list[str]], identity: "Identity") -> str:
     """The table of the removed classes, in Markdown."""
-    line = f"python -m study.emotions{training_options(identity)}"
+    line = f"python -m study.emotions{budget(identity)}{seeds(identity)}"
     return "\n\n".join(
         [
             "## Each emotion removed in turn",
@@ -140,13 +198,18 @@ def conditions(identity: "Identity", line: str) -> str:
     )
 
 
-def base_of(identity: "Identity") -> str:
-    """The preset that a comparison varies, or what its settings change of the hand-tuned ones."""
-    from fer.config import PRESETS
+def base_of(settings: dict[str, Any]) -> str:
+    """The preset that these settings are, or what they change of the hand-tuned ones."""
+    from fer.config import PRESETS, Config
+    from study.question import SETTLED
 
-    base = identity["space_definition"]["base"]
+    ours = Config.model_validate(settings).settings()
     changed = {
-        name: {key: value for key, value in base.items() if preset.settings().get(key) != value}
+        name: {
+            key: value
+            for key, value in ours.items()
+            if key not in SETTLED and preset.settings().get(key) != value
+        }
         for name, preset in PRESETS.items()
     }
     for name, changes in changed.items():
@@ -159,24 +222,29 @@ def command_of(identity: "Identity") -> str:
     """The command that trains a comparison; settings from a file are spelled out beside it."""
     from fer.config import PRESETS
 
-    name, base = identity["space"], base_of(identity)
+    name, base = identity["space"], base_of(identity["space_definition"]["base"])
     alone = len(identity["space_definition"]["variants"]) == 1
     line = f"python -m study.compare --vary {'seed' if alone else name}"
     if base not in PRESETS:
         line += f" --config {name if alone else 'settings'}.yaml"
     elif base != "hand-tuned" or alone:
         line += f" --preset {base}"
-    return line + training_options(identity)
+    return line + budget(identity) + seeds(identity)
 
 
-def training_options(identity: "Identity") -> str:
+def budget(identity: "Identity") -> str:
     """The options that name the budget, the split and the precision."""
     data = "" if identity["data"] == "demo" else f" --data {identity['data']}.parquet"
     subset = f" --subset {identity['subset']}" if identity["subset"] else ""
     return (
         f"{data} --split {identity['split']}{subset} --epochs {identity['epochs']} "
-        f"--seeds {identity['space_definition']['seeds']} --precision {identity['precision']}"
+        f"--precision {identity['precision']}"
     )
+
+
+def seeds(identity: "Identity") -> str:
+    """The option that names how often each value is trained."""
+    return f" --seeds {identity['space_definition']['seeds']}"
 
 
 def markdown(rows: list[list[str]]) -> str:

@@ -35,6 +35,31 @@ def test_the_median_pruner_decides_as_optunas(
             study.tell(trial, state=TrialState.PRUNED)
 
 
+def test_a_schedule_that_gains_late_is_compared_with_its_own_kind() -> None:
+    study = optuna.create_study(direction="maximize")
+    complete: list[FrozenTrial] = []
+    pruner = MedianPruner(complete, 1)
+
+    def pruned(value: float) -> bool:
+        trial = study.ask()
+        trial.suggest_categorical("schedule", ["constant", "one-cycle"])
+        trial.report(value, 1)
+        decision = pruner.prune(study, study.get_trials(deepcopy=False)[trial.number])
+        complete.append(study.tell(trial, value))
+        return decision
+
+    for schedule, value in [("constant", 0.5), ("one-cycle", 0.2)] * STARTUP_TRIALS:
+        study.enqueue_trial({"schedule": schedule})
+        assert not pruned(value)
+    for schedule, value, decision in [
+        ("one-cycle", 0.21, False),
+        ("one-cycle", 0.19, True),
+        ("constant", 0.21, True),
+    ]:
+        study.enqueue_trial({"schedule": schedule})
+        assert pruned(value) is decision
+
+
 def test_a_trial_without_a_number_is_pruned() -> None:
     study = optuna.create_study(direction="maximize")
     complete = []
