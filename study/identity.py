@@ -84,6 +84,15 @@ def check_format(name: str, stored: Identity) -> None:
         )
 
 
+def check_data(name: str, stored: Identity, dataset: Dataset) -> None:
+    """Raise UserError if a study is of other images."""
+    if dataset.sha256 != stored["data_sha256"]:
+        raise UserError(
+            f"other data: study {name!r} is of {stored['data']} ({stored['data_sha256'][:12]}), "
+            f"this is {dataset.name} ({dataset.sha256[:12]}); name its images with --data"
+        )
+
+
 def differences(stored: Identity, identity: Identity) -> list[str]:
     """What differs, in words. What an older version did not store yet is said so."""
     old, new = _flat(stored), _flat(identity)

@@ -41,11 +41,18 @@ def searching(name: str) -> Question:
     return Question(name, space, Config(), list(hand_made(space)), describe(space), {})
 
 
-def comparing(name: str, base: Config, variants: dict[str, Changes], seeds: int) -> Question:
-    """Which of the variants of `base` is better, each trained with as many seeds from 0 on?
+def comparing(
+    name: str,
+    base: Config,
+    variants: dict[str, Changes],
+    seeds: int,
+    first_seed: int = 0,
+    about: dict[str, Any] | None = None,
+) -> Question:
+    """Which of the variants of `base` is better, each trained with as many seeds?
 
-    Every seed is trained in all variants before the next one. Raises UserError if a variant and
-    `base` do not go together.
+    Every seed is trained in all variants before the next one. `about` is kept with the
+    definition. Raises UserError if a variant and `base` do not go together.
     """
     varied = dict.fromkeys(field for changes in variants.values() for field in changes)
     variants = {
@@ -57,8 +64,9 @@ def comparing(name: str, base: Config, variants: dict[str, Changes], seeds: int)
             Config.model_validate({**base.settings(), **changes})
         except ValidationError as error:
             raise UserError(explain(error, f"{name} {label} with these settings")) from None
-    rows = [{**changes, "seed": seed} for seed in range(seeds) for changes in variants.values()]
-    origins = [f"{label}, seed {seed}" for seed in range(seeds) for label in variants]
+    drawn = range(first_seed, first_seed + seeds)
+    rows = [{**changes, "seed": seed} for seed in drawn for changes in variants.values()]
+    origins = [f"{label}, seed {seed}" for seed in drawn for label in variants]
     values: dict[str, list[Any]] = {}
     for row in rows:
         for field, value in row.items():
@@ -70,5 +78,6 @@ def comparing(name: str, base: Config, variants: dict[str, Changes], seeds: int)
         "base": {key: value for key, value in base.settings().items() if key not in SETTLED},
         "variants": variants,
         "seeds": seeds,
+        **(about or {}),
     }
     return Question(name, space, base, list(zip(origins, rows, strict=True)), definition, variants)

@@ -48,7 +48,7 @@ def main() -> None:
     from fer.fit import Run, fit
     from fer.memory import reuse_memory
     from study import storage as store
-    from study.identity import IDENTITY
+    from study.identity import IDENTITY, check_data
 
     study = store.load_study(options.storage, options.study)
     trial = find(study.get_trials(deepcopy=False), options.trial, study.study_name)
@@ -59,12 +59,7 @@ def main() -> None:
     device = choose(options.device)
     removed = [name for name in EMOTIONS if name not in identity["classes"]]
     dataset = data.load(options.data, removed)
-    if dataset.sha256 != identity["data_sha256"]:
-        raise UserError(
-            f"other data: study {study.study_name!r} is of {identity['data']} "
-            f"({identity['data_sha256'][:12]}), this is {dataset.name} ({dataset.sha256[:12]}); "
-            "name its images with --data"
-        )
+    check_data(study.study_name, identity, dataset)
     training, validation = data.split(
         dataset.part("Training"), identity["split"], identity["subset"]
     )

@@ -91,9 +91,11 @@ HEAD = (
 def section(study: "optuna.Study", identity: "Identity", out: Path) -> str:
     """What one comparison says, in Markdown; its picture is written to the folder `out`."""
     from fer.config import PRESETS
+    from study.confirm import in_words
     from study.effects import effect_rows, effects, judge, save_plot
-    from study.factors import FACTORS
+    from study.factors import FACTORS, Factor
     from study.reference import CURVES
+    from study.space import HAND_TUNED
 
     found = effects(study, identity)
     name, base = identity["space"], base_of(identity["space_definition"]["base"])
@@ -106,13 +108,17 @@ def section(study: "optuna.Study", identity: "Identity", out: Path) -> str:
         title, rest = f"Several seeds: {name}", ""
         rows = markdown(seeds_table(study, reported))
     else:
-        factor = FACTORS[name]
+        confirms = identity["space_definition"].get("search")
+        factor = FACTORS.get(name, Factor(f"best of {confirms}", {}, HAND_TUNED, ""))
         save_plot(found, factor.title, factor.control, out / picture)
-        title = factor.title.capitalize() + (", baseline" if base == "baseline" else "")
+        title = factor.title[0].upper() + factor.title[1:]
+        title += ", baseline" if base == "baseline" else ""
         rows, rest = markdown(effect_rows(found, "", factor.control)), ""
         if factor.claim:
             verdict, why = judge(found, factor.control)
             rest = f"The report: {factor.claim}. **{verdict.capitalize()}**: {why}."
+        elif confirms:
+            rest = f"{in_words(found).capitalize()}."
     settings = "" if base in PRESETS else f"Settings, where they are not the hand-tuned: {base}."
     parts = [f"## {title}", conditions(identity, command_of(identity)), settings, rows, rest]
     return "\n\n".join([*(part for part in parts if part), f"![{title}]({picture})"])
@@ -223,7 +229,13 @@ def command_of(identity: "Identity") -> str:
     from fer.config import PRESETS
 
     name, base = identity["space"], base_of(identity["space_definition"]["base"])
-    alone = len(identity["space_definition"]["variants"]) == 1
+    if "search" in (definition := identity["space_definition"]):
+        whole = "" if identity["subset"] else " --whole"
+        return (
+            f"python -m study.confirm --study {definition['search']} --top {definition['top']}"
+            f"{data_option(identity)} --epochs {identity['epochs']}{whole}{seeds(identity)}"
+        )
+    alone = len(definition["variants"]) == 1
     line = f"python -m study.compare --vary {'seed' if alone else name}"
     if base not in PRESETS:
         line += f" --config {name if alone else 'settings'}.yaml"
@@ -234,12 +246,16 @@ def command_of(identity: "Identity") -> str:
 
 def budget(identity: "Identity") -> str:
     """The options that name the budget, the split and the precision."""
-    data = "" if identity["data"] == "demo" else f" --data {identity['data']}.parquet"
     subset = f" --subset {identity['subset']}" if identity["subset"] else ""
     return (
-        f"{data} --split {identity['split']}{subset} --epochs {identity['epochs']} "
-        f"--precision {identity['precision']}"
+        f"{data_option(identity)} --split {identity['split']}{subset} "
+        f"--epochs {identity['epochs']} --precision {identity['precision']}"
     )
+
+
+def data_option(identity: "Identity") -> str:
+    """The option that names the images."""
+    return "" if identity["data"] == "demo" else f" --data {identity['data']}.parquet"
 
 
 def seeds(identity: "Identity") -> str:

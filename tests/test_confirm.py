@@ -1,0 +1,109 @@
+"""Winners are trained again with seeds that had no part in choosing them."""
+
+import re
+import shlex
+from pathlib import Path
+
+import optuna
+import pytest
+
+from fer.config import Config
+from study import storage as store
+from study.confirm import in_words
+from study.effects import Effect
+from tests.conftest import Command, Table, trials, write_forms
+
+SEARCH = ("--trials", 5, "--subset", 150, "--epochs", 1, "--workers", 1, "--study", "small")
+
+
+def effect(label: str, *accuracies: float) -> Effect:
+    seeds = tuple(range(1, 1 + len(accuracies)))
+    return Effect(label, seeds, accuracies, accuracies, (1,) * len(accuracies), 0)
+
+
+def test_the_best_are_trained_again_with_other_seeds_beside_the_reports(command: Command) -> None:
+    assert command("study.run", *SEARCH, "--remove", "disgust", "--seed", 3).code == 0
+    line = ("study.confirm", "--top", 2, "--seeds", 2, "--workers", 1, "--out", "picture.png")
+    done = command(*line, "--study", "small")
+    assert done.code == 0, done
+    (name,) = set(optuna.get_all_study_names(store.DEFAULT_URL)) - {"small"}
+    confirmed = trials(study=name)
+    assert len(confirmed) == 3 * 2
+    assert [trial.params["seed"] for trial in confirmed] == [4, 4, 4, 5, 5, 5]
+    search = sorted(trials(), key=lambda trial: -(trial.value or 0))
+    changed = [trial for trial in search if trial.params != search_of_hand_tuned(search)][:2]
+    settled = {"seed", "threads", "precision", "epochs"}
+    for seed in (0, 1):
+        for trial, chosen in zip(confirmed[3 * seed + 1 : 3 * seed + 3], changed, strict=True):
+            assert trial.user_attrs[store.ORIGIN] == f"trial {chosen.number}, seed {4 + seed}"
+            ours, theirs = (
+                Config(**each.user_attrs[store.CONFIG]).model_dump(exclude=settled)
+                for each in (trial, chosen)
+            )
+            assert ours == theirs
+    assert {trial.user_attrs[store.CONFIG]["epochs"] for trial in confirmed} == {1}
+    assert "in the search" in done.out
+    assert re.search(r"noise.*: trial \d .* points against hand-tuned", done.out)
+    assert Path("picture.png").stat().st_size > 5000
+
+    assert command("study.results", "--out", "page").code == 0
+    page = Path("page/results.md").read_text()
+    again = re.search(r"^    python -m (study.confirm .*)$", page, re.MULTILINE)
+    assert again is not None
+    repeated = command(*shlex.split(again[1]))
+    assert repeated.code == 0, repeated
+    assert f"study  {name}, 6 trials finished" in repeated.out
+
+
+def search_of_hand_tuned(search: list[optuna.trial.FrozenTrial]) -> dict[str, object]:
+    (params,) = (
+        trial.params for trial in search if trial.user_attrs.get(store.ORIGIN) == "hand-tuned"
+    )
+    return params
+
+
+def test_what_is_said_depends_on_the_noise() -> None:
+    report = effect("hand-tuned", 0.50, 0.51, 0.505)
+    better, worse = effect("trial 3", 0.60, 0.612, 0.604), effect("trial 4", 0.40, 0.412, 0.404)
+    assert in_words([report, better]).startswith("a real winner")
+    assert "trial 3 +10.03 points" in in_words([report, better])
+    assert in_words([report, worse]).startswith("no winner, the report's settings")
+    assert in_words([report, effect("trial 5", 0.45, 0.62, 0.56)]).startswith("no winner beyond")
+    assert in_words([report, effect("trial 5", 0.45)]).startswith("one seed: no verdict")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("--top", "0"), ["--top", "0"]),
+        (("--seeds", "0"), ["--seeds", "0"]),
+        (("--epochs", "0"), ["--epochs", "0"]),
+        (("--out", "no/such.png"), ["--out", "no/such.png"]),
+        (("--storage", "sqlite:///none.db"), ["none.db"]),
+        (("--study", "none"), ["none"]),
+    ],
+)
+def test_a_mistake_is_one_line_and_no_study(
+    arguments: tuple[str, ...], named: list[str], command: Command
+) -> None:
+    optuna.create_study(storage=store.DEFAULT_URL, study_name="other")
+    done = command("study.confirm", *arguments)
+    assert done.code == 2, done
+    assert all(word in done.err for word in named), done.err
+    assert "Traceback" not in done.err
+    assert optuna.get_all_study_names(store.DEFAULT_URL) == ["other"]
+    assert {path.name for path in Path().iterdir()} == {"studies.db"}
+
+
+def test_a_comparison_or_a_study_of_other_images_is_not_confirmed(
+    command: Command, table: Table
+) -> None:
+    line = ("--subset", 150, "--epochs", 1, "--workers", 1)
+    assert command("study.compare", "--vary", "scaling", "--seeds", 1, *line).code == 0
+    done = command("study.confirm")
+    assert (done.code, "is no search" in done.err) == (2, True), done
+    assert command("study.run", *SEARCH, "--remove", "sad").code == 0
+    before = optuna.get_all_study_names(store.DEFAULT_URL)
+    done = command("study.confirm", "--data", write_forms(table, Path())["parquet"])
+    assert (done.code, "other data: study 'small'" in done.err) == (2, True), done
+    assert optuna.get_all_study_names(store.DEFAULT_URL) == before
