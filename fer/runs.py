@@ -2,8 +2,11 @@
 
 import csv
 import dataclasses
+import fcntl
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +68,17 @@ def new_run(folder: Path, config: Config, data: TrainedOn, origin: dict[str, Any
     except OSError as error:
         raise UserError(f"cannot write {error.filename or folder}: {error.strerror}") from None
     write_epochs(folder, [])
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other processes from training in the folder. Raises UserError if one does."""
+    with (folder / CONFIG).open("r+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another process is training in --out: {folder}") from None
+        yield
 
 
 def go_on(folder: Path, run: Run) -> list[Epoch]:

@@ -121,41 +121,42 @@ def train(options: Options, provenance: dict[str, Any]) -> None:
     print(f"parameters  {parameter_count(run.net)}")
     print(f"device      {in_words(device, settings)}", flush=True)
 
-    epochs = runs.go_on(options.out, run)
-    if epochs:
-        print(f"goes on     after epoch {epochs[-1].number} of an interrupted run")
-    told: set[str] = set()
-    best = max(epochs, key=lambda epoch: epoch.accuracy, default=None)
-    for epoch in fit(run, validation):
-        epochs.append(epoch)
-        if run.launcher.refused and run.launcher.refused not in told:
-            print(f"note        every step is called: {run.launcher.refused}")
-            told.add(run.launcher.refused)
-        improved = best is None or epoch.accuracy > best.accuracy
-        if improved:
-            best = epoch
-            runs.save_weights(options.out, run.net, epoch.number)
-        runs.keep(options.out, run, epochs)
-        left = (settings.epochs - epoch.number) * epoch.seconds
-        print(
-            f"epoch {epoch.number:3}/{settings.epochs}  "
-            f"train loss {epoch.train_loss:.4f}  loss {epoch.loss:.4f}  "
-            f"accuracy {epoch.accuracy:.4f}{'*' if improved else ' '} "
-            f"macro-F1 {epoch.macro_f1:.4f}  balanced {epoch.balanced_accuracy:.4f}  "
-            f"{epoch.seconds:.1f} s  left {left / 60:.1f} min",
-            flush=True,
-        )
-        if epoch.diverged:
-            runs.finish(options.out)
-            raise UserError(
-                f"the loss is no finite number after epoch {epoch.number}: "
-                f"lr = {settings.lr} is too high for {settings.optimizer}"
+    with runs.alone(options.out):
+        epochs = runs.go_on(options.out, run)
+        if epochs:
+            print(f"goes on     after epoch {epochs[-1].number} of an interrupted run")
+        told: set[str] = set()
+        best = max(epochs, key=lambda epoch: epoch.accuracy, default=None)
+        for epoch in fit(run, validation):
+            epochs.append(epoch)
+            if run.launcher.refused and run.launcher.refused not in told:
+                print(f"note        every step is called: {run.launcher.refused}")
+                told.add(run.launcher.refused)
+            improved = best is None or epoch.accuracy > best.accuracy
+            if improved:
+                best = epoch
+                runs.save_weights(options.out, run.net, epoch.number)
+            runs.keep(options.out, run, epochs)
+            left = (settings.epochs - epoch.number) * epoch.seconds
+            print(
+                f"epoch {epoch.number:3}/{settings.epochs}  "
+                f"train loss {epoch.train_loss:.4f}  loss {epoch.loss:.4f}  "
+                f"accuracy {epoch.accuracy:.4f}{'*' if improved else ' '} "
+                f"macro-F1 {epoch.macro_f1:.4f}  balanced {epoch.balanced_accuracy:.4f}  "
+                f"{epoch.seconds:.1f} s  left {left / 60:.1f} min",
+                flush=True,
             )
-    assert best is not None
-    plots.save_curves(epochs, options.out / "curves.png")
-    title = f"validation, epoch {best.number}: accuracy {best.accuracy:.4f}"
-    plots.save_confusion(best.confusion, dataset.classes, title, options.out / "confusion.png")
-    runs.finish(options.out)
+            if epoch.diverged:
+                runs.finish(options.out)
+                raise UserError(
+                    f"the loss is no finite number after epoch {epoch.number}: "
+                    f"lr = {settings.lr} is too high for {settings.optimizer}"
+                )
+        assert best is not None
+        plots.save_curves(epochs, options.out / "curves.png")
+        title = f"validation, epoch {best.number}: accuracy {best.accuracy:.4f}"
+        plots.save_confusion(best.confusion, dataset.classes, title, options.out / "confusion.png")
+        runs.finish(options.out)
     print(f"best        epoch {best.number}, validation accuracy {best.accuracy:.4f}")
     out = command.printable(str(options.out))
     print(f"saved       {out}: weights of epoch {best.number}, settings, metrics, pictures")

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from fer import runs
 from tests.conftest import Command, Table, process, write_forms
 
 
@@ -89,6 +90,12 @@ def test_an_interrupted_training_goes_on_to_the_same_model(command: Command) -> 
     other = command(*line, "run", "--lr", 0.001)
     assert other.code == 2
     assert "interrupted run of other settings" in other.err
+    assert Path("run/metrics.csv").read_text() == kept
+
+    with runs.alone(Path("run")):
+        second = command(*line, "run")
+    assert second.code == 2
+    assert "another process is training in --out: run" in second.err
     assert Path("run/metrics.csv").read_text() == kept
 
     again = command(*line, "run")
