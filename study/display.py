@@ -97,7 +97,7 @@ class Display:
     def finished(self, trial: Finished) -> None:
         if trial.ending != "failed":
             self.done += 1
-            if self.forecast is not None:
+            if self.forecast is not None and trial.trained:
                 self.forecast.finished(trial.epochs)
         accuracy = trial.accuracy or 0.0
         if trial.ending == "complete" and (self.best is None or accuracy > self.best[0]):

@@ -19,6 +19,8 @@ FORMAT = 2  # of what is stored with a study; raise it when an older program cou
 
 # A study that differs in these alone has the same question asked of another installation.
 INSTALLATION = ("format", "code", "versions", "device", "precision", "kernels")
+# Trials of studies that differ in these alone have the same curve if their settings are the same.
+QUESTION = ("space", "space_definition", "seed")
 
 Identity = dict[str, Any]
 
@@ -111,6 +113,13 @@ def same_question(stored: Any, identity: Identity) -> bool:
     """Whether two identities differ in the installation alone."""
     return isinstance(stored, dict) and all(
         stored.get(key) == value for key, value in identity.items() if key not in INSTALLATION
+    )
+
+
+def same_conditions(stored: Any, identity: Identity) -> bool:
+    """Whether two identities differ in what was asked alone."""
+    return isinstance(stored, dict) and all(
+        stored.get(key) == value for key, value in identity.items() if key not in QUESTION
     )
 
 

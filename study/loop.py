@@ -10,7 +10,7 @@ from typing import Literal
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from fer.checkpoint import clear_folder
 from fer.config import Config
@@ -57,6 +57,7 @@ class Loop:
     identity: Identity
     checkpoints: Path
     train_again: bool  # settings that a finished trial had
+    elsewhere: dict[str, list[FrozenTrial]]  # finished trials of other studies that serve as well
     spared: int  # the first epoch after which the pruner may stop a trial
     lanes: Lanes
     stop: Stop
@@ -155,10 +156,11 @@ class Loop:
                 run = ask(self.study, self.space, self.base)
             except TotalReached:
                 return None
-            twin = None if self.train_again else finished_twin(self.study, run)
+            known = {"": store.finished(self.study), **self.elsewhere}
+            twin = None if self.train_again else finished_twin(known, run.config)
             if twin is None:
                 return run
-            self.display.finished(repeat(self.study, run, twin))
+            self.display.finished(repeat(self.study, run, *twin))
 
     def _handle(self, lane: int, run: Running, message: Message) -> None:
         if isinstance(message, Trained):

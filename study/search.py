@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import optuna
 import torch
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from fer import data
 from fer.augment import oversample
@@ -29,7 +29,7 @@ from study.database import Database
 from study.display import Display, counted, describe_duration, next_commands, summary
 from study.estimate import CROWD, Estimate
 from study.forecast import Forecast
-from study.identity import Identity, identity_of, study_name
+from study.identity import IDENTITY, Identity, identity_of, study_name
 from study.lanes import Lanes
 from study.loop import Loop
 from study.question import Question, searching
@@ -37,7 +37,7 @@ from study.run import Options
 from study.sessions import next_session
 from study.stop import Stop
 from study.training import Task
-from study.trial import ending
+from study.trial import ending, finished_twin
 from study.workers import Workers, default_lanes, devices_for
 
 DEMO_EPOCHS = 5
@@ -88,6 +88,9 @@ def conduct(
             stop.gently()
             database.total = options.trials
             study = open_study(database, identity, options, question)
+            elsewhere = {}
+            if question.variants:  # a search goes by what it has seen itself
+                elsewhere = store.trained_elsewhere(database, study.study_name, identity)
             display = Display(options.trials, epochs, _best_so_far(study))
             estimate = Estimate(
                 images=len(oversample(training, base, torch.Generator())),
@@ -105,6 +108,7 @@ def conduct(
                 identity=identity,
                 checkpoints=folder,
                 train_again=options.duplicates == "train",
+                elsewhere=elsewhere,
                 spared=earliest_pruning(options.pruner, epochs),
                 lanes=Lanes(workers, estimate),
                 stop=stop,
@@ -115,19 +119,21 @@ def conduct(
             outcome = "finished"
             if finished < options.trials:
                 remaining = options.trials - finished
-                count = min(most, remaining)
+                new = remaining - known(study, base, elsewhere)
+                count = max(1, min(most, new))
                 workers.begin(count, task(training, validation, question.examples(base)))
                 plan = (
-                    f"plan   {counted(remaining, 'trial')} x {counted(epochs, 'epoch')} of "
+                    f"plan   {counted(new, 'trial')} x {counted(epochs, 'epoch')} of "
                     f"{len(training)} training and {len(validation)} validation images of "
                     f"{dataset.name} ({options.split} split) on {in_words(device, base)}, "
                     f"{'up to ' if device.type == 'cuda' else ''}{count} at once"
+                    f"{f', {remaining - new} more known from other studies' * (new < remaining)}"
                 )
                 with display:
                     display.note("starting workers and measuring their speed")
                     pace = loop.measure()
                     if pace is not None:
-                        display.forecast = forecast(study, options, epochs, count, pace)
+                        display.forecast = forecast(study, options, new, count, pace)
                         print_plan(display, plan, options.pruner)
                     outcome = loop.run()
             if outcome != "finished":
@@ -176,6 +182,15 @@ def open_study(
     return study
 
 
+def known(study: optuna.Study, base: Config, elsewhere: dict[str, list[FrozenTrial]]) -> int:
+    """How many trials of the queue other studies have trained."""
+    queue = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+    settings = [trial.system_attrs.get("fixed_params", {}) for trial in queue]
+    return sum(
+        finished_twin(elsewhere, base.model_copy(update=each)) is not None for each in settings
+    )
+
+
 def task(training: Faces, validation: Faces, to_measure: list[Config]) -> Task:
     """What workers are given."""
     return Task(
@@ -187,15 +202,16 @@ def task(training: Faces, validation: Faces, to_measure: list[Config]) -> Task:
 
 
 def forecast(
-    study: optuna.Study, options: Options, epochs: int, workers: int, epoch_seconds: float
+    study: optuna.Study, options: Options, new: int, workers: int, epoch_seconds: float
 ) -> Forecast:
-    """What is left of the study, at the measured seconds an epoch."""
+    """What is left of the study, `new` trials at the measured seconds an epoch."""
+    epochs = study.user_attrs[IDENTITY]["epochs"]
     trials = study.get_trials(deepcopy=False)
     complete = sum(trial.state == TrialState.COMPLETE for trial in trials)
     # The median pruner waits for some complete trials, the others spare the report's settings.
     protected = STARTUP_TRIALS if options.pruner == "median" else 1
     return Forecast(
-        trials=options.trials - len(store.finished(study)),
+        trials=new,
         epochs=epochs,
         workers=workers,
         epoch_seconds=epoch_seconds,

@@ -29,7 +29,14 @@ from fer.command import explain
 from fer.config import Config
 from fer.errors import UserError
 from study.database import Database
-from study.identity import IDENTITY, Identity, check, check_format, same_question
+from study.identity import (
+    IDENTITY,
+    Identity,
+    check,
+    check_format,
+    same_conditions,
+    same_question,
+)
 from study.ownership import OWNER, Owner
 from study.sessions import begin_study, silent_trials
 
@@ -153,6 +160,19 @@ def similar(database: Database, name: str, identity: Identity) -> str | None:
         if other and same_question(stored, identity):
             return study.study_name
     return None
+
+
+def trained_elsewhere(
+    database: Database, name: str, identity: Identity
+) -> dict[str, list[FrozenTrial]]:
+    """By study, the complete trials of others than `name` under the same conditions."""
+    return {
+        study.study_name: database.get_all_trials(
+            study._study_id, deepcopy=False, states=(TrialState.COMPLETE,)
+        )
+        for study in database.get_all_studies()
+        if study.study_name != name and same_conditions(study.user_attrs.get(IDENTITY), identity)
+    }
 
 
 def storage_names(storage: RDBStorage) -> list[str]:

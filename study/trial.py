@@ -1,7 +1,7 @@
 """One trial of a study: asked for, reported epoch by epoch, and told how it ended."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import optuna
@@ -48,6 +48,7 @@ class Finished:
     origin: str
     seconds: float
     remark: str = ""
+    trained: bool = True  # in this study
 
 
 def ask(study: optuna.Study, space: dict[str, Any], base: Config) -> Running:
@@ -112,28 +113,38 @@ def tell(study: optuna.Study, run: Running, out_of_memory: str = "") -> Finished
     return _told(run, result, out_of_memory)
 
 
-def repeat(study: optuna.Study, run: Running, twin: FrozenTrial) -> Finished:
-    """Store a trial whose settings the finished trial `twin` had, with its result."""
+def repeat(study: optuna.Study, run: Running, where: str, twin: FrozenTrial) -> Finished:
+    """Store a trial whose settings the finished trial `twin` had, with its result.
+
+    `where` is the study of `twin` if it is another one.
+    """
     for number, accuracy in twin.intermediate_values.items():
         if number not in run.known:
             run.trial.report(accuracy, number)
     result = {**twin.user_attrs[store.RESULT], "seconds": 0.0, "repeats": twin.number}
+    if where:
+        result["repeats_study"] = where
     run.trial.set_user_attr(store.RESULT, result)
     if twin.state == TrialState.COMPLETE:
         study.tell(run.trial, twin.value)
     else:
         study.tell(run.trial, state=TrialState.PRUNED)
-    return _told(run, result, f"has trial {twin.number}'s settings and result")
+    of = f" of study {where}" if where else ""
+    remark = f"has the settings and result of trial {twin.number}{of}"
+    return replace(_told(run, result, remark), trained=not where)
 
 
-def finished_twin(study: optuna.Study, run: Running) -> FrozenTrial | None:
-    """A finished trial that had the very settings of `run` and trained; None without one."""
-    settings = run.config.settings()
-    for trial in store.finished(study):
-        if trial.user_attrs.get(store.CONFIG) == settings:
-            result = trial.user_attrs.get(store.RESULT, {})
-            if ending(trial) != "out of memory" and "repeats" not in result:
-                return trial
+def finished_twin(
+    finished: dict[str, list[FrozenTrial]], config: Config
+) -> tuple[str, FrozenTrial] | None:
+    """One of the finished trials that had these very settings and trained, after its study."""
+    settings = config.settings()
+    for where, trials in finished.items():
+        for trial in trials:
+            if trial.user_attrs.get(store.CONFIG) == settings:
+                result = trial.user_attrs.get(store.RESULT, {})
+                if ending(trial) != "out of memory" and "repeats" not in result:
+                    return where, trial
     return None
 
 

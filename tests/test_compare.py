@@ -76,6 +76,27 @@ def test_every_value_is_trained_with_every_seed_and_the_page_names_the_command(
     assert len(trials(study=name)) == 4
 
 
+def test_what_another_study_trained_alike_is_not_trained_again(command: Command) -> None:
+    line = ("study.compare", "--vary", "scaling", *SMALL)
+    assert command(*line, "--seeds", 1).code == 0
+    (first,) = names()
+    more = command(*line, "--seeds", 2)
+    assert more.code == 0, more
+    assert "plan   2 trials" in more.out
+    assert "2 more known from other studies" in more.out
+    (second,) = set(names()) - {first}
+    for before, after in zip(trials(study=first), trials(study=second)[:2], strict=True):
+        assert before.user_attrs[store.CONFIG] == after.user_attrs[store.CONFIG]
+        assert before.intermediate_values == after.intermediate_values
+        assert before.value == after.value
+        result = after.user_attrs[store.RESULT]
+        assert (result["repeats_study"], result["repeats"]) == (first, before.number)
+    assert all("repeats" not in t.user_attrs[store.RESULT] for t in trials(study=second)[2:])
+    # The report's value is the same in every comparison; what is trained otherwise is not it.
+    assert "2 more known" in command("study.compare", "--vary", "oversampling", *SMALL).out
+    assert "known from" not in command(*line, "--seeds", 1, "--split", "stratified").out
+
+
 def test_settings_from_a_file_are_trained_as_they_are(command: Command) -> None:
     mine = Config(fc_width=33, optimizer="sgd", momentum=0.5, lr=0.01, schedule="cosine")
     write_yaml({"config": mine.settings()}, Path("mine.yaml"))
