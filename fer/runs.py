@@ -6,7 +6,7 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,12 +72,18 @@ def new_run(folder: Path, config: Config, data: TrainedOn, origin: dict[str, Any
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Keep other processes from training in the folder. Raises UserError if one does."""
-    with (folder / CONFIG).open("r+b") as file:
+    """Keep other processes from training in the folder.
+
+    Raises UserError if one does, or it cannot be known.
+    """
+    with ExitStack() as stack:
         try:
+            file = stack.enter_context((folder / CONFIG).open("r+b"))
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"another process is training in --out: {folder}") from None
+        except OSError as error:
+            raise UserError(f"cannot lock {folder / CONFIG}: {error.strerror}") from None
         yield
 
 

@@ -122,6 +122,7 @@ def train(options: Options, provenance: dict[str, Any]) -> None:
     print(f"device      {in_words(device, settings)}", flush=True)
 
     with runs.alone(options.out):
+        runs.new_run(options.out, settings, on, provenance)  # another may have finished it since
         epochs = runs.go_on(options.out, run)
         if epochs:
             print(f"goes on     after epoch {epochs[-1].number} of an interrupted run")

@@ -148,17 +148,17 @@ def main() -> None:
     base = PRESETS[options.preset or "hand-tuned"]
     if options.config:
         base = read_config(options.config)
-    for name in options.vary:
-        factor = FACTORS[name]
-        about: str = name
-        if name == "seed":
-            about = options.config.stem if options.config else options.preset or "hand-tuned"
-        question = comparing(about, base, values_of(name, base), options.seeds)
+    named = options.config.stem if options.config else options.preset or "hand-tuned"
+    questions = [  # all of them before the first trains, so that mistakes come first
+        comparing(named if name == "seed" else name, base, values_of(name, base), options.seeds)
+        for name in options.vary
+    ]
+    for name, question in zip(options.vary, questions, strict=True):
         run_options = options.run_options(len(question.queue), begin)
         if run_options is None:
             print(f"the time is up before {name}; the same command continues")
             return
-        compare(options, run_options, question, factor)
+        compare(options, run_options, question, FACTORS[name])
 
 
 def compare(
@@ -170,7 +170,7 @@ def compare(
     def conclude(study: "optuna.Study", validation: "Faces") -> None:
         from rich.console import Console
 
-        from study.effects import effects, effects_table, judge, save_plot
+        from study.effects import INTERVALS, effects, effects_table, judge, save_plot
         from study.identity import IDENTITY
 
         found = effects(study, study.user_attrs[IDENTITY])
@@ -183,6 +183,8 @@ def compare(
             path = options.out / f"{question.name}.png"
             save_plot(found, factor.title, factor.control, path)
             print(f"saved  {command.printable(str(path))}")
+        if factor.control:
+            print(INTERVALS)
 
     conduct(run_options, question, conclude)
 

@@ -60,8 +60,10 @@ class Options:
         for name in ("top", "seeds", "epochs"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise UserError(f"--{name} must be at least 1, got {value}")
-        if self.out is not None and (self.out.is_dir() or not self.out.parent.is_dir()):
-            raise UserError(f"--out must be a file in an existing folder, got {self.out}")
+        if self.out is not None and (
+            self.out.suffix != ".png" or self.out.is_dir() or not self.out.parent.is_dir()
+        ):
+            raise UserError(f"--out must be a .png file in an existing folder, got {self.out}")
 
 
 def main() -> None:
@@ -72,16 +74,16 @@ def main() -> None:
     from fer import data
     from fer.config import EMOTIONS, PRESETS
     from study import storage as store
-    from study.identity import IDENTITY, check_data
+    from study.identity import IDENTITY, check_data, is_search
     from study.question import comparing
     from study.search import conduct
     from study.space import HAND_TUNED
 
     begin = time.monotonic()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    search = store.load_study(options.storage, options.study)
-    identity = search.user_attrs.get(IDENTITY)
-    if identity is None or "variants" in identity["space_definition"]:
+    search = store.load_study(options.storage, options.study, search=True)
+    identity = search.user_attrs.get(IDENTITY, {})
+    if not identity or not is_search(identity):
         raise UserError(f"study {search.study_name!r} is no search; name one with --study")
     removed = tuple(name for name in EMOTIONS if name not in identity["classes"])
     check_data(search.study_name, identity, data.load(options.data, removed))
@@ -103,7 +105,7 @@ def main() -> None:
     question = comparing(
         CONFIRM,
         base,
-        {HAND_TUNED: {}, **{f"trial {trial.number}": changes for trial, changes in chosen}},
+        {HAND_TUNED: {}, **{label(trial): changes for trial, changes in chosen}},
         options.seeds,
         first_seed=identity["seed"] + 1,
         about={"search": search.study_name, "top": options.top},
@@ -116,7 +118,7 @@ def main() -> None:
     def conclude(study: "optuna.Study", validation: "Faces") -> None:
         from rich.console import Console
 
-        from study.effects import effects, effects_table, save_plot
+        from study.effects import INTERVALS, effects, effects_table, save_plot
 
         found = effects(study, study.user_attrs[IDENTITY])
         title = f"best of {search.study_name}"
@@ -129,6 +131,7 @@ def main() -> None:
                 f"on average {drop:+.2f} points against what the same settings had in the search"
             )
         print(in_words(found))
+        print(INTERVALS)
         if options.out is not None and any(effect.accuracies for effect in found):
             save_plot(found, title, HAND_TUNED, options.out)
             print(f"saved  {command.printable(str(options.out))}")
@@ -174,25 +177,39 @@ def flattery(found: "list[Effect]", trials: "list[FrozenTrial]") -> float | None
 
     means = {effect.label: effect.mean for effect in found if effect.accuracies}
     gaps = [
-        100 * (means[label] - (trial.value or 0.0))
+        100 * (means[label(trial)] - (trial.value or 0.0))
         for trial in trials
-        if (label := f"trial {trial.number}") in means
+        if label(trial) in means
     ]
     return statistics.fmean(gaps) if gaps else None
 
 
+def label(trial: "FrozenTrial") -> str:
+    """Its number, and whose settings they are where it did not search for them."""
+    from study import storage as store
+
+    origin = trial.user_attrs.get(store.ORIGIN)
+    return f"trial {trial.number}{f' ({origin})' if origin else ''}"
+
+
 def in_words(found: "list[Effect]") -> str:
-    """Whether one of the settings is better than the report's."""
+    """Whether one of the settings is better than the report's final ones."""
     from study.effects import judge
     from study.space import HAND_TUNED
 
-    verdict, why = judge(found, HAND_TUNED)
+    if next(effect for effect in found if effect.label == HAND_TUNED).diverged:
+        return "no verdict: the report's final settings diverged"
+    # One that diverged, or of which a single seed was trained, says nothing of the others.
+    judged = [each for each in found if len(each.seeds) > 1 and not each.diverged]
+    if len(judged) < 2 or HAND_TUNED not in [effect.label for effect in judged]:
+        return "no verdict: two seeds of the report's final settings and of another are needed"
+    verdict, why = judge(judged, HAND_TUNED)
     meaning = {
-        "refuted": "a real winner, better than the report's settings by more than the noise",
-        "confirmed": "no winner, the report's settings are better by more than the noise",
+        "refuted": "a real winner, better than the report's final settings by more than the noise",
+        "confirmed": "no winner, the report's final settings are better by more than the noise",
         "within noise": "no winner beyond the noise of the seeds",
     }
-    return f"{meaning.get(verdict, verdict)}: {why}"
+    return f"{meaning[verdict]}: {why}"
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import optuna
 from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial
+from rich.markup import escape
 from rich.table import Table
 from scipy import stats
 
@@ -18,6 +19,10 @@ from study.trial import ending
 
 Verdict = Literal["confirmed", "refuted", "within noise", "one seed: no verdict"]
 CONFIDENCE = 0.95
+INTERVALS = (
+    "in brackets: 95% t intervals over seeds, widened for the number of comparisons; all share "
+    "their validation images, whose own error is not in this"
+)
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,7 @@ def against(found: list[Effect], control: str) -> dict[str, str]:
     return {
         other.label: in_points(difference(other, ours, len(others)))
         for other in others
-        if {*other.seeds} & {*ours.seeds}
+        if {*other.seeds} & {*ours.seeds} and not ours.diverged
     }
 
 
@@ -140,25 +145,25 @@ def difference(effect: Effect, ours: Effect, comparisons: int) -> tuple[float, f
 
 
 def effects_table(found: list[Effect], title: str, control: str) -> Table:
-    """The same for a terminal."""
+    """What `effect_rows` has, for a terminal."""
     head, *rows = effect_rows(found, title, control)
-    table = Table(*head, header_style="bold")
+    table = Table(*map(escape, head), header_style="bold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     return table
 
 
 def effect_rows(found: list[Effect], title: str, control: str) -> list[list[str]]:
     """Head and a line a value: what it reached, and the difference to `control` in points."""
     gains = against(found, control) if control else {}
-    rows = [[title, "accuracy", "standard error", "macro-F1", "seeds"]]
-    rows[0] += [f"points against {control}"] if control else []
+    against_what = f"points against {control}" if control else ""
+    rows = [[title, "accuracy", "standard error", "macro-F1", "seeds", against_what]]
     for effect in found:
         f1 = statistics.fmean(effect.macro_f1s) if effect.macro_f1s else math.nan
         numbers = (f"{value:.4f}".replace("nan", "-") for value in (effect.mean, effect.error, f1))
         row = [effect.label, *numbers, str(len(effect.accuracies))]
         lost = f"{effect.diverged} diverged" if effect.diverged else ""
-        rows.append([*row, gains.get(effect.label, lost)] if control else row)
+        rows.append([*row, lost or gains.get(effect.label, "")])
     return rows
 
 
@@ -178,6 +183,7 @@ def save_plot(found: list[Effect], title: str, control: str, path: Path) -> None
     for tick in axes.get_xticklabels():
         tick.set_horizontalalignment("right" if long else "center")
     axes.set(xlabel=title, ylabel="validation accuracy", xlim=(-0.5, len(trained) - 0.5))
-    axes.set_title(f"orange: {control}; bars: standard error over seeds", fontsize=8)
+    whose = f"orange: {control}; " if control else ""
+    axes.set_title(f"{whose}bars: standard error over seeds", fontsize=8)
     axes.grid(alpha=0.3, axis="y")
     figure.savefig(path, dpi=120)

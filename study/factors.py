@@ -32,9 +32,11 @@ RATES = {
 POOLINGS = list(product(("max", "average"), repeat=3))
 
 UNALTERED = "as it is"
-# What belongs together when settings are set back.
+# What belongs together when settings are set back; another optimizer with all that is its own.
+OPTIMIZER = ("optimizer", "lr", "momentum", "weight_decay", "schedule")
 PARTS = {
-    "optimizer": ("optimizer", "lr", "momentum", "weight_decay", "schedule"),
+    "learning rate": ("lr",),
+    "momentum": ("momentum",),
     "schedule": ("schedule",),
     "weight decay": ("weight_decay",),
     "label smoothing": ("label_smoothing",),
@@ -165,11 +167,15 @@ def values_of(name: str, base: Config) -> dict[str, Changes]:
         return FACTORS[name].values
     report = PRESETS["hand-tuned"].settings()
     ours = base.settings()
+    parts = PARTS
+    if ours["optimizer"] != report["optimizer"]:
+        parts = {"optimizer": OPTIMIZER, **PARTS}
+        del parts["learning rate"]  # another optimizer's says nothing of this one
     groups = {
-        group: {field: report[field] for field in fields if ours[field] != report[field]}
-        for group, fields in PARTS.items()
+        part: {field: report[field] for field in fields if ours[field] != report[field]}
+        for part, fields in parts.items()
     }
-    found = {group: changes for group, changes in groups.items() if changes}
+    found = {part: changes for part, changes in groups.items() if changes}
     if not found:
         raise UserError("--vary ablation needs a --config that differs from the report's settings")
     return {UNALTERED: {}, **found}

@@ -64,6 +64,11 @@ def digest(*content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def is_search(stored: Any) -> bool:
+    """Whether a study searched, and did not compare what it was given."""
+    return isinstance(stored, dict) and "variants" not in stored.get("space_definition", {})
+
+
 def check(name: str, stored: Any, identity: Identity) -> None:
     """Raise UserError, naming what differs, if a study was begun with another identity."""
     if stored is None:

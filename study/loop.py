@@ -161,6 +161,12 @@ class Loop:
             if twin is None:
                 return run
             self.display.finished(repeat(self.study, run, *twin))
+            self._job(run).checkpoint.unlink(missing_ok=True)
+
+    def take_over(self) -> None:
+        """Finish the trials at the head of the queue that other studies have trained."""
+        if run := self._next():
+            self._put_back(run)
 
     def _handle(self, lane: int, run: Running, message: Message) -> None:
         if isinstance(message, Trained):

@@ -59,9 +59,10 @@ def comparing(
         label: {field: changes.get(field, getattr(base, field)) for field in varied}
         for label, changes in variants.items()
     }
+    last = {"seed": first_seed + seeds - 1}
     for label, changes in variants.items():
         try:
-            Config.model_validate({**base.settings(), **changes})
+            Config.model_validate({**base.settings(), **changes, **last})
         except ValidationError as error:
             raise UserError(explain(error, f"{name} {label} with these settings")) from None
     drawn = range(first_seed, first_seed + seeds)

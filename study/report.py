@@ -61,7 +61,7 @@ def render(study: "optuna.Study") -> str:
     from optuna.trial import TrialState
 
     from study import storage as store
-    from study.identity import IDENTITY
+    from study.identity import IDENTITY, is_search
     from study.importance import HOW, importances, varied
     from study.trial import ending
 
@@ -84,8 +84,10 @@ def render(study: "optuna.Study") -> str:
         plots["Settings that go together"] = draw.plot_parallel_coordinate(
             study, params=shared, target_name=score
         )
-    seed = study.user_attrs[IDENTITY]["seed"]
-    ranges = importances(complete, np.random.default_rng(seed))
+    identity = study.user_attrs[IDENTITY]
+    ranges = {}
+    if is_search(identity):  # in a comparison settings vary together
+        ranges = importances(complete, np.random.default_rng(identity["seed"]))
     if ranges:
         low, middle, high = np.array(list(ranges.values())).T
         error = {"array": high - middle, "arrayminus": middle - low}
@@ -116,14 +118,10 @@ def render(study: "optuna.Study") -> str:
         for trial in trials
     ]
     table = pd.DataFrame(rows).sort_values("accuracy", ascending=False)
-    identity = {
-        key: value
-        for key, value in study.user_attrs[IDENTITY].items()
-        if key != "space_definition"
-    }
     facts = "".join(
         f"<tr><th>{escape(str(key))}</th><td>{escape(str(value))}</td></tr>"
         for key, value in identity.items()
+        if key != "space_definition"
     )
     return (
         "<!doctype html><meta charset='utf-8'>"

@@ -1,10 +1,11 @@
 """The comparisons of a database on one page: `python -m study.results --out docs/results`."""
 
 import json
+import re
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fer import command
 from fer.errors import UserError
@@ -41,7 +42,7 @@ def main() -> None:
     import optuna
 
     from study import storage as store
-    from study.identity import IDENTITY
+    from study.identity import IDENTITY, check_format, is_search
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = store.open_to_read(options.storage)
@@ -50,6 +51,7 @@ def main() -> None:
         study = optuna.load_study(study_name=name, storage=storage)
         identity = study.user_attrs.get(IDENTITY)
         if identity and scored(study):
+            check_format(name, identity)
             found.append((study, identity))
     if not found:
         raise UserError(
@@ -61,8 +63,8 @@ def main() -> None:
         sections: dict[str, list[str]] = {"seeds": [], "search": [], "values": []}
         removed: dict[str, list[tuple[optuna.Study, Identity]]] = {}
         for study, identity in found:
-            variants = identity["space_definition"].get("variants")
-            if variants is None:
+            variants = identity["space_definition"].get("variants", {})
+            if is_search(identity):
                 sections["search"].append(search_section(study, identity, options.out))
             elif list(variants) == [NOTHING]:
                 removed.setdefault(common(identity), []).append((study, identity))
@@ -91,6 +93,7 @@ HEAD = (
 def section(study: "optuna.Study", identity: "Identity", out: Path) -> str:
     """What one comparison says, in Markdown; its picture is written to the folder `out`."""
     from fer.config import PRESETS
+    from study.commands import base_of, compare_command, conditions, described
     from study.confirm import in_words
     from study.effects import effect_rows, effects, judge, save_plot
     from study.factors import FACTORS, Factor
@@ -98,8 +101,8 @@ def section(study: "optuna.Study", identity: "Identity", out: Path) -> str:
     from study.space import HAND_TUNED
 
     found = effects(study, identity)
-    name, base = identity["space"], base_of(identity["space_definition"]["base"])
-    picture = f"{study.study_name}.png"
+    name, base = identity["space"], described(base_of(identity))
+    picture = picture_of(study)
     if len(found) == 1:
         from study.curves import save_curves, seeds_table
 
@@ -118,9 +121,9 @@ def section(study: "optuna.Study", identity: "Identity", out: Path) -> str:
             verdict, why = judge(found, factor.control)
             rest = f"The report: {factor.claim}. **{verdict.capitalize()}**: {why}."
         elif confirms:
-            rest = f"{in_words(found).capitalize()}."
+            rest = f"**{in_words(found)}**."
     settings = "" if base in PRESETS else f"Settings, where they are not the hand-tuned: {base}."
-    parts = [f"## {title}", conditions(identity, command_of(identity)), settings, rows, rest]
+    parts = [f"## {title}", conditions(identity, compare_command(identity)), settings, rows, rest]
     return "\n\n".join([*(part for part in parts if part), f"![{title}]({picture})"])
 
 
@@ -142,6 +145,7 @@ def search_section(study: "optuna.Study", identity: "Identity", out: Path) -> st
 
     from study import importance
     from study import storage as store
+    from study.commands import conditions, described, search_command
     from study.trial import ending
 
     trials = scored(study)
@@ -156,19 +160,16 @@ def search_section(study: "optuna.Study", identity: "Identity", out: Path) -> st
                 *(f"{result[key]:.4f}" for key in ("accuracy", "macro_f1")),
                 str(result["epoch"]),
                 trial.user_attrs.get(store.ORIGIN, "search"),
-                base_of(trial.user_attrs[store.CONFIG]),
+                described(store.config_of(trial)),
             ]
         )
-    seed = f" --seed {identity['seed']}" if identity["seed"] else ""
-    line = (
-        f"python -m study.run --space {identity['space']} --trials {len(store.finished(study))}"
-        f"{budget(identity)}{seed}"
-    )
+    line = search_command(study.study_name, identity, len(store.finished(study)))
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     ranges = importance.importances(complete, np.random.default_rng(identity["seed"]))
-    parts = [f"## Search: {study.study_name}", conditions(identity, line), markdown(rows)]
+    note = "--sampler and --pruner are not stored: they may be others each time it is continued."
+    parts = [f"## Search: {study.study_name}", conditions(identity, line), note, markdown(rows)]
     if ranges:
-        picture = f"{study.study_name}.png"
+        picture = picture_of(study)
         importance.save_plot(ranges, out / picture)
         parts += [importance.HOW, f"![Which settings mattered]({picture})"]
     return "\n\n".join(parts)
@@ -182,85 +183,25 @@ def common(identity: "Identity") -> str:
 
 def emotions_section(rows: list[list[str]], identity: "Identity") -> str:
     """The table of the removed classes, in Markdown."""
-    line = f"python -m study.emotions{budget(identity)}{seeds(identity)}"
+    from study.commands import conditions, emotions_command
+
     return "\n\n".join(
         [
             "## Each emotion removed in turn",
-            conditions(identity, line),
+            conditions(identity, emotions_command(identity)),
             CHANCE_IN_WORDS,
             markdown(rows),
         ]
     )
 
 
-def conditions(identity: "Identity", line: str) -> str:
-    """The command, and all that the numbers depend on."""
-    versions = ", ".join(f"{key} {value}" for key, value in identity["versions"].items())
-    return (
-        f"    {line}\n\n"
-        f"Data {identity['data']}, sha256 {identity['data_sha256'][:12]}; code "
-        f"{identity['code']}; {identity['device']}, {identity['precision']}, "
-        f"{identity['kernels']} kernels; {versions}."
-    )
+def picture_of(study: "optuna.Study") -> str:
+    """A file name of its own for a study, whatever a person called it."""
+    from study.identity import digest
 
-
-def base_of(settings: dict[str, Any]) -> str:
-    """The preset that these settings are, or what they change of the hand-tuned ones."""
-    from fer.config import PRESETS, Config
-    from study.question import SETTLED
-
-    ours = Config.model_validate(settings).settings()
-    changed = {
-        name: {
-            key: value
-            for key, value in ours.items()
-            if key not in SETTLED and preset.settings().get(key) != value
-        }
-        for name, preset in PRESETS.items()
-    }
-    for name, changes in changed.items():
-        if not changes:
-            return name
-    return ", ".join(f"{key} {value}" for key, value in changed["hand-tuned"].items())
-
-
-def command_of(identity: "Identity") -> str:
-    """The command that trains a comparison; settings from a file are spelled out beside it."""
-    from fer.config import PRESETS
-
-    name, base = identity["space"], base_of(identity["space_definition"]["base"])
-    if "search" in (definition := identity["space_definition"]):
-        whole = "" if identity["subset"] else " --whole"
-        return (
-            f"python -m study.confirm --study {definition['search']} --top {definition['top']}"
-            f"{data_option(identity)} --epochs {identity['epochs']}{whole}{seeds(identity)}"
-        )
-    alone = len(definition["variants"]) == 1
-    line = f"python -m study.compare --vary {'seed' if alone else name}"
-    if base not in PRESETS:
-        line += f" --config {name if alone else 'settings'}.yaml"
-    elif base != "hand-tuned" or alone:
-        line += f" --preset {base}"
-    return line + budget(identity) + seeds(identity)
-
-
-def budget(identity: "Identity") -> str:
-    """The options that name the budget, the split and the precision."""
-    subset = f" --subset {identity['subset']}" if identity["subset"] else ""
-    return (
-        f"{data_option(identity)} --split {identity['split']}{subset} "
-        f"--epochs {identity['epochs']} --precision {identity['precision']}"
-    )
-
-
-def data_option(identity: "Identity") -> str:
-    """The option that names the images."""
-    return "" if identity["data"] == "demo" else f" --data {identity['data']}.parquet"
-
-
-def seeds(identity: "Identity") -> str:
-    """The option that names how often each value is trained."""
-    return f" --seeds {identity['space_definition']['seeds']}"
+    plain = re.sub(r"[^\w-]+", "_", study.study_name)
+    same = plain == study.study_name
+    return f"{plain}{'' if same else f'-{digest(study.study_name)[:6]}'}.png"
 
 
 def markdown(rows: list[list[str]]) -> str:

@@ -18,6 +18,7 @@ from fer.device import choose, in_words, settle
 from fer.errors import UserError
 from study import storage as store
 from study.algorithms import (
+    MINIMUM_AT_STEP,
     STARTUP_TRIALS,
     RowSampler,
     earliest_pruning,
@@ -115,6 +116,8 @@ def conduct(
                 display=display,
             )
             database.on_wait = loop.waiting
+            if known(study, base, elsewhere):
+                loop.take_over()
             finished = len(store.finished(study))
             outcome = "finished"
             if finished < options.trials:
@@ -209,7 +212,11 @@ def forecast(
     trials = study.get_trials(deepcopy=False)
     complete = sum(trial.state == TrialState.COMPLETE for trial in trials)
     # The median pruner waits for some complete trials, the others spare the report's settings.
-    protected = STARTUP_TRIALS if options.pruner == "median" else 1
+    protected = 1
+    if options.pruner == "median":
+        schedules = study.user_attrs[IDENTITY]["space_definition"].get("schedule", {})
+        kinds = len(schedules.get("attributes", {}).get("choices", [None]))
+        protected = max(STARTUP_TRIALS, MINIMUM_AT_STEP * kinds)
     return Forecast(
         trials=new,
         epochs=epochs,

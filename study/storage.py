@@ -34,6 +34,7 @@ from study.identity import (
     Identity,
     check,
     check_format,
+    is_search,
     same_conditions,
     same_question,
 )
@@ -180,15 +181,20 @@ def storage_names(storage: RDBStorage) -> list[str]:
     return optuna.get_all_study_names(storage)
 
 
-def load_study(url: str, name: str | None) -> optuna.Study:
-    """The study `name`, or the one that was worked on last. Raises UserError if there is none."""
+def load_study(url: str, name: str | None, search: bool = False) -> optuna.Study:
+    """The study `name`, or the one that was worked on last, with `search` of those that search.
+
+    Raises UserError if there is none.
+    """
     storage = open_to_read(url)
     names = storage_names(storage)
-    if name is None and names:
-        studies = [optuna.load_study(study_name=each, storage=storage) for each in names]
+    studies = [optuna.load_study(study_name=each, storage=storage) for each in names]
+    if search:
+        studies = [study for study in studies if is_search(study.user_attrs.get(IDENTITY))]
+    if name is None and studies:
         name = max(studies, key=_last_activity).study_name
     if name is None or name not in names:
-        wanted = f"no study {name!r}" if name else "no study"
+        wanted = f"no study {name!r}" if name else f"no {'search' if search else 'study'}"
         has = f", it has {', '.join(names)}" if names else ""
         raise UserError(f"{wanted} in {hidden(url)}{has}")
     study = optuna.load_study(study_name=name, storage=storage)

@@ -19,9 +19,9 @@ from fer.model import parameter_count
 from study import storage as store
 from study.algorithms import RowSampler
 from study.compare import Vary
-from study.effects import Effect, difference, judge, standard_error
+from study.effects import Effect, difference, effect_rows, judge, standard_error
 from study.factors import FACTORS, PARTS, values_of
-from study.question import comparing, searching
+from study.question import SETTLED, comparing, searching
 from study.space import RECIPES, Space, suggest
 from tests.conftest import Command, trials
 from tests.test_model import net_of
@@ -83,7 +83,7 @@ def test_what_another_study_trained_alike_is_not_trained_again(command: Command)
     more = command(*line, "--seeds", 2)
     assert more.code == 0, more
     assert "plan   2 trials" in more.out
-    assert "2 more known from other studies" in more.out
+    assert f"has the settings and result of trial 1 of study {first}" in more.out
     (second,) = set(names()) - {first}
     for before, after in zip(trials(study=first), trials(study=second)[:2], strict=True):
         assert before.user_attrs[store.CONFIG] == after.user_attrs[store.CONFIG]
@@ -93,7 +93,12 @@ def test_what_another_study_trained_alike_is_not_trained_again(command: Command)
         assert (result["repeats_study"], result["repeats"]) == (first, before.number)
     assert all("repeats" not in t.user_attrs[store.RESULT] for t in trials(study=second)[2:])
     # The report's value is the same in every comparison; what is trained otherwise is not it.
-    assert "2 more known" in command("study.compare", "--vary", "oversampling", *SMALL).out
+    shared = command("study.compare", "--vary", "oversampling", *SMALL).out
+    assert "plan   4 trials" in shared
+    assert "1 more known from other studies" in shared
+    fewer = command("study.compare", "--vary", "oversampling", *SMALL, "--seeds", 2)
+    assert "plan" not in fewer.out  # nothing is left to train
+    assert "waiting" not in fewer.out
     assert "known from" not in command(*line, "--seeds", 1, "--split", "stratified").out
 
 
@@ -139,7 +144,7 @@ def test_each_emotion_is_removed_in_turn_and_chance_stands_beside(command: Comma
     [
         (("study.compare",), ["--vary"]),
         (("study.compare", "--vary", "nose"), ["nose"]),
-        (("study.compare", "--vary", "ablation"), ["ablation", "--config"]),
+        (("study.compare", "--vary", "norm", "ablation"), ["ablation", "--config"]),
         (("study.compare", "--vary", "norm", "--seeds", "0"), ["--seeds", "0"]),
         (("study.compare", "--vary", "norm", "--epochs", "0"), ["--epochs", "0"]),
         (("study.compare", "--vary", "seed", "--config", "no.yaml"), ["no.yaml"]),
@@ -263,9 +268,30 @@ def test_an_ablation_sets_back_each_part_that_differs_and_nothing_else() -> None
     assert recipe.model_copy(update=back) == Config()
     assert "norm" not in values
     assert {*values["widths"]} == {"channels1", "channels2", "channels3", "fc_width"}
-    parts = [field for fields in PARTS.values() for field in fields]
-    settled = {"epochs", "seed", "precision", "threads"}
-    assert {*parts} == {*Config.model_fields} - settled
+    assert {*values["optimizer"]} == {"optimizer", "lr", "weight_decay", "schedule"}
+    assert "learning rate" not in values
+    fields = [field for fields in PARTS.values() for field in fields]
+    assert len({*fields}) == len(fields)
+    assert {*fields} == {*Config.model_fields} - {*SETTLED, "optimizer"}
+
+
+def test_an_ablation_with_the_reports_optimizer_names_its_parts() -> None:
+    mine = Config(lr=0.001, schedule="cosine", weight_decay=0.001)
+    assert values_of("ablation", mine) == {
+        "as it is": {},
+        "learning rate": {"lr": 2e-4},
+        "schedule": {"schedule": "constant"},
+        "weight decay": {"weight_decay": 0.0},
+    }
+
+
+def test_what_diverged_is_said_and_compared_with_nothing() -> None:
+    gone = replace(effect("b", 0.4, 0.41), diverged=1)
+    rows = effect_rows([effect("a", 0.5, 0.51), gone], "", "a")
+    assert [row[-1] for row in rows[1:]] == ["", "1 diverged"]
+    rows = effect_rows([effect("a", 0.5, 0.51), gone], "", "b")
+    assert [row[-1] for row in rows[1:]] == ["", "1 diverged"]
+    assert effect_rows([gone], "", "")[1][-1] == "1 diverged"
 
 
 def test_the_extended_space_stays_below_a_million_parameters() -> None:

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -9,7 +10,7 @@ import pytest
 
 from fer.config import Config
 from study import storage as store
-from study.confirm import in_words
+from study.confirm import in_words, label
 from study.effects import Effect
 from tests.conftest import Command, Table, trials, write_forms
 
@@ -24,7 +25,7 @@ def effect(label: str, *accuracies: float) -> Effect:
 def test_the_best_are_trained_again_with_other_seeds_beside_the_reports(command: Command) -> None:
     assert command("study.run", *SEARCH, "--remove", "disgust", "--seed", 3).code == 0
     line = ("study.confirm", "--top", 2, "--seeds", 2, "--workers", 1, "--out", "picture.png")
-    done = command(*line, "--study", "small")
+    done = command(*line)
     assert done.code == 0, done
     (name,) = set(optuna.get_all_study_names(store.DEFAULT_URL)) - {"small"}
     confirmed = trials(study=name)
@@ -35,7 +36,8 @@ def test_the_best_are_trained_again_with_other_seeds_beside_the_reports(command:
     settled = {"seed", "threads", "precision", "epochs"}
     for seed in (0, 1):
         for trial, chosen in zip(confirmed[3 * seed + 1 : 3 * seed + 3], changed, strict=True):
-            assert trial.user_attrs[store.ORIGIN] == f"trial {chosen.number}, seed {4 + seed}"
+            assert trial.user_attrs[store.ORIGIN] == f"{label(chosen)}, seed {4 + seed}"
+            assert "hand-made" in label(chosen)
             ours, theirs = (
                 Config(**each.user_attrs[store.CONFIG]).model_dump(exclude=settled)
                 for each in (trial, chosen)
@@ -43,16 +45,18 @@ def test_the_best_are_trained_again_with_other_seeds_beside_the_reports(command:
             assert ours == theirs
     assert {trial.user_attrs[store.CONFIG]["epochs"] for trial in confirmed} == {1}
     assert "in the search" in done.out
-    assert re.search(r"noise.*: trial \d .* points against hand-tuned", done.out)
+    assert "in brackets" in done.out
+    assert re.search(r"noise.*: trial \d \(hand-made .* points against hand-tuned", done.out)
     assert Path("picture.png").stat().st_size > 5000
 
     assert command("study.results", "--out", "page").code == 0
     page = Path("page/results.md").read_text()
     again = re.search(r"^    python -m (study.confirm .*)$", page, re.MULTILINE)
     assert again is not None
-    repeated = command(*shlex.split(again[1]))
-    assert repeated.code == 0, repeated
-    assert f"study  {name}, 6 trials finished" in repeated.out
+    for other in (shlex.split(again[1]), line):
+        repeated = command(*other)
+        assert repeated.code == 0, repeated
+        assert f"study  {name}, 6 trials finished" in repeated.out
 
 
 def search_of_hand_tuned(search: list[optuna.trial.FrozenTrial]) -> dict[str, object]:
@@ -67,9 +71,14 @@ def test_what_is_said_depends_on_the_noise() -> None:
     better, worse = effect("trial 3", 0.60, 0.612, 0.604), effect("trial 4", 0.40, 0.412, 0.404)
     assert in_words([report, better]).startswith("a real winner")
     assert "trial 3 +10.03 points" in in_words([report, better])
-    assert in_words([report, worse]).startswith("no winner, the report's settings")
+    assert in_words([report, worse]).startswith("no winner, the report's final settings")
     assert in_words([report, effect("trial 5", 0.45, 0.62, 0.56)]).startswith("no winner beyond")
-    assert in_words([report, effect("trial 5", 0.45)]).startswith("one seed: no verdict")
+    once = effect("trial 5", 0.45)
+    assert in_words([report, once]).startswith("no verdict: two seeds")
+    assert in_words([report, better, once]).startswith("a real winner")
+    gone = replace(better, diverged=1)
+    assert in_words([report, gone]).startswith("no verdict: two seeds")
+    assert in_words([replace(report, diverged=1), better]).endswith("final settings diverged")
 
 
 @pytest.mark.parametrize(
@@ -79,6 +88,7 @@ def test_what_is_said_depends_on_the_noise() -> None:
         (("--seeds", "0"), ["--seeds", "0"]),
         (("--epochs", "0"), ["--epochs", "0"]),
         (("--out", "no/such.png"), ["--out", "no/such.png"]),
+        (("--out", "picture"), ["--out", ".png", "picture"]),
         (("--storage", "sqlite:///none.db"), ["none.db"]),
         (("--study", "none"), ["none"]),
     ],
@@ -101,7 +111,10 @@ def test_a_comparison_or_a_study_of_other_images_is_not_confirmed(
     line = ("--subset", 150, "--epochs", 1, "--workers", 1)
     assert command("study.compare", "--vary", "scaling", "--seeds", 1, *line).code == 0
     done = command("study.confirm")
-    assert (done.code, "is no search" in done.err) == (2, True), done
+    assert (done.code, "no search in" in done.err) == (2, True), done
+    (name,) = optuna.get_all_study_names(store.DEFAULT_URL)
+    done = command("study.confirm", "--study", name)
+    assert (done.code, name in done.err) == (2, True), done
     assert command("study.run", *SEARCH, "--remove", "sad").code == 0
     before = optuna.get_all_study_names(store.DEFAULT_URL)
     done = command("study.confirm", "--data", write_forms(table, Path())["parquet"])

@@ -1,18 +1,21 @@
 """What mattered in a search: told where it is plain, not where a few trials would change it."""
 
+import math
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
 import optuna
-import pytest
 from optuna.trial import FrozenTrial
 
 from study.importance import importances, save_plot, varied
 from tests.conftest import Command
 
 
-def searched(count: int, noise: float) -> list[FrozenTrial]:
-    """Trials in which `large` decides, then `kind`, and `nothing` has no effect."""
+def searched(count: int, noise: float, rates: float = 0.0) -> list[FrozenTrial]:
+    """Trials in which `large` decides, then `kind`, and `nothing` has no effect; `rates` times
+    how far the learning rate is from 0.001."""
     generator = np.random.default_rng(5)
     study = optuna.create_study(
         direction="maximize", sampler=optuna.samplers.RandomSampler(seed=3)
@@ -25,17 +28,38 @@ def searched(count: int, noise: float) -> list[FrozenTrial]:
         trial.suggest_categorical("fixed", [7])
         if trial.number % 2:
             trial.suggest_float("of some", 0, 1)
+        rate = 10 ** float(generator.uniform(-4, -1))
+        trial.set_user_attr("config", {"lr": rate})
+        value += rates * abs(math.log10(rate) + 3)
         study.tell(trial, value + noise * generator.standard_normal())
     return study.get_trials()
 
 
 def test_what_decides_comes_first_and_its_range_stands_apart() -> None:
     ranges = importances(searched(60, 0.0), np.random.default_rng(0))
-    assert list(ranges) == ["large", "kind", "nothing"]
+    assert list(ranges)[:2] == ["large", "kind"]
+    assert {*ranges} == {"large", "kind", "nothing", "lr"}
     for low, middle, high in ranges.values():
         assert 0 <= low <= middle <= high <= 1
     assert ranges["large"][0] > ranges["kind"][2] > ranges["nothing"][1]
-    assert sum(middle for _, middle, _ in ranges.values()) == pytest.approx(1, abs=0.1)
+    assert 0.7 < sum(middle for _, middle, _ in ranges.values()) < 1
+
+
+def test_the_learning_rate_counts_though_each_optimizer_has_its_own() -> None:
+    ranges = importances(searched(60, 0.0, rates=1.0), np.random.default_rng(0))
+    assert next(iter(ranges)) == "lr"
+    assert ranges["lr"][0] > 0.3
+
+
+def test_what_settings_do_together_is_no_share_of_one_of_them() -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=3))
+    for _ in range(60):
+        trial = study.ask()
+        a, b = (trial.suggest_float(name, -1, 1) for name in "ab")
+        trial.set_user_attr("config", {"lr": 0.001})
+        study.tell(trial, a * b)
+    ranges = importances(study.get_trials(), np.random.default_rng(0))
+    assert sum(middle for _, middle, _ in ranges.values()) < 0.7
 
 
 def test_few_noisy_trials_have_ranges_that_overlap() -> None:
@@ -69,14 +93,21 @@ def test_a_search_stands_on_the_results_page_with_its_best_and_its_beginning(
     command: Command,
 ) -> None:
     line = ("--trials", 8, "--subset", 150, "--epochs", 1, "--workers", 1, "--pruner", "none")
-    assert command("study.run", "--space", "extended", *line).code == 0
+    mine = ("--study", "../my [b]", "--remove", "disgust")
+    assert command("study.run", "--space", "extended", *line, *mine).code == 0
     assert command("study.results", "--out", "page").code == 0
     page = Path("page/results.md").read_text()
-    assert "python -m study.run --space extended --trials 8 --split grouped --subset 150" in page
+    asked = re.search(r"^    python -m (study.run .*)$", page, re.MULTILINE)
+    assert asked is not None
+    again = command(*shlex.split(asked[1]))
+    assert "study  ../my [b], 8 trials finished" in again.out, again
+    assert "without disgust" in page
     assert "| hand-tuned | hand-tuned |" in page
     assert "| one-cycle recipe | optimizer adamw, lr 0.003" in page
     assert "| search | " in page
     (picture,) = Path("page").glob("*.png")
     assert f"]({picture.name})" in page
+    assert {path.name for path in Path().iterdir()} >= {"page", "studies.db"}
+    assert not [*Path("..").glob("*.png")]
     assert command("study.report", "--out", "page.html").code == 0
     assert "Share of the variance" in Path("page.html").read_text()
