@@ -59,6 +59,8 @@ def new_run(folder: Path, config: Config, data: TrainedOn, origin: dict[str, Any
             if read_yaml(folder / CONFIG) == content:
                 return
             raise UserError(f"--out holds an interrupted run of other settings or data: {folder}")
+        if {CONFIG, WEIGHTS, METRICS} <= held:
+            raise UserError(f"--out holds a finished run, give a new folder to keep it: {folder}")
         if held or (folder.exists() and not folder.is_dir()):
             raise UserError(
                 f"--out must be a new or empty folder, to lose no earlier run: {folder}"

@@ -4,7 +4,7 @@ import shlex
 from typing import Any
 
 from fer.config import EMOTIONS, PRESETS, Config
-from study.identity import Identity, is_search
+from study.identity import Identity, digest, is_search
 from study.question import SETTLED
 from study.space import HAND_TUNED
 
@@ -47,7 +47,7 @@ def compare_command(identity: Identity) -> str:
     alone = len(definition["variants"]) == 1
     line = f"python -m study.compare --vary {'seed' if alone else name}"
     if base not in PRESETS:
-        line += f" --config {name if alone else 'settings'}.yaml"
+        line += f" --config {config_file(identity)}"
     elif base != HAND_TUNED or alone:
         line += f" --preset {base}"
     return line + _images(identity) + _budget(identity) + _seeds(identity)
@@ -57,6 +57,13 @@ def emotions_command(identity: Identity) -> str:
     """The command that trains without each of the emotions in turn."""
     line = "python -m study.emotions"
     return line + _images(identity) + _budget(identity) + _seeds(identity)
+
+
+def config_file(identity: Identity) -> str:
+    """What the file is called that has the settings of a comparison."""
+    alone = len(identity["space_definition"]["variants"]) == 1
+    changed = digest(identity["space_definition"]["base"])[:6]
+    return f"{identity['space'] if alone else f'settings-{changed}'}.yaml"
 
 
 def base_of(identity: Identity) -> Config:

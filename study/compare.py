@@ -168,16 +168,15 @@ def compare(
     from study.search import conduct
 
     def conclude(study: "optuna.Study", validation: "Faces") -> None:
-        from rich.console import Console
-
+        from study.display import own_console
         from study.effects import INTERVALS, effects, effects_table, judge, save_plot
         from study.identity import IDENTITY
 
         found = effects(study, study.user_attrs[IDENTITY])
-        console = Console(highlight=False)
+        console = own_console()
         console.print(effects_table(found, factor.title, factor.control))
         if factor.claim:
-            verdict, why = judge(found, factor.control)
+            verdict, why = judge(found, factor.control, factor.rivals)
             console.print(f"the report: {factor.claim}\n{verdict}: {why}", soft_wrap=True)
         if options.out is not None and any(effect.accuracies for effect in found):
             path = options.out / f"{question.name}.png"

@@ -116,13 +116,12 @@ def main() -> None:
         return
 
     def conclude(study: "optuna.Study", validation: "Faces") -> None:
-        from rich.console import Console
-
+        from study.display import own_console
         from study.effects import INTERVALS, effects, effects_table, save_plot
 
         found = effects(study, study.user_attrs[IDENTITY])
         title = f"best of {search.study_name}"
-        Console(highlight=False).print(effects_table(found, title, HAND_TUNED))
+        own_console().print(effects_table(found, title, HAND_TUNED))
         alike = all(
             study.user_attrs[IDENTITY][key] == identity[key] for key in ("epochs", "subset")
         )

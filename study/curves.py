@@ -26,7 +26,7 @@ def save_curves(study: optuna.Study, reported: dict[int, float], path: Path) -> 
             list(trial.intermediate_values.values()),
             color="tab:orange",
             alpha=0.7,
-            label="a seed each" if i == 0 else None,
+            label="each seed" if i == 0 else None,
         )
     if reported:
         accuracy.plot(

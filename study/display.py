@@ -1,10 +1,5 @@
 """What a person sees of a running study: live on a terminal, plain lines on a pipe."""
 
-from collections import Counter
-from typing import Any
-
-import optuna
-from optuna.trial import TrialState
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -13,11 +8,8 @@ from rich.text import Text
 
 from fer.config import Config
 from fer.fit import Epoch
-from study import storage as store
 from study.forecast import Forecast
-from study.run import Options
-from study.space import HAND_MADE, HAND_TUNED, RECIPES
-from study.trial import Finished, ending
+from study.trial import Finished
 
 SHOWN = (
     "optimizer",
@@ -36,6 +28,15 @@ STYLE = {
     "out of memory": "red",
     "failed": "bold red",
 }
+
+
+WIDE = 160  # columns of a table that is written to a file
+
+
+def own_console() -> Console:
+    """The terminal; where the output goes elsewhere, one on which tables need not fold."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=WIDE)
 
 
 class Display:
@@ -155,7 +156,8 @@ class Display:
         rows: list[Table | Text] = [grid]
         for lane, (trial, epochs) in sorted(self.running.items()):
             row = Table.grid(padding=(0, 1))
-            text = f"worker {lane}: trial {trial}, epoch {len(epochs) + 1}/{self.full}"
+            now = min(len(epochs) + 1, self.full)
+            text = f"worker {lane}: trial {trial}, epoch {now}/{self.full}"
             if epochs:
                 text += (
                     f", accuracy {epochs[-1].accuracy:.4f}, {epochs[-1].seconds:.1f} s an epoch"
@@ -193,100 +195,3 @@ def describe_duration(seconds: float) -> str:
 def counted(count: int, noun: str) -> str:
     """A number and what it counts."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def count_endings(trials: list[optuna.trial.FrozenTrial]) -> str:
-    """How many trials ended how, in words."""
-    counts = Counter(map(ending, trials))
-    words = [f"{counted(counts['complete'], 'trial')} complete, {counts['pruned']} pruned"]
-    for kind in ("diverged", "out of memory", "failed", "running", "interrupted", "waiting"):
-        if counts[kind]:
-            words.append(f"{counts[kind]} {kind}")
-    repeats = sum("repeats" in trial.user_attrs.get(store.RESULT, {}) for trial in trials)
-    if repeats:
-        words.append(f"{repeats} of them with earlier settings, not trained again")
-    if counts["failed"]:
-        words.append("failed ones do not count")
-    return ", ".join(words)
-
-
-def summary(study: optuna.Study, validation_images: int) -> None:
-    """The best trial beside the report's final settings."""
-    console = Console(highlight=False)
-    trials = study.get_trials(deepcopy=False)
-    console.print(f"\n{count_endings(trials)}", soft_wrap=True)
-    # Whoever tells a trial through the dashboard leaves no result.
-    complete = [
-        trial
-        for trial in trials
-        if trial.state == TrialState.COMPLETE and store.RESULT in trial.user_attrs
-    ]
-    if not complete:
-        console.print("no trial ran to its end yet, so there is no best one")
-        return
-    best = max(complete, key=lambda trial: trial.value or 0.0)
-    hand = next(
-        (trial for trial in complete if trial.user_attrs.get(store.ORIGIN) == HAND_TUNED), None
-    )
-    columns = {f"best: trial {best.number}": best}
-    if hand is not None:
-        columns[f"the report's settings: trial {hand.number}"] = hand
-    table = Table("", *columns, header_style="bold")
-    results = [trial.user_attrs[store.RESULT] for trial in columns.values()]
-    for label, key in (
-        ("validation accuracy", "accuracy"),
-        ("macro-F1", "macro_f1"),
-        ("balanced accuracy", "balanced_accuracy"),
-    ):
-        table.add_row(label, *(f"{result[key]:.4f}" for result in results))
-    table.add_row("epoch", *(f"{r['epoch']} of {r['epochs']}" for r in results), end_section=True)
-    settings: list[dict[str, Any]] = [t.user_attrs[store.CONFIG] for t in columns.values()]
-    differing = [key for key in settings[0] if len({str(each[key]) for each in settings}) > 1]
-    for key in dict.fromkeys((*SHOWN, *differing)):
-        table.add_row(
-            key,
-            *(f"{each[key]:.3g}" if key == "lr" else str(each[key]) for each in settings),
-        )
-    console.print(table)
-    value = best.value or 0.0
-    error = (value * (1 - value) / validation_images) ** 0.5
-    if best.user_attrs.get(store.ORIGIN) in HAND_MADE:
-        verdict = (
-            "The best is one of the report's own settings: the search has not beaten the hand"
-        )
-    else:
-        by_hand = [t.value or 0.0 for t in complete if t.user_attrs.get(store.ORIGIN) in HAND_MADE]
-        gain = 100 * (value - max(by_hand, default=value))
-        verdict = f"The search beat the best of the report's settings by {gain:.2f} points"
-        if best.user_attrs.get(store.ORIGIN) in RECIPES:
-            verdict = (
-                f"The best is a recipe that the study began with, {gain:+.2f} points against the "
-                "best of the report's settings"
-            )
-        if not by_hand:
-            verdict = "None of the report's settings ran to the end, so nothing was beaten"
-    console.print(
-        f"{verdict}; one standard error is {100 * error:.2f} points "
-        f"({validation_images} validation images).\n"
-        "The best of many trials is flattered by its selection: the test split decides.",
-        soft_wrap=True,
-    )
-
-
-def next_commands(study: optuna.Study, options: Options) -> None:
-    """The commands that make a model of the study's best trial, if there is one."""
-    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        return
-    default = options.storage == store.DEFAULT_URL
-    where = "" if default else f" --storage {store.hidden(options.storage)}"
-    images = f" --data {options.data}" if options.data else ""
-    images += f" --split {options.split}" if options.split != "grouped" else ""
-    removed = f" --remove {' '.join(options.remove)}" if options.remove else ""
-    test = f" --data {options.data}" if options.data else ""
-    print(
-        "\nnext:\n"
-        f"  python -m study.export --study {study.study_name}{where} --out best.yaml\n"
-        f"  python -m fer.train --config best.yaml --out runs/final{images}{removed}\n"
-        f"  python -m fer.evaluate runs/final{test}\n"
-        f"  optuna-dashboard {store.hidden(options.storage)}"
-    )

@@ -20,8 +20,8 @@ from study.trial import ending
 Verdict = Literal["confirmed", "refuted", "within noise", "one seed: no verdict"]
 CONFIDENCE = 0.95
 INTERVALS = (
-    "in brackets: 95% t intervals over seeds, widened for the number of comparisons; all share "
-    "their validation images, whose own error is not in this"
+    "in brackets: 95% t intervals over the seeds that both have, widened for the number of "
+    "values; all share their validation images, whose own error is not in this"
 )
 
 
@@ -82,30 +82,36 @@ def trials_of(study: optuna.Study, changes: dict[str, Any]) -> list[FrozenTrial]
     return [by_seed[seed] for seed in sorted(by_seed)]
 
 
-def judge(found: list[Effect], control: str) -> tuple[Verdict, str]:
-    """Whether the value `control` is the best, and why one may say so.
+def judge(found: list[Effect], control: str, rivals: tuple[str, ...] = ()) -> tuple[Verdict, str]:
+    """Whether the value `control` is better than its `rivals`, and why one may say so.
 
-    Every other value is compared with it seed by seed: a t interval of the mean difference,
-    widened for the number of comparisons (Bonferroni). "refuted" if another is better by more than
-    the noise of the seeds, "confirmed" if all others are worse by more than that. A value that
+    Without rivals they are all others. Each is compared with it seed by seed: a t interval of the
+    mean difference, widened for the number of values (Bonferroni). "refuted" if one is better by
+    more than the noise of the seeds, "confirmed" if all are worse by more than that. A value that
     diverged with a seed is worse. All values share their validation images, whose own error is
     not in this.
     """
     ours = next(effect for effect in found if effect.label == control)
-    others = comparable(found, control)
+    values = comparable(found, control)
+    others = [effect for effect in values if not rivals or effect.label in rivals]
     if len(ours.seeds) < 2 or any(len(effect.seeds) < 2 for effect in others):
         return "one seed: no verdict", "two seeds of every value are needed"
     if ours.diverged or not others:
         word: Verdict = "refuted" if ours.diverged else "confirmed"
         return word, f"{control if ours.diverged else 'every other value'} diverged"
-    intervals = {effect.label: difference(effect, ours, len(others)) for effect in others}
+    intervals = {effect.label: difference(effect, ours, len(values)) for effect in others}
     best = max(intervals, key=lambda label: intervals[label][1])
     better = [label for label in intervals if intervals[label][0] > 0]
     decisive = max(better, key=lambda label: intervals[label][1], default=best)
     why = f"{decisive} {in_points(intervals[decisive], f' points against {control}')}"
     if better:
         return "refuted", why
-    return ("confirmed" if all(i[2] < 0 for i in intervals.values()) else "within noise"), why
+    if all(high < 0 for _, _, high in intervals.values()):
+        return "confirmed", why
+    least = max(100 * (high - mean) for _, mean, high in intervals.values())
+    if math.isfinite(least):
+        why += f"; with {len(ours.seeds)} seeds less than {least:.1f} points cannot be told"
+    return "within noise", why
 
 
 def comparable(found: list[Effect], control: str) -> list[Effect]:
@@ -150,6 +156,8 @@ def effects_table(found: list[Effect], title: str, control: str) -> Table:
     table = Table(*map(escape, head), header_style="bold")
     for row in rows:
         table.add_row(*map(escape, row))
+    for column in (table.columns[0], table.columns[-1]):
+        column.no_wrap = True
     return table
 
 
@@ -177,7 +185,7 @@ def save_plot(found: list[Effect], title: str, control: str, path: Path) -> None
         axes.plot([x] * len(effect.accuracies), effect.accuracies, ".", color=colour, alpha=0.4)
         error = 0.0 if math.isnan(effect.error) else effect.error
         axes.errorbar(x, effect.mean, error, fmt="o", color=colour, capsize=4)
-    long = max(len(effect.label) for effect in trained) > 6 and len(trained) > 3
+    long = max(len(effect.label) for effect in trained) > (6 if len(trained) > 3 else 12)
     labels = [effect.label for effect in trained]
     axes.set_xticks(range(len(trained)), labels, rotation=30 if long else 0)
     for tick in axes.get_xticklabels():

@@ -37,10 +37,10 @@ class Options(Training):
 def main() -> None:
     options: Options = command.parse(Options, "study.emotions")
 
-    from rich.console import Console
     from rich.table import Table
 
     from fer.config import EMOTIONS, PRESETS
+    from study.display import own_console
     from study.identity import IDENTITY
     from study.question import comparing
     from study.search import conduct
@@ -68,7 +68,7 @@ def main() -> None:
     table = Table(*rows[0], header_style="bold")
     for row in rows[1:]:
         table.add_row(*row)
-    console = Console(highlight=False)
+    console = own_console()
     console.print(table)
     console.print(CHANCE_IN_WORDS, soft_wrap=True)
 

@@ -12,7 +12,7 @@ class Options:
     """Write the settings of a study's best trial, with where they come from, for fer.train."""
 
     study: str | None = None
-    """Name of the study; by default the one that was worked on last."""
+    """Name of the study; by default the search that was worked on last."""
     storage: str = "sqlite:///studies.db"
     """SQLAlchemy URL of the database of studies."""
     trial: int | None = None
@@ -36,7 +36,7 @@ def main() -> None:
     from study.trial import ending
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = store.load_study(options.storage, options.study)
+    study = store.load_study(options.storage, options.study, search=True)
     trials = [trial for trial in store.finished(study) if store.RESULT in trial.user_attrs]
     if options.trial is not None:
         trials = [trial for trial in trials if trial.number == options.trial]

@@ -17,6 +17,7 @@ class Factor:
     values: dict[str, Changes]
     control: str
     claim: str
+    rivals: tuple[str, ...] = ()  # the values that the claim is about; all others if none is named
 
 
 # Around the report's rate (figure 6a), which comes first here.
@@ -93,6 +94,7 @@ FACTORS: dict[str, Factor] = {
         _of("output_activation", "none", "tanh", "sigmoid", "softmax"),
         "tanh",
         "tanh is better than sigmoid and softmax (figure 6e)",
+        ("sigmoid", "softmax"),
     ),
     "scaling": Factor(
         "scaling of the pixels",
@@ -114,12 +116,14 @@ FACTORS: dict[str, Factor] = {
         _of("conv_activation", "prelu", "relu", "elu", "silu"),
         "prelu",
         "PReLU is preferred to ReLU, it converges quicker (chapter 6)",
+        ("relu",),
     ),
     "norm": Factor(
         "normalisation",
         _of("norm", "batch", "group", "none"),
         "batch",
         "batch normalisation is of benefit (chapter 6)",
+        ("none",),
     ),
     "dropout": Factor(
         "dropout",
@@ -143,6 +147,7 @@ FACTORS: dict[str, Factor] = {
         },
         "mirror",
         "the horizontal flip is the most effective augmentation (chapter 3)",
+        ("none", "rotation", "crop"),
     ),
     "oversampling": Factor(
         "oversampling of disgust",
@@ -155,6 +160,7 @@ FACTORS: dict[str, Factor] = {
         _of("tta", "none", "mirror", "ten-crop"),
         "none",
         "ten-crop was tried and not kept (figure 3a)",
+        ("ten-crop",),
     ),
     "ablation": Factor("set back to the report's", {}, UNALTERED, ""),
     "seed": Factor("seed alone", {UNALTERED: {}}, "", ""),

@@ -15,12 +15,16 @@ from optuna.trial import FrozenTrial, create_trial
 from study.storage import CONFIG
 
 RESAMPLES = 12
+LEAST = 10  # complete trials
 HOW = (
     "Share of the variance of accuracy that each setting explains alone, without what settings "
     f"do together: fANOVA over complete trials, median and range of {RESAMPLES} draws of those "
     "trials with replacement. lr is the rate of whatever optimizer; other settings of single "
     "optimizers are left out. A sampler that learns looks where it is good, so a setting that it "
     "settled early seems to matter less."
+)
+TOO_FEW = (
+    f"Which settings mattered cannot be told: that takes {LEAST} complete trials that differ."
 )
 
 Range = tuple[float, float, float]
@@ -58,11 +62,12 @@ def importances(trials: list[FrozenTrial], generator: Generator) -> dict[str, Ra
     Functional ANOVA with random forests (Hutter, Hoos, Leyton-Brown 2014) over complete trials
     drawn with replacement, so that the range says what a few trials more or less would change.
     Parameters that some trial has not, or that all have alike, are left out, but for the
-    learning rate: it is `lr` in all. Empty where no two accuracies differ.
+    learning rate: it is `lr` in all. Empty where fewer than LEAST trials or no two accuracies
+    differ.
     """
     trials = with_rate(trials)
     names = [name for name in varied(trials) if all(name in trial.params for trial in trials)]
-    if not names or len({trial.value for trial in trials}) < 2:
+    if not names or len(trials) < LEAST or len({trial.value for trial in trials}) < 2:
         return {}
     found: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(RESAMPLES):

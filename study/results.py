@@ -84,16 +84,18 @@ HEAD = (
     "Written by `python -m study.results` from a database of studies. Accuracies are those of the "
     "validation images at each run's best epoch, as the report counts them: the best of many "
     "epochs is flattered, in every row alike. Standard errors are over seeds. A verdict compares "
-    "the report's value with every other, seed by seed: a 95% t interval of the difference in "
-    "points, widened for the number of comparisons. It covers the noise of seeds, not that of the "
-    "validation images, which all values share, and it holds for the budget that stands beside it."
+    "the report's value with those that its claim is about, seed by seed: 95% t intervals of the "
+    "difference in points over the seeds that both have, widened for the number of values; none "
+    "where all seeds differ alike. They cover the noise of seeds, not that of the validation "
+    "images, which all values share, and they hold for the budget that stands beside them. `code` "
+    "is a hash of the training code's files, which no other change of the program touches."
 )
 
 
 def section(study: "optuna.Study", identity: "Identity", out: Path) -> str:
     """What one comparison says, in Markdown; its picture is written to the folder `out`."""
-    from fer.config import PRESETS
-    from study.commands import base_of, compare_command, conditions, described
+    from fer.config import PRESETS, write_yaml
+    from study.commands import base_of, compare_command, conditions, config_file, described
     from study.confirm import in_words
     from study.effects import effect_rows, effects, judge, save_plot
     from study.factors import FACTORS, Factor
@@ -118,13 +120,28 @@ def section(study: "optuna.Study", identity: "Identity", out: Path) -> str:
         title += ", baseline" if base == "baseline" else ""
         rows, rest = markdown(effect_rows(found, "", factor.control)), ""
         if factor.claim:
-            verdict, why = judge(found, factor.control)
+            verdict, why = judge(found, factor.control, factor.rivals)
             rest = f"The report: {factor.claim}. **{verdict.capitalize()}**: {why}."
         elif confirms:
             rest = f"**{in_words(found)}**."
-    settings = "" if base in PRESETS else f"Settings, where they are not the hand-tuned: {base}."
-    parts = [f"## {title}", conditions(identity, compare_command(identity)), settings, rows, rest]
+    settings = ""
+    if base not in PRESETS:
+        file = config_file(identity)
+        write_yaml({"config": base_of(identity).settings()}, out / file)
+        settings = f"`{file}`, where it is not the hand-tuned: {base}."
+    line = conditions(identity, compare_command(identity))
+    parts = [f"## {title}", line, settings, unfinished(study, identity), rows, rest]
     return "\n\n".join([*(part for part in parts if part), f"![{title}]({picture})"])
+
+
+def unfinished(study: "optuna.Study", identity: "Identity") -> str:
+    """How much of a comparison is still to be trained, if any is."""
+    from study import storage as store
+
+    definition = identity["space_definition"]
+    total = len(definition["variants"]) * definition["seeds"]
+    done = len(store.finished(study))
+    return f"**Unfinished**: {done} of {total} trials." if done < total else ""
 
 
 def scored(study: "optuna.Study") -> "list[FrozenTrial]":
@@ -146,6 +163,7 @@ def search_section(study: "optuna.Study", identity: "Identity", out: Path) -> st
     from study import importance
     from study import storage as store
     from study.commands import conditions, described, search_command
+    from study.conclusion import count_endings, verdict
     from study.trial import ending
 
     trials = scored(study)
@@ -165,10 +183,18 @@ def search_section(study: "optuna.Study", identity: "Identity", out: Path) -> st
         )
     line = search_command(study.study_name, identity, len(store.finished(study)))
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    ranges = importance.importances(complete, np.random.default_rng(identity["seed"]))
-    note = "--sampler and --pruner are not stored: they may be others each time it is continued."
+    endings = count_endings(store.finished(study))
+    note = (
+        f"{endings}; --sampler and --pruner are not stored. Below: the best {BEST}, then what it "
+        "began with."
+    )
     parts = [f"## Search: {study.study_name}", conditions(identity, line), note, markdown(rows)]
-    if ranges:
+    if complete:
+        parts.append(f"**{verdict(complete)}.** The best of many trials is flattered.")
+    ranges = importance.importances(complete, np.random.default_rng(identity["seed"]))
+    if not ranges:
+        parts.append(importance.TOO_FEW)
+    else:
         picture = picture_of(study)
         importance.save_plot(ranges, out / picture)
         parts += [importance.HOW, f"![Which settings mattered]({picture})"]

@@ -26,8 +26,9 @@ from study.algorithms import (
     make_pruner,
     make_sampler,
 )
+from study.conclusion import next_commands, summary
 from study.database import Database
-from study.display import Display, counted, describe_duration, next_commands, summary
+from study.display import Display, counted, describe_duration
 from study.estimate import CROWD, Estimate
 from study.forecast import Forecast
 from study.identity import IDENTITY, Identity, identity_of, study_name

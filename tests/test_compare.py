@@ -14,7 +14,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 from scipy import stats
 
-from fer.config import EMOTIONS, Config, write_yaml
+from fer.config import EMOTIONS, Config, read_config, write_yaml
 from fer.model import parameter_count
 from study import storage as store
 from study.algorithms import RowSampler
@@ -22,6 +22,7 @@ from study.compare import Vary
 from study.effects import Effect, difference, effect_rows, judge, standard_error
 from study.factors import FACTORS, PARTS, values_of
 from study.question import SETTLED, comparing, searching
+from study.results import unfinished
 from study.space import RECIPES, Space, suggest
 from tests.conftest import Command, trials
 from tests.test_model import net_of
@@ -117,6 +118,8 @@ def test_settings_from_a_file_are_trained_as_they_are(command: Command) -> None:
     page = Path("page/results.md").read_text()
     assert "--vary seed --config mine.yaml" in page
     assert "momentum 0.5" in page
+    kept = read_config(Path("page/mine.yaml")).model_dump(exclude={*SETTLED})
+    assert kept == mine.model_dump(exclude={*SETTLED})
     assert "mean of 2 seeds" in page
 
 
@@ -192,6 +195,38 @@ def test_a_verdict_needs_more_than_noise() -> None:
     assert "b +10.03 points against a [+9" in judge([low, high], "a")[1]
 
 
+def test_a_verdict_is_about_the_rivals_of_the_claim() -> None:
+    ours, worse = effect("batch", 0.50, 0.51, 0.505), effect("none", 0.40, 0.412, 0.404)
+    alike = effect("group", 0.49, 0.512, 0.501)
+    verdict, why = judge([ours, alike, worse], "batch")
+    assert verdict == "within noise"
+    assert "with 3 seeds less than 2.1 points cannot be told" in why
+    assert judge([ours, alike, worse], "batch", ("none",))[0] == "confirmed"
+    assert judge([ours, alike, worse], "none", ("batch",))[0] == "refuted"
+    once = effect("group", 0.49)  # what the claim is not about need not be finished
+    assert judge([ours, once, worse], "batch", ("none",))[0] == "confirmed"
+
+
+def test_what_is_left_of_a_comparison_stands_on_the_page() -> None:
+    study = optuna.create_study()
+    study.add_trial(optuna.trial.create_trial(value=0.5))
+    asked = {"space_definition": {"variants": {"a": {}, "b": {}}, "seeds": 2}}
+    assert "1 of 4 trials" in unfinished(study, asked)
+    assert unfinished(study, {"space_definition": {"variants": {"a": {}}, "seeds": 1}}) == ""
+
+
+def test_the_best_is_exported_of_a_search_and_of_a_comparison_only_by_name(
+    command: Command,
+) -> None:
+    assert command("study.compare", "--vary", "scaling", "--seeds", 1, *SMALL).code == 0
+    (name,) = names()
+    refused = command("study.export")
+    assert refused.code == 2
+    assert "no search in" in refused.err
+    assert name in refused.err
+    assert command("study.export", "--study", name).code == 0
+
+
 def test_a_verdict_is_about_the_values_it_compares() -> None:
     control, close = effect("a", 0.500, 0.512, 0.506), effect("b", 0.490, 0.506, 0.494)
     dead = [effect(f"dead {i}", 0.25, 0.25, 0.25) for i in range(4)]
@@ -251,6 +286,7 @@ def test_every_factor_changes_what_it_names_and_has_the_reports_value(name: str)
     base = RECIPES["one-cycle recipe"] if name == "ablation" else Config()
     values = values_of(name, base)
     assert factor.control in values or name == "seed"
+    assert {*factor.rivals} <= {*values} - {factor.control}
     configs = [base.model_copy(update=changes) for changes in values.values()]
     assert len(set(configs)) == len(configs)
     question = comparing(name, base, values, 2)

@@ -113,7 +113,7 @@ def test_an_interrupted_training_goes_on_to_the_same_model(command: Command) -> 
     assert {path.name for path in Path("run").iterdir()} == {
         path.name for path in Path("whole").iterdir()
     }
-    assert "to lose no earlier run" in command(*line, "run").err
+    assert "--out holds a finished run" in command(*line, "run").err
 
 
 def test_a_damaged_state_of_an_interrupted_training_is_said(command: Command) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
 
-from study.importance import importances, save_plot, varied
+from study.importance import LEAST, importances, save_plot, varied
 from tests.conftest import Command
 
 
@@ -63,7 +63,7 @@ def test_what_settings_do_together_is_no_share_of_one_of_them() -> None:
 
 
 def test_few_noisy_trials_have_ranges_that_overlap() -> None:
-    ranges = importances(searched(8, 1.0), np.random.default_rng(0))
+    ranges = importances(searched(LEAST, 1.0), np.random.default_rng(0))
     assert ranges["large"][0] < ranges["nothing"][2]
 
 
@@ -77,7 +77,8 @@ def test_nothing_is_said_where_no_two_accuracies_differ() -> None:
     generator = np.random.default_rng(0)
     assert importances([], generator) == {}
     assert importances(searched(1, 0.0), generator) == {}
-    assert importances(searched(1, 0.0) * 3, generator) == {}
+    assert importances(searched(1, 0.0) * 2 * LEAST, generator) == {}
+    assert importances(searched(LEAST - 1, 0.0), generator) == {}
 
 
 def test_only_what_varies_is_named() -> None:
@@ -92,7 +93,7 @@ def test_the_picture_has_a_bar_each(tmp_path: Path) -> None:
 def test_a_search_stands_on_the_results_page_with_its_best_and_its_beginning(
     command: Command,
 ) -> None:
-    line = ("--trials", 8, "--subset", 150, "--epochs", 1, "--workers", 1, "--pruner", "none")
+    line = ("--trials", 11, "--subset", 150, "--epochs", 1, "--workers", 1, "--pruner", "none")
     mine = ("--study", "../my [b]", "--remove", "disgust")
     assert command("study.run", "--space", "extended", *line, *mine).code == 0
     assert command("study.results", "--out", "page").code == 0
@@ -100,11 +101,13 @@ def test_a_search_stands_on_the_results_page_with_its_best_and_its_beginning(
     asked = re.search(r"^    python -m (study.run .*)$", page, re.MULTILINE)
     assert asked is not None
     again = command(*shlex.split(asked[1]))
-    assert "study  ../my [b], 8 trials finished" in again.out, again
+    assert "study  ../my [b], 11 trials finished" in again.out, again
     assert "without disgust" in page
     assert "| hand-tuned | hand-tuned |" in page
     assert "| one-cycle recipe | optimizer adamw, lr 0.003" in page
     assert "| search | " in page
+    assert "11 trials complete, 0 pruned" in page
+    assert re.search(r"\*\*The .*report's.*\*\* The best of many", page)
     (picture,) = Path("page").glob("*.png")
     assert f"]({picture.name})" in page
     assert {path.name for path in Path().iterdir()} >= {"page", "studies.db"}
