@@ -40,11 +40,15 @@ def own_console() -> Console:
 
 
 class Display:
-    """Progress over `total` trials. Use as a context manager."""
+    """Progress over `total` trials; of a search with its best one, of values that are compared
+    without, since that would be the luckiest seed. Use as a context manager."""
 
-    def __init__(self, total: int, epochs: int, best: tuple[float, int] | None) -> None:
+    def __init__(
+        self, total: int, epochs: int, best: tuple[float, int] | None, search: bool = True
+    ) -> None:
         self.total, self.done, self.full = total, 0, epochs
-        self.best = best  # accuracy and trial
+        self.best = best if search else None  # accuracy and trial
+        self.search = search
         self.console = Console(highlight=False)
         self.running: dict[int, tuple[int, list[Epoch]]] = {}
         self.forecast: Forecast | None = None  # once the workers' pace is known
@@ -101,7 +105,8 @@ class Display:
             if self.forecast is not None and trial.trained:
                 self.forecast.finished(trial.epochs)
         accuracy = trial.accuracy or 0.0
-        if trial.ending == "complete" and (self.best is None or accuracy > self.best[0]):
+        complete = self.search and trial.ending == "complete"
+        if complete and (self.best is None or accuracy > self.best[0]):
             self.best = accuracy, trial.number
         self.print(self._line(trial))
 

@@ -93,7 +93,9 @@ def conduct(
             elsewhere = {}
             if question.variants:  # a search goes by what it has seen itself
                 elsewhere = store.trained_elsewhere(database, study.study_name, identity)
-            display = Display(options.trials, epochs, _best_so_far(study))
+            display = Display(
+                options.trials, epochs, _best_so_far(study), search=not question.variants
+            )
             estimate = Estimate(
                 images=len(oversample(training, base, torch.Generator())),
                 validation=len(validation),
