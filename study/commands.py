@@ -68,7 +68,7 @@ def config_file(identity: Identity) -> str:
 
 def base_of(identity: Identity) -> Config:
     """What a comparison varies."""
-    return Config(**identity["space_definition"]["base"])
+    return Config(**identity["space_definition"]["base"], epochs=identity["epochs"])
 
 
 def described(config: Config) -> str:
