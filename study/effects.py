@@ -108,9 +108,10 @@ def judge(found: list[Effect], control: str, rivals: tuple[str, ...] = ()) -> tu
         return "refuted", why
     if all(high < 0 for _, _, high in intervals.values()):
         return "confirmed", why
-    least = max(100 * (high - mean) for _, mean, high in intervals.values())
-    if math.isfinite(least):
-        why += f"; with {len(ours.seeds)} seeds less than {least:.1f} points cannot be told"
+    _, mean, high = intervals[decisive]
+    if math.isfinite(high):
+        why += f"; with {len(ours.seeds)} seeds less than {100 * (high - mean):.1f} points "
+        why += "cannot be told"
     return "within noise", why
 
 
