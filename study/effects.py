@@ -173,7 +173,7 @@ def effect_rows(found: list[Effect], title: str, control: str) -> list[list[str]
         row = [effect.label, *numbers, str(len(effect.accuracies))]
         lost = f"{effect.diverged} diverged" if effect.diverged else ""
         rows.append([*row, lost or gains.get(effect.label, "")])
-    return rows
+    return rows if any(row[-1] for row in rows) else [row[:-1] for row in rows]
 
 
 def save_plot(found: list[Effect], title: str, control: str, path: Path) -> None:

@@ -329,6 +329,7 @@ def test_what_diverged_is_said_and_compared_with_nothing() -> None:
     rows = effect_rows([effect("a", 0.5, 0.51), gone], "", "b")
     assert [row[-1] for row in rows[1:]] == ["", "1 diverged"]
     assert effect_rows([gone], "", "")[1][-1] == "1 diverged"
+    assert effect_rows([effect("a", 0.5, 0.51)], "", "")[0][-1] == "seeds"
 
 
 def test_the_extended_space_stays_below_a_million_parameters() -> None:
