@@ -43,7 +43,7 @@ def main() -> None:
     from bench.steps import where_time_goes
     from fer import data
     from fer.config import Config
-    from fer.device import available_cores, choose, settle
+    from fer.training.device import available_cores, choose, settle
     from study.workers import LANES, default_lanes
 
     device = choose(options.device)

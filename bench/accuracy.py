@@ -50,9 +50,9 @@ def main() -> None:
 
     from fer import data
     from fer.config import Config
-    from fer.device import choose, in_words, settle
-    from fer.fit import Run, progress, together
-    from fer.memory import reuse_memory
+    from fer.training.device import choose, in_words, settle
+    from fer.training.fit import Run, progress, together
+    from fer.training.memory import reuse_memory
 
     reuse_memory()
     device = choose(options.device)

@@ -20,7 +20,7 @@ from optuna.storages._rdb import models
 from optuna.trial import TrialState, create_trial
 
 from fer.config import Config
-from fer.fit import Epoch
+from fer.training.fit import Epoch
 from study import algorithms, space
 from study import storage as store
 from study.trial import Running, ask, report, tell

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from fer.config import Config
 from fer.data import Faces
-from fer.fit import Run, progress, together
-from fer.memory import reuse_memory
+from fer.training.fit import Run, progress, together
+from fer.training.memory import reuse_memory
 
 
 class ReportNet(nn.Module):

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from fer import checkpoint
 from fer.config import Config
 from fer.data import Faces
-from fer.fit import Run, fit, progress, score, step, to_device, together
-from fer.launch import open_stream
+from fer.training import checkpoint
+from fer.training.fit import Run, fit, progress, score, step, to_device, together
+from fer.training.launch import open_stream
 
 SIZES = (16, 64, 256)
 STEPS = 32

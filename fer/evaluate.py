@@ -15,7 +15,7 @@ from fer.files import read_file
 
 if TYPE_CHECKING:
     from fer.data import Dataset, Faces
-    from fer.metrics import Counts, Score
+    from fer.training.metrics import Counts, Score
 
 LOOKS = "looks.jsonl"
 MAX_LOOKS = 16 << 20  # bytes: some fifty thousand looks
@@ -44,10 +44,12 @@ def main() -> None:
 
     import numpy as np
 
-    from fer import data, metrics, plots, runs
+    from fer import data, runs
     from fer.data.faces import image_digests
-    from fer.device import choose
-    from fer.fit import evaluate, to_device
+    from fer.pages import plots
+    from fer.training import metrics
+    from fer.training.device import choose
+    from fer.training.fit import evaluate, to_device
 
     device = choose(options.device)
     net, config, trained_on = runs.load_run(options.run)
@@ -166,7 +168,7 @@ def note_look(run: Path, usage: str, sha256: str, scores: "dict[str, Score]") ->
 
 def class_table(confusion: "Counts", classes: tuple[str, ...]) -> str:
     """A line a class: precision, recall, F1, and the counts behind them."""
-    from fer import metrics
+    from fer.training import metrics
 
     lines = [f"{'class':10} {'precision':>9} {'recall':>7} {'F1':>7} {'right':>6} {'support':>8}"]
     columns = zip(

@@ -8,9 +8,9 @@ from fer import command
 from fer.errors import UserError
 
 if TYPE_CHECKING:
-    from fer.augmentations import Oversampled
-    from fer.census import Census
     from fer.data import Dataset, Faces
+    from fer.pages.augmentations import Oversampled
+    from fer.pages.census import Census
 
 FACES = 16  # of each emotion
 AUGMENTED = 8  # faces
@@ -45,8 +45,8 @@ def main() -> None:
         raise UserError(f"--out must be a folder, got the file {options.out}")
 
     from fer import data
-    from fer.augmentations import oversampled
-    from fer.census import take_census
+    from fer.pages.augmentations import oversampled
+    from fer.pages.census import take_census
 
     dataset = data.load(options.data)
     census = take_census(dataset)
@@ -137,8 +137,8 @@ def render(
 
     import numpy as np
 
-    from fer.augmentations import CROPPED, added_faces, augmented, scalings, ten_crop
-    from fer.pictures import captioned, picture
+    from fer.pages.augmentations import CROPPED, added_faces, augmented, scalings, ten_crop
+    from fer.pages.pictures import captioned, picture
 
     rows = np.flatnonzero(dataset.usages == 0)
     labels = dataset.labels[rows]

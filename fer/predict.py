@@ -92,8 +92,8 @@ def print_table(run: Path, paths: tuple[Path, ...]) -> None:
     import torch
 
     from fer.data.decode import read_face
-    from fer.fit import predict
     from fer.runs import load_run
+    from fer.training.fit import predict
 
     net, config, trained_on = load_run(run)
     faces = [read_face(str(path)) for path in paths]
@@ -112,8 +112,8 @@ def picture(options: Options, source: Path) -> None:
 
     Raises UserError if it cannot be read or written.
     """
-    from fer.gallery import draw_gallery
-    from fer.predictions import predictions, read_pictures
+    from fer.pages.gallery import draw_gallery
+    from fer.pages.predictions import predictions, read_pictures
     from fer.runs import load_run
 
     net, config, trained_on = load_run(options.run)

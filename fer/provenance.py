@@ -1,39 +1,37 @@
 """What a run's numbers depend on beside its settings and its data: code, packages, device."""
 
-import hashlib
 import platform
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
+from fer.syntax import syntax_hash
+
 PACKAGES = ("torch", "numpy", "scikit-learn", "optuna")
-# The modules that decide what a trial's numbers are; the others may change under a study.
+# The modules that decide what a trial's numbers are; the others may change under a study. What
+# the settings are is stored with each trial, and the compiled kernels have a name of their own.
 SOURCES = (
-    "augment.py",
-    "block.py",
-    "config.py",
     "data/split.py",
-    "draws.py",
-    "fit.py",
-    "gpu_kernels.py",
-    "kernels.cpp",
-    "kernels.py",
-    "launch.py",
-    "metrics.py",
-    "model.py",
-    "optimizers.py",
-    "prelu.py",
-    "schedule.py",
+    "network/block.py",
+    "network/model.py",
+    "network/prelu.py",
+    "training/augment.py",
+    "training/draws.py",
+    "training/fit.py",
+    "training/launch.py",
+    "training/metrics.py",
+    "training/optimizers.py",
+    "training/schedule.py",
 )
+OF_A_GPU = ("network/gpu_kernels.py", "training/cuda.py")
 
 
-def code_version() -> str:
-    """A hash (12 hexadecimal digits) of the code that trains and scores."""
-    content = hashlib.sha256()
-    for name in SOURCES:
-        content.update((Path(__file__).parent / name).read_bytes())
-    return content.hexdigest()[:12]
+def code_version(device: torch.device) -> str:
+    """A hash (12 hexadecimal digits) of what the code that trains and scores computes."""
+    package = Path(__file__).parent
+    sources = SOURCES + OF_A_GPU if device.type == "cuda" else SOURCES
+    return syntax_hash([package / name for name in sources], package)[:12]
 
 
 def versions() -> dict[str, str]:

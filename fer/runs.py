@@ -16,13 +16,15 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 
-from fer import checkpoint, kernels, provenance
+from fer import provenance
 from fer.command import explain, shortly
 from fer.config import EMOTIONS, Config, read_yaml, to_config, write_yaml
 from fer.errors import UserError
 from fer.files import read_file
-from fer.fit import Epoch, Run
-from fer.model import Net
+from fer.network import kernels
+from fer.network.model import Net
+from fer.training import checkpoint
+from fer.training.fit import Epoch, Run
 
 CONFIG, WEIGHTS, METRICS = "config.yaml", "model.safetensors", "metrics.csv"
 CHECKPOINT = "checkpoint.safetensors"  # while the run is not over
@@ -123,7 +125,7 @@ def finish(folder: Path) -> None:
 def _key(folder: Path, run: Run) -> str:
     """What the numbers of the folder's run depend on, as one word."""
     installation = (
-        provenance.code_version(),
+        provenance.code_version(run.device),
         provenance.versions(),
         provenance.device_name(run.device),
         kernels.kernels_for(run.device).name,

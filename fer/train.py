@@ -85,12 +85,13 @@ def train(options: Options, provenance: dict[str, Any]) -> None:
     # Imported here, so that --help and errors in the options do not wait for PyTorch.
     import torch
 
-    from fer import data, plots, runs
-    from fer.device import choose, in_words, settle
-    from fer.fit import Run, fit
-    from fer.kernels import kernels_for
-    from fer.memory import reuse_memory
-    from fer.model import parameter_count
+    from fer import data, runs
+    from fer.network.kernels import kernels_for
+    from fer.network.model import parameter_count
+    from fer.pages import plots
+    from fer.training.device import choose, in_words, settle
+    from fer.training.fit import Run, fit
+    from fer.training.memory import reuse_memory
 
     reuse_memory()
     device = choose(options.device)

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fer.config import Config
-from fer.fit import Epoch
+from fer.training.fit import Epoch
 from study.forecast import Forecast
 from study.trial import Finished
 

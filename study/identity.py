@@ -10,7 +10,7 @@ from fer import provenance
 from fer.config import Config
 from fer.data import Dataset
 from fer.errors import UserError
-from fer.kernels import kernels_for
+from fer.network.kernels import kernels_for
 from study.question import Question
 
 IDENTITY = "identity"
@@ -48,7 +48,7 @@ def identity_of(
         "precision": base.precision,
         "kernels": kernels_for(device).name,
         "device": provenance.device_name(device),
-        "code": provenance.code_version(),
+        "code": provenance.code_version(device),
         "versions": provenance.versions(),
     }
 

@@ -12,9 +12,9 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from fer.checkpoint import clear_folder
 from fer.config import Config
 from fer.errors import UserError
+from fer.training.checkpoint import clear_folder
 from study import storage as store
 from study.database import Database
 from study.display import Display, counted

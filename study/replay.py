@@ -44,9 +44,9 @@ def main() -> None:
 
     from fer import data
     from fer.config import EMOTIONS
-    from fer.device import choose
-    from fer.fit import Run, fit
-    from fer.memory import reuse_memory
+    from fer.training.device import choose
+    from fer.training.fit import Run, fit
+    from fer.training.memory import reuse_memory
     from study import storage as store
     from study.identity import IDENTITY, check_data
 
@@ -130,7 +130,7 @@ def likely_causes(
 ) -> list[str]:
     """What of this installation differs from the one that trained the trial, in words."""
     from fer import provenance
-    from fer.kernels import kernels_for
+    from fer.network.kernels import kernels_for
     from study.identity import INSTALLATION, differences
     from study.ownership import OWNER, Owner
 
@@ -138,7 +138,7 @@ def likely_causes(
         "precision": precision,
         "kernels": kernels_for(device).name,
         "device": provenance.device_name(device),
-        "code": provenance.code_version(),
+        "code": provenance.code_version(device),
         "versions": provenance.versions(),
     }
     then = {key: value for key, value in identity.items() if key in INSTALLATION}

@@ -11,11 +11,11 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from fer import data
-from fer.augment import oversample
 from fer.config import Config
 from fer.data import Faces
-from fer.device import choose, in_words, settle
 from fer.errors import UserError
+from fer.training.augment import oversample
+from fer.training.device import choose, in_words, settle
 from study import storage as store
 from study.algorithms import (
     MINIMUM_AT_STEP,

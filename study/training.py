@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from fer import checkpoint
 from fer.config import Config
 from fer.data import Faces
-from fer.fit import Epoch, Run, progress
-from fer.launch import Mark, Stream
+from fer.training import checkpoint
+from fer.training.fit import Epoch, Run, progress
+from fer.training.launch import Mark, Stream
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from fer.config import Config
-from fer.fit import Epoch
+from fer.training.fit import Epoch
 from study import storage as store
 from study.space import HAND_TUNED, suggest
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fer.augment import oversample
 from fer.config import Config
 from fer.data import Faces
-from fer.fit import Epoch, Run, progress, to_device, together
-from fer.launch import Mark, Stream, open_stream
-from fer.memory import free_memory, give_back, ran_out, reuse_memory
+from fer.training.augment import oversample
+from fer.training.fit import Epoch, Run, progress, to_device, together
+from fer.training.launch import Mark, Stream, open_stream
+from fer.training.memory import free_memory, give_back, ran_out, reuse_memory
 from study.training import Broken, Done, Imported, Job, OutOfMemory, Ready, Task, Trained, train
 
 # For measuring the pace: images at least, and steps of a batch.
@@ -41,7 +41,7 @@ def work(connection: Connection, device: torch.device) -> None:
     """
     threading.Thread(target=_end_with_parent, daemon=True).start()
     reuse_memory()
-    # As in fer.launch, but here CUDA begins before there is a stream.
+    # As in fer.training.launch, but here CUDA begins before there is a stream.
     os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
     if device.type == "cuda":
         torch.cuda.set_device(device)

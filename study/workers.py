@@ -15,7 +15,7 @@ from multiprocessing.process import BaseProcess
 import psutil
 import torch
 
-from fer.device import available_cores
+from fer.training.device import available_cores
 from study.training import Broken, Done, Imported, Job, OutOfMemory, Ready, Task, Trained
 from study.worker import work
 

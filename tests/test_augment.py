@@ -4,7 +4,9 @@ import pytest
 import torch
 import torchvision.transforms.functional as TF
 
-from fer.augment import (
+from fer.config import Config
+from fer.data import Faces
+from fer.training.augment import (
     augment,
     erase,
     mirror,
@@ -15,9 +17,7 @@ from fer.augment import (
     views,
     zoom,
 )
-from fer.config import Config
-from fer.data import Faces
-from fer.draws import Draws, make_draws, redraw
+from fer.training.draws import Draws, make_draws, redraw
 
 
 @pytest.fixture

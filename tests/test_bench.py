@@ -14,7 +14,7 @@ from bench.speed import Contestant, measure_speed
 from bench.steps import where_time_goes
 from fer.config import Config
 from fer.data import Faces, split
-from fer.model import Net, parameter_count
+from fer.network.model import Net, parameter_count
 from tests.conftest import Command, drawn_faces
 
 CPU = torch.device("cpu")

@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fer import checkpoint
 from fer.config import Config
 from fer.data import Faces
-from fer.fit import Run, fit
+from fer.training import checkpoint
+from fer.training.fit import Run, fit
 from tests.conftest import drawn_faces
 
 CPU = torch.device("cpu")

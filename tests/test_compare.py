@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from scipy import stats
 
 from fer.config import EMOTIONS, Config, read_config, write_yaml
-from fer.model import parameter_count
+from fer.network.model import parameter_count
 from study import storage as store
 from study.algorithms import RowSampler
 from study.compare import Vary

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fer import data
-from fer.augmentations import KINDS, SCALINGS, TOGETHER, oversampled
-from fer.census import take_census
 from fer.config import EMOTIONS
+from fer.pages.augmentations import KINDS, SCALINGS, TOGETHER, oversampled
+from fer.pages.census import take_census
 from tests.conftest import REAL_DATA, Command, Table, frame, process
 
 

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fer import kernels
-from fer.block import Block
 from fer.config import Config
-from fer.fit import update
-from fer.model import Net
-from fer.optimizers import make_optimizer
-from fer.prelu import PReLU
+from fer.network import kernels
+from fer.network.block import Block
+from fer.network.model import Net
+from fer.network.prelu import PReLU
+from fer.training.fit import update
+from fer.training.optimizers import make_optimizer
 
 OPTIMIZERS = ["adam", "adamax", "sgd", "rmsprop", "adagrad", "asgd", "rprop"]
 VARIANTS: list[dict[str, Any]] = [

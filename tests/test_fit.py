@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fer.config import Config, Optimizer
 from fer.data import Faces, split
-from fer.fit import Epoch, Run, fit, parts
+from fer.training.fit import Epoch, Run, fit, parts
 from tests.conftest import drawn_faces
 
 CPU = torch.device("cpu")

@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from fer import checkpoint
 from fer.config import Config, Optimizer
 from fer.data import Faces, split
-from fer.device import settle
-from fer.fit import Epoch, Run, fit, progress, to_device, together
-from fer.launch import CudaStream, Launcher, Mark, open_stream
+from fer.training import checkpoint
+from fer.training.cuda import CudaStream
+from fer.training.device import settle
+from fer.training.fit import Epoch, Run, fit, progress, to_device, together
+from fer.training.launch import Launcher, Mark, open_stream
 from study import storage as store
 from study.training import Done, OutOfMemory
 from study.worker import Lane, advance
@@ -58,7 +59,7 @@ def alone(settings: Config, sides: tuple[Faces, Faces], captures: bool = True) -
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("largest", [True, False])
 def test_the_kernels_equal_pytorchs_layers(dtype: Any, stride: int, largest: bool) -> None:
-    from fer.gpu_kernels import pooled
+    from fer.network.gpu_kernels import pooled
 
     generator = torch.Generator().manual_seed(0)
     features = torch.randint(-64, 65, (9, 44, 46, 46), generator=generator) / 64

@@ -17,7 +17,7 @@ COMPARE = """
 import itertools, json, sys
 import torch
 from torch import nn
-from fer.gpu_kernels import pooled
+from fer.network.gpu_kernels import pooled
 
 worst = 0.0
 generator = torch.Generator().manual_seed(0)
@@ -58,7 +58,7 @@ import json
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from fer import gpu_kernels
+from fer.network import gpu_kernels
 
 sizes = []
 for kernel, pointers in ((gpu_kernels.pooled_forward, 4), (gpu_kernels.pooled_backward, 6)):

@@ -28,7 +28,7 @@ from fer.config import EMOTIONS, Config, read_config, read_yaml, write_yaml
 from fer.data import cache, faces
 from fer.data.decode import decode_face, read_face
 from fer.errors import UserError
-from fer.model import Net
+from fer.network.model import Net
 from fer.train import read_provenance
 from tests.conftest import Command, Table, frame
 from tests.test_bad_input import refused

@@ -25,7 +25,9 @@ def loaded(code: str) -> set[str]:
 
 
 def test_fer_never_loads_optuna_or_study() -> None:
-    modules = loaded("import fer.train, fer.evaluate, fer.predict, fer.fit, fer.runs, fer.plots")
+    modules = loaded(
+        "import fer.train, fer.evaluate, fer.predict, fer.training.fit, fer.runs, fer.pages.plots"
+    )
     assert not {"optuna", "study"} & modules
 
 

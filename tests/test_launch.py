@@ -18,8 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fer.config import Config, Optimizer
 from fer.data import Faces, split
-from fer.fit import Epoch, Run, fit, parts, progress, score, step, together
-from fer.launch import HostStream, Launcher
+from fer.training.fit import Epoch, Run, fit, parts, progress, score, step, together
+from fer.training.launch import HostStream, Launcher
 from tests.conftest import drawn_faces
 from tests.test_fast_step import stock
 

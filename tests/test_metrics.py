@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from fer import metrics
+from fer.training import metrics
 
 
 @settings(max_examples=100, deadline=None)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fer.config import Config
-from fer.model import Net, features, parameter_count
+from fer.network.model import Net, features, parameter_count
 
 
 def net_of(config: Config, classes: int = 7, seed: int = 0) -> Net:

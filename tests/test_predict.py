@@ -13,8 +13,8 @@ from PIL import Image
 
 from fer import data
 from fer.config import EMOTIONS
-from fer.gallery import CELL, COLUMNS, DPI, FACE, MARGIN, RIGHT, WRONG, describe
-from fer.predictions import Predictions
+from fer.pages.gallery import CELL, COLUMNS, DPI, FACE, MARGIN, RIGHT, WRONG, describe
+from fer.pages.predictions import Predictions
 from tests.conftest import Command, Table, frame, write_forms
 from tests.test_bad_input import refused
 

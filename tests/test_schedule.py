@@ -8,8 +8,8 @@ import torch
 from torch.optim import SGD, lr_scheduler
 
 from fer.config import Config
-from fer.fit import Run, fit
-from fer.schedule import rates
+from fer.training.fit import Run, fit
+from fer.training.schedule import rates
 from tests.conftest import drawn_faces
 
 

@@ -15,7 +15,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from bench.harness import has_report
-from fer import kernels
+from fer.network import kernels
 from study import storage as store
 from study.space import HAND_TUNED
 from tests.conftest import Command, Result, process, trials

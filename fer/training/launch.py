@@ -5,15 +5,13 @@ Several steps captured into one graph are launched together, and the streams of 
 driven in turn by one thread, fill what a single one leaves idle.
 """
 
-import gc
-import os
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import torch
 
-from fer.memory import give_back, ran_out
+from fer.training.memory import give_back, ran_out
 
 Work = Callable[[], object]
 
@@ -83,56 +81,6 @@ class _Done:
         pass
 
 
-class CudaStream:
-    """A stream of a GPU, on which one run follows another."""
-
-    steps_at_once = 16
-
-    def __init__(self, device: torch.device, captures: bool = True) -> None:
-        self.captures = captures
-        self._device = device
-        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._stream.wait_stream(torch.cuda.default_stream(device))
-
-    def begin_run(self) -> None:
-        # The graphs of a run share their memory, which ends with them.
-        self._pool = torch.cuda.graph_pool_handle()
-
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        # Backward passes in this thread: the one that PyTorch keeps for a GPU would serve all
-        # streams in turn.
-        with torch.cuda.stream(self._stream), torch.autograd.set_multithreading_enabled(False):
-            yield
-
-    def mark(self) -> Mark:
-        event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
-        event.record(self._stream)
-        return event
-
-    def capture(self, work: Work) -> Work:
-        # torch.cuda.graph would wait for the whole GPU, thus for every other run.
-        graph = torch.cuda.CUDAGraph()
-        collects = gc.isenabled()
-        gc.disable()  # it could free an old graph in the middle of the capture
-        try:
-            graph.capture_begin(self._pool, capture_error_mode="thread_local")
-            try:
-                work()
-                graph.capture_end()
-            except BaseException:
-                # Each says that it is over already, if it is.
-                with suppress(RuntimeError):
-                    graph.capture_end()
-                with suppress(RuntimeError):  # up to PyTorch 2.12 a lost capture leaves this open
-                    torch._C._cuda_endAllocateToPool(self._device.index or 0, self._pool)
-                raise
-        finally:
-            if collects:
-                gc.enable()
-        return graph.replay
-
-
 class Launcher:
     """Launches the work of one run on a stream, from graphs where the stream captures.
 
@@ -187,12 +135,7 @@ def open_stream(device: torch.device) -> Stream:
     """The best that a device offers."""
     if device.type != "cuda":
         return HostStream()
-    # The libraries would choose what is fastest today, or add up in the order of arrival; and
-    # float32 is meant where it is said.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # With fewer queues to the GPU than streams these would wait for each other.
-    os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.allow_tf32 = False
+    from fer.training.cuda import CudaStream, compute_reproducibly
+
+    compute_reproducibly()
     return CudaStream(device)

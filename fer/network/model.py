@@ -5,10 +5,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from fer.block import Block
 from fer.config import Config, Pooling
-from fer.kernels import Library
-from fer.prelu import PReLU
+from fer.network.block import Block
+from fer.network.kernels import Library
+from fer.network.prelu import PReLU
 
 AREA = 7 * 7  # of a feature map of a 48x48 image after the three blocks
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -28,7 +28,7 @@ class Net(nn.Module):
     scores are float32 in any case.
 
     Weights are drawn from `generator` (CPU) with PyTorch's own distributions. What dropout keeps
-    in training comes with the images (see `fer.draws`): the network draws nothing itself.
+    in training comes with the images (see `fer.training.draws`): the network draws nothing itself.
     """
 
     def __init__(

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from fer.data.cache import folder
+from fer.syntax import syntax_hash
 
 SOURCE = Path(__file__).with_name("kernels.cpp")
 COMPILERS = ("c++", "g++", "clang++")
@@ -40,7 +41,7 @@ POINTERS = {
 
 
 Library = ctypes.CDLL | Callable[[Tensor, Tensor, int, bool], Tensor]
-"""A processor's kernels, or `fer.gpu_kernels.pooled`."""
+"""A processor's kernels, or `fer.network.gpu_kernels.pooled`."""
 
 
 @dataclass(frozen=True)
@@ -78,15 +79,15 @@ def load_triton() -> Kernels:
     try:
         import triton
 
-        from fer import gpu_kernels
+        from fer.network import gpu_kernels
 
         if torch.cuda.is_available():
             triton.runtime.driver.active.utils  # noqa: B018 - which a C compiler has to make
     except (ImportError, OSError, RuntimeError, subprocess.SubprocessError) as error:
         reason = " ".join(str(error).split())[:200]
         return Kernels(None, f"PyTorch's kernels, which are slower ({reason})")
-    source = Path(gpu_kernels.__file__).read_bytes()
-    fingerprint = hashlib.sha256(source + triton.__version__.encode()).hexdigest()[:16]
+    source = syntax_hash([Path(gpu_kernels.__file__)], Path(__file__).parent)
+    fingerprint = hashlib.sha256(f"{source} {triton.__version__}".encode()).hexdigest()[:16]
     return Kernels(gpu_kernels.pooled, "Triton kernels", fingerprint)
 
 
@@ -119,14 +120,16 @@ def load() -> Kernels:
 
 
 def _fingerprint(compiler: str) -> str:
-    """Changes with the source, the compiler, and what -march=native means on this processor."""
-    described = subprocess.run(
-        [compiler, *FLAGS, "-E", "-v", "-x", "c++", os.devnull],
+    """Changes with what the source says, the compiler, and what -march=native means here."""
+    preprocessed = subprocess.run(
+        [compiler, *FLAGS, "-E", "-P", "-v", "-x", "c++", "-"],  # -E drops comments
+        input=SOURCE.read_text(),
         capture_output=True,
         text=True,
         check=True,
     )
-    return hashlib.sha256(SOURCE.read_bytes() + described.stderr.encode()).hexdigest()[:16]
+    source = " ".join(preprocessed.stdout.split())
+    return hashlib.sha256(f"{source}\n{preprocessed.stderr}".encode()).hexdigest()[:16]
 
 
 def _compile(compiler: str, path: Path) -> None:

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor, nn, optim
 from torch.nn import functional as F
 
-from fer import metrics
-from fer.augment import augment, oversample, scale, views
 from fer.config import Config
 from fer.data import Faces
-from fer.draws import make_draws, redraw
-from fer.kernels import kernels_for
-from fer.launch import Launcher, Mark, Stream, open_stream
-from fer.model import Net
-from fer.optimizers import make_optimizer
-from fer.schedule import rates
+from fer.network.kernels import kernels_for
+from fer.network.model import Net
+from fer.training import metrics
+from fer.training.augment import augment, oversample, scale, views
+from fer.training.draws import make_draws, redraw
+from fer.training.launch import Launcher, Mark, Stream, open_stream
+from fer.training.optimizers import make_optimizer
+from fer.training.schedule import rates
 
 # On a processor what fits its caches is fastest, on a GPU what fills it.
 EVALUATION_BATCH = {"cpu": 64, "cuda": 1024}

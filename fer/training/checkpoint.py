@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fer.fit import Epoch, Run
+from fer.training.fit import Epoch, Run
 
 
 class Unusable(Exception):

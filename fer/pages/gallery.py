@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from fer.predictions import Predictions
+from fer.pages.predictions import Predictions
 
 COLUMNS = 4
 DPI = 120

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from fer.config import Config
 from fer.data import Faces
-from fer.draws import Draws
+from fer.training.draws import Draws
 
 TEN_CROP_PADDING = 4  # pixels
 

@@ -7,7 +7,7 @@ import torch
 
 from fer.config import Config
 from fer.errors import UserError
-from fer.kernels import kernels_for
+from fer.network.kernels import kernels_for
 
 Device = Literal["auto", "cpu", "cuda"]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fer.config import Config
-from fer.model import features
+from fer.network.model import features
 
 
 class Draws(NamedTuple):
@@ -22,7 +22,7 @@ class Draws(NamedTuple):
     top: Tensor | None  # int64: where it is cut out of its padding
     left: Tensor | None
     factors: Tensor | None  # float32: how much it is enlarged
-    erased: Tensor | None  # float32 [N, 5] in [0, 1): see fer.augment.erase
+    erased: Tensor | None  # float32 [N, 5] in [0, 1): see fer.training.augment.erase
     kept: Tensor | None  # bool [N, features]: what dropout leaves
 
     def at(self, places: Tensor) -> "Draws":

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from fer.fit import Epoch
-from fer.metrics import Counts
+from fer.training.fit import Epoch
+from fer.training.metrics import Counts
 
 
 def save_curves(epochs: list[Epoch], path: Path) -> None:

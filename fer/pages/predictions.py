@@ -15,9 +15,9 @@ from fer.command import shortly
 from fer.config import EMOTIONS, Config
 from fer.data.tables import lacks_labels, read_unlabelled_csv
 from fer.errors import UserError
-from fer.fit import predict
-from fer.model import Net
+from fer.network.model import Net
 from fer.runs import TrainedOn
+from fer.training.fit import predict
 
 
 @dataclass(frozen=True)

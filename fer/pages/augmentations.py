@@ -8,11 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fer.augment import augment, oversample, scale, views
 from fer.config import Config
 from fer.data import Faces
-from fer.draws import make_draws, redraw
-from fer.pictures import captioned, picture
+from fer.pages.pictures import captioned, picture
+from fer.training.augment import augment, oversample, scale, views
+from fer.training.draws import make_draws, redraw
 
 CROPPED = 3  # faces in all ten views
 ADDED = 4  # oversampled faces

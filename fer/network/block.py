@@ -7,16 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from fer.config import Pooling
-from fer.kernels import LANES, PART, SIDE, TAPS, WIDEST, Geometry, Library
-from fer.prelu import PReLU
+from fer.network.kernels import LANES, PART, SIDE, TAPS, WIDEST, Geometry, Library
+from fer.network.prelu import PReLU
 
 
 class Block(nn.Sequential):
     """Convolution with a padding of 1, activation and 3x3 pooling, as three layers.
 
-    With `kernels` (see `fer.kernels`) activation and pooling are one pass on the device these are
-    for, and on a processor the 5x5 convolution of a block that reads 48x48 images belongs to it.
-    Such a pass computes in float32 and rounds once, to bfloat16 under autocast.
+    With `kernels` (see `fer.network.kernels`) activation and pooling are one pass on the device
+    these are for, and on a processor the 5x5 convolution of a block that reads 48x48 images
+    belongs to it. Such a pass computes in float32 and rounds once, to bfloat16 under autocast.
     """
 
     def __init__(
