@@ -44,7 +44,7 @@ def main() -> None:
     from fer import data
     from fer.config import Config
     from fer.training.device import available_cores, choose, settle
-    from study.workers import LANES, default_lanes
+    from study.workers.pool import LANES, processes_of_a_processor
 
     device = choose(options.device)
     training = data.load(options.data).part("Training")
@@ -55,7 +55,7 @@ def main() -> None:
     cores = available_cores()
     # One GPU, or a process a core.
     on_gpu = device.type == "cuda"
-    processes, lanes = (1, LANES) if on_gpu else (default_lanes(device), 1)
+    processes, lanes = (1, LANES) if on_gpu else (processes_of_a_processor(), 1)
     contestants = [
         Contestant("(a) the report's pipeline", "report", 1, cores),
         Contestant("(b) a careful plain loop", "plain", 1, cores),

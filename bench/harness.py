@@ -20,12 +20,17 @@ from optuna.storages._rdb import models
 from optuna.trial import TrialState, create_trial
 
 from fer.config import Config
-from fer.training.fit import Epoch
-from study import algorithms, space
-from study import storage as store
-from study.trial import Running, ask, report, tell
+from study.engine.pruners import make_pruner
+from study.engine.samplers import make_sampler
+from study.engine.trial import Trial, ask, finish
+from study.pipeline import Epoch
+from study.spec.report import SPACES
+from study.spec.spec import Kind, Spec
+from study.storage import records, studies
+from study.storage.database import Database
 
 REPORTS = 30
+SPEC = Spec(Kind.SEARCH, "default", SPACES["default"], Config(epochs=REPORTS).settings(), queue={})
 
 
 @dataclass(frozen=True)
@@ -43,17 +48,14 @@ def storage_costs(url: str, sizes: list[int], trials: int) -> list[StorageCost]:
     `sizes` ascend and are multiples of `trials`. Settings are drawn at random, which costs least.
     """
     costs = []
-    with closing(store.open_database(url)) as database:
-        store.open_study(database, "bench", {}, [])
+    with closing(studies.open_database(url)) as database:
+        studies.begin_or_check(database, "bench", {}, [])
     for size in sizes:
-        with closing(store.open_database(url)) as database:
+        with closing(studies.open_database(url)) as database:
             grow(database.engine, size)
             start = time.perf_counter()
-            study, _ = store.open_study(database, "bench", {}, [])
-            study.sampler = optuna.samplers.RandomSampler(seed=size)
-            complete = database.complete[study._study_id]
-            study.pruner = algorithms.make_pruner("median", REPORTS, complete)
-            store.finished(study)
+            study = open_study(database, "bench", seed=size)
+            records.finished(study)
             opened = time.perf_counter()
             for number in range(trials):
                 run_trial(study, np.random.default_rng(size + number))
@@ -62,16 +64,27 @@ def storage_costs(url: str, sizes: list[int], trials: int) -> list[StorageCost]:
     return costs
 
 
-def run_trial(study: optuna.Study, generator: np.random.Generator) -> Running:
+def open_study(database: Database, name: str, seed: int) -> optuna.Study:
+    """A study as a search opens it, settings drawn at random; begun if there is none."""
+    study_id, _ = studies.begin_or_check(database, name, {}, [])
+    return optuna.load_study(
+        study_name=name,
+        storage=database,
+        sampler=optuna.samplers.RandomSampler(seed=seed),
+        pruner=make_pruner("median", REPORTS, database.complete[study_id]),
+    )
+
+
+def run_trial(study: optuna.Study, generator: np.random.Generator) -> Trial:
     """A trial that only reports."""
-    run = ask(study, space.SPACES["default"], Config(epochs=REPORTS))
+    trial = ask(study, SPEC)
+    trial.begin()
     for number in range(1, REPORTS + 1):
-        accuracy = 0.5 + 0.001 * number + 0.01 * generator.random()
-        scores = (1.0, 0.5, 1.0, accuracy, accuracy, accuracy)
-        epoch = Epoch(number, *scores, confusion=np.eye(7, dtype=np.int64), seconds=1.0)
-        report(run, epoch)
-    tell(study, run)
-    return run
+        score = 0.5 + 0.001 * number + 0.01 * generator.random()
+        values = {"macro_f1": score, "loss": 1.0, "train_loss": 1.0}
+        trial.report([Epoch(number, score, values, 1.0)], REPORTS, prunable=True)
+    finish(study, trial)
+    return trial
 
 
 def grow(engine: sa.Engine, size: int) -> None:
@@ -103,13 +116,12 @@ def grow(engine: sa.Engine, size: int) -> None:
 
 def sampler_cost(name: str, trials_before: int, draws: int = 5) -> float:
     """Milliseconds a proposal takes in a study with that many finished trials, in memory."""
-    study = optuna.create_study(direction="maximize", sampler=algorithms.make_sampler(name, 0, 0))
-    default = space.SPACES["default"]
+    study = optuna.create_study(direction="maximize", sampler=make_sampler(name, 0, 0))
     filler = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
     finished = []
     for number in range(trials_before):
         trial = filler.ask()
-        space.suggest(trial, default, Config())
+        SPEC.suggest(trial)
         finished.append(
             create_trial(
                 state=TrialState.COMPLETE,
@@ -123,7 +135,7 @@ def sampler_cost(name: str, trials_before: int, draws: int = 5) -> float:
     for _ in range(draws):
         start = time.perf_counter()
         trial = study.ask()
-        space.suggest(trial, default, Config())
+        SPEC.suggest(trial)
         times.append(time.perf_counter() - start)
         study.tell(trial, 0.4)
     return 1000 * sorted(times)[draws // 2]

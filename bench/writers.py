@@ -9,17 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 import optuna
 
-from bench.harness import run_trial
-from study import storage as store
-from study.algorithms import make_pruner
-from study.ownership import TotalReached
+from bench.harness import open_study, run_trial
+from study.storage import studies
+from study.storage.owner import TotalReached
 
 STUDY = "writers"
 
 
 @dataclass(frozen=True)
 class Writer:
-    """What one process wrote: accuracies of every epoch by trial, and how long trials took."""
+    """What one process wrote: scores of every epoch by trial, and how long trials took."""
 
     reports: dict[int, list[float]]
     seconds: list[float]
@@ -41,12 +40,9 @@ def _write(url: str, total: int, seed: int) -> Writer:
     reports: dict[int, list[float]] = {}
     seconds: list[float] = []
     waits: list[str] = []
-    with closing(store.open_database(url)) as database:
-        database.total = total
-        database.on_wait = lambda reason, _: waits.append(reason)
-        study, _ = store.open_study(database, STUDY, {}, [])
-        study.sampler = optuna.samplers.RandomSampler(seed=seed)
-        study.pruner = make_pruner("median", 30, database.complete[study._study_id])
+    opened = studies.open_database(url, total, lambda reason, _: waits.append(reason))
+    with closing(opened) as database:
+        study = open_study(database, STUDY, seed)
         while True:
             start = time.perf_counter()
             try:
@@ -54,4 +50,4 @@ def _write(url: str, total: int, seed: int) -> Writer:
             except TotalReached:
                 return Writer(reports, seconds, len(waits))
             seconds.append(time.perf_counter() - start)
-            reports[run.trial.number] = [epoch.accuracy for epoch in run.epochs]
+            reports[run.number] = [epoch.score for epoch in run.epochs]

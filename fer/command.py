@@ -48,9 +48,19 @@ def parse(
     except SystemExit as exit:
         if not exit.code:
             raise
+        if isinstance(exit.__context__, ValidationError):  # tyro prints it whole
+            raise UserError(_refusal(exit.__context__)) from None
         raise UserError(_one_line(errors.getvalue())) from None
     except ValidationError as error:
-        raise UserError(explain(error, "command line")) from None
+        raise UserError(_refusal(error)) from None
+
+
+def _refusal(error: ValidationError) -> str:
+    """One line for the first option that was given a value it cannot have."""
+    first = error.errors()[0]
+    rule = first["msg"].removeprefix("Value error, ").replace("Input", "it", 1)
+    option = "-".join(str(part) for part in first["loc"]).replace("_", "-")
+    return f"--{option} {shortly(first['input'])}: {rule}" if option else rule
 
 
 def _one_line(box: str) -> str:

@@ -1,6 +1,5 @@
 """What a run's numbers depend on beside its settings and its data: code, packages, device."""
 
-import platform
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,6 +22,7 @@ SOURCES = (
     "training/metrics.py",
     "training/optimizers.py",
     "training/schedule.py",
+    "training/stream.py",
 )
 OF_A_GPU = ("network/gpu_kernels.py", "training/cuda.py")
 
@@ -31,7 +31,8 @@ def code_version(device: torch.device) -> str:
     """A hash (12 hexadecimal digits) of what the code that trains and scores computes."""
     package = Path(__file__).parent
     sources = SOURCES + OF_A_GPU if device.type == "cuda" else SOURCES
-    return syntax_hash([package / name for name in sources], package)[:12]
+    modules = {file.stem for file in package.rglob("*.py")}
+    return syntax_hash([package / name for name in sources], modules)[:12]
 
 
 def versions() -> dict[str, str]:
@@ -44,13 +45,3 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"cpu {torch.backends.cpu.get_cpu_capability()}"
-
-
-def machine() -> str:
-    """The name of this machine's processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())

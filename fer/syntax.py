@@ -2,20 +2,19 @@
 
 import ast
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 UNSEEN = {"annotation", "returns", "type_comment", "type_params", "kind", "ctx", "simple"}
 PROSE = {"description"}  # keyword arguments whose values are sentences for people
 
 
-def syntax_hash(files: Sequence[Path], package: Path) -> str:
+def syntax_hash(files: Sequence[Path], modules: Collection[str]) -> str:
     """SHA-256 (hexadecimal) of the top-level statements of Python files, in any order.
 
     Comments, docstrings, annotations, imports and the texts of errors do not count. Nor do the
-    names and places of modules below `package`, so a statement may move from one file to another.
+    places of files and the names of `modules` before a dot, so a statement may move to another.
     """
-    modules = {path.stem for path in package.rglob("*.py")}
     statements = sorted(
         hashlib.sha256(repr(_plain(statement, modules)).encode()).hexdigest()
         for file in files
@@ -39,7 +38,7 @@ def _is_body(child: object) -> bool:
     return isinstance(child, list) and bool(child) and isinstance(child[0], ast.stmt)
 
 
-def _plain(node: object, modules: set[str]) -> object:
+def _plain(node: object, modules: Collection[str]) -> object:
     """A node as nested tuples, the same in every version of Python that parses it."""
     match node:
         case ast.Raise(exc=ast.Call(func=kind)):  # its arguments are prose

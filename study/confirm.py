@@ -1,180 +1,166 @@
 """Which winner of a search is real? `python -m study.confirm --top 5 --seeds 5`."""
 
-import time
-from dataclasses import dataclass
+import statistics
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+from pydantic import model_validator
 
 from fer import command
 from fer.errors import UserError
-from study.compare import Training
+from study.options import Count, Name, Seeds, command_line, deadline
 
 if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
-    from fer.config import Config
-    from fer.data import Faces
-    from study.effects import Effect
-    from study.question import Changes
-
-CONFIRM = "confirm"
-"""Begins the names of the studies that confirm another one."""
+    from study.analysis.effects import Effect
+    from study.pipeline import Settings
 
 
-@dataclass(frozen=True)
-class Options:
-    """Train the best settings of a search again, beside the report's final ones, with seeds that
-    had no part in choosing them, and say whether a winner is one by more than their noise.
+class Options(Seeds):
+    """Train the best settings of a search again, beside the control it began with, with seeds
+    that had no part in choosing them, and say whether a winner is one by more than their noise.
 
     A study of its own; the same command finishes it.
     """
 
-    study: str | None = None
+    study: Name = None
     """Name of the search; by default the one that was worked on last."""
-    storage: str = "sqlite:///studies.db"
-    """SQLAlchemy URL of the database of studies."""
-    top: int = 5
+    top: Count = 5
     """Settings to train again: those of the best complete trials."""
-    seeds: int = 5
+    seeds: Count = 5
     """Trials of each, with the seeds after the search's own."""
-    epochs: int | None = None
-    """Training epochs of a trial; by default the search's."""
-    whole: bool = False
-    """Train and validate on all images, where the search had a subset."""
+    epochs: Count | None = None
+    """Epochs of a trial; by default those of the search."""
+    all_images: Annotated[bool, tyro.conf.arg(name="whole")] = False
+    """Train and validate on all images, where the search had a subset of them."""
     data: Path | None = None
-    """The study's images in any known form; else FER_DATA, ./data, or demo faces."""
-    workers: int | None = None
-    """Trials at once: processes on a processor, streams on a GPU; by default what serves best."""
+    """The search's images in any known form; else FER_DATA, ./data, or demo faces."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
-    timeout: float | None = None
-    """Stop this many seconds after the start, once the epochs that run have ended; the same
-    command continues later."""
-    checkpoints: Path | None = None
-    """Folder for the states of interrupted trials."""
+    pipeline: str | None = None
+    """What the search trains, if it is not FER-2013's network: module:object."""
     out: Path | None = None
     """PNG file for a picture of what came out."""
 
-    def __post_init__(self) -> None:
-        for name in ("top", "seeds", "epochs"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise UserError(f"--{name} must be at least 1, got {value}")
+    @model_validator(mode="after")
+    def _a_picture(self) -> "Options":
         if self.out is not None and (
             self.out.suffix != ".png" or self.out.is_dir() or not self.out.parent.is_dir()
         ):
-            raise UserError(f"--out must be a .png file in an existing folder, got {self.out}")
+            raise ValueError(f"--out must be a .png file in an existing folder, got {self.out}")
+        return self
 
 
 def main() -> None:
     options: Options = command.parse(Options, "study.confirm")
+    until = deadline(options)
 
     import optuna
 
-    from fer import data
-    from fer.config import EMOTIONS, PRESETS
-    from study import storage as store
-    from study.identity import IDENTITY, check_data, is_search
-    from study.question import comparing
-    from study.search import conduct
-    from study.space import HAND_TUNED
+    from study.engine.conduct import Request, conduct
+    from study.spec.identity import IDENTITY, is_search
+    from study.spec.report import pipeline_again
+    from study.spec.spec import Kind, comparing
+    from study.storage.studies import hidden, load_study
 
-    begin = time.monotonic()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    search = store.load_study(options.storage, options.study, search=True)
+    search = load_study(options.storage, options.study, search=True)
     identity = search.user_attrs.get(IDENTITY, {})
     if not identity or not is_search(identity):
         raise UserError(f"study {search.study_name!r} is no search; name one with --study")
-    removed = tuple(name for name in EMOTIONS if name not in identity["classes"])
-    check_data(search.study_name, identity, data.load(options.data, removed))
-    training = Training(
-        seeds=options.seeds,
-        epochs=options.epochs or identity["epochs"],
-        data=options.data,
-        subset=None if options.whole else identity["subset"],
-        split=identity["split"],
-        workers=options.workers,
-        device=options.device,
-        precision=identity["precision"],
-        storage=options.storage,
-        timeout=options.timeout,
-        checkpoints=options.checkpoints,
+    pipeline = pipeline_again(
+        *(options.pipeline, search.study_name, identity, options.data, options.device),
+        whole=options.all_images,
     )
-    base = PRESETS[HAND_TUNED]
-    chosen = best_settings(search, base, options.top)
-    question = comparing(
-        CONFIRM,
-        base,
-        {HAND_TUNED: {}, **{label(trial): changes for trial, changes in chosen}},
+    control, given = next(iter(pipeline.presets.items()), ("the base settings", {}))
+    given = {key: each for key, each in given.items() if pipeline.base.get(key) != each}
+    chosen = best_settings(search, pipeline.base, given, options.top)
+    spec = comparing(
+        Kind.CONFIRM,
+        "confirm",
+        pipeline,
+        {control: given, **{label(trial): changes for trial, changes in chosen}},
         options.seeds,
+        options.epochs or identity["epochs"],
         first_seed=identity["seed"] + 1,
         about={"search": search.study_name, "top": options.top},
     )
-    run_options = training.run_options(len(question.queue), begin, removed)
-    if run_options is None:
-        print("the time is up before the first trial; the same command continues")
-        return
+    trials = [trial for trial, _ in chosen]
 
-    def conclude(study: "optuna.Study", validation: "Faces") -> None:
-        from study.display import own_console
-        from study.effects import INTERVALS, effects, effects_table, save_plot
+    def conclude(study: "optuna.Study") -> None:
+        show(study, search, control, trials, options.out)
 
-        found = effects(study, study.user_attrs[IDENTITY])
-        title = f"best of {search.study_name}"
-        own_console().print(effects_table(found, title, HAND_TUNED))
-        alike = all(
-            study.user_attrs[IDENTITY][key] == identity[key] for key in ("epochs", "subset")
-        )
-        if alike and (drop := flattery(found, [trial for trial, _ in chosen])) is not None:
-            print(
-                f"on average {drop:+.2f} points against what the same settings had in the search"
-            )
-        print(in_words(found))
-        print(INTERVALS)
-        if options.out is not None and any(effect.accuracies for effect in found):
-            save_plot(found, title, HAND_TUNED, options.out)
-            print(f"saved  {command.printable(str(options.out))}")
-
-    conduct(run_options, question, conclude)
+    line = command_line("study.confirm", sys.argv[1:], hidden(options.storage))
+    whole = options.whole(len(spec.queue))
+    done = conduct(Request(pipeline, spec, options, whole, None, line, until), conclude)
+    sys.exit(done.exit_code)
 
 
 def best_settings(
-    search: "optuna.Study", base: "Config", top: int
-) -> "list[tuple[FrozenTrial, Changes]]":
+    search: "optuna.Study", base: "Settings", control: "Settings", top: int
+) -> "list[tuple[FrozenTrial, Settings]]":
     """The best complete trials that differ in their settings, and what these change of `base`.
 
-    Raises UserError if there is none.
+    Those of the `control` are left out. Raises UserError if there is no other.
     """
-    from optuna.trial import TrialState
+    from study.analysis.summary import complete_of
+    from study.spec.identity import IDENTITY
+    from study.spec.report import in_this_version
+    from study.spec.spec import BUDGET
+    from study.storage.records import settings_of
 
-    from study import storage as store
-    from study.question import SETTLED
-
-    complete = search.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    ours = base.settings()
-    found: list[tuple[FrozenTrial, Changes]] = []
-    for trial in sorted(complete, key=lambda trial: -(trial.value or 0.0)):
-        settings = store.config_of(trial).settings()
+    found: list[tuple[FrozenTrial, dict[str, Any]]] = []
+    for trial, _ in complete_of(search):
+        settings = in_this_version(settings_of(trial), search.user_attrs[IDENTITY], trial.number)
         changes = {
             key: value
             for key, value in settings.items()
-            if key not in SETTLED and value != ours[key]
+            if key not in BUDGET and value != base.get(key)
         }
-        if changes and changes not in [other for _, other in found]:
+        if changes != control and changes not in [other for _, other in found]:
             found.append((trial, changes))
     if not found:
         raise UserError(
-            f"study {search.study_name!r} has no complete trial with other settings than the "
-            "report's"
+            f"study {search.study_name!r} has no complete trial with other settings than those "
+            "it varies"
         )
-    return found[:top]
+    return list(found[:top])
+
+
+def show(
+    study: "optuna.Study",
+    search: "optuna.Study",
+    control: str,
+    trials: "list[FrozenTrial]",
+    out: Path | None,
+) -> None:
+    """Say what came out, and draw it."""
+    from study.analysis.comparison import confirmed
+    from study.analysis.effects import INTERVALS, effects, effects_table, save_plot
+    from study.analysis.tables import own_console
+    from study.spec.identity import IDENTITY
+
+    identity, searched = study.user_attrs[IDENTITY], search.user_attrs[IDENTITY]
+    found = effects(study, identity)
+    title = f"best of {search.study_name}"
+    own_console().print(effects_table(found, title, control))
+    alike = all(identity.get(key) == searched.get(key) for key in ("epochs", "subset"))
+    if alike and (drop := flattery(found, trials)) is not None:
+        print(f"on average {drop:+.2f} points against what the same settings had in the search")
+    print(confirmed(found, control))
+    print(INTERVALS)
+    if out is not None and any(effect.scores for effect in found):
+        save_plot(found, title, control, out)
+        print(f"saved  {command.printable(str(out))}")
 
 
 def flattery(found: "list[Effect]", trials: "list[FrozenTrial]") -> float | None:
     """Points by which means over seeds lie above what the trials had that were chosen."""
-    import statistics
-
-    means = {effect.label: effect.mean for effect in found if effect.accuracies}
+    means = {effect.label: effect.mean for effect in found if effect.scores}
     gaps = [
         100 * (means[label(trial)] - (trial.value or 0.0))
         for trial in trials
@@ -185,30 +171,10 @@ def flattery(found: "list[Effect]", trials: "list[FrozenTrial]") -> float | None
 
 def label(trial: "FrozenTrial") -> str:
     """Its number, and whose settings they are where it did not search for them."""
-    from study import storage as store
+    from study.storage.records import ORIGIN
 
-    origin = trial.user_attrs.get(store.ORIGIN)
+    origin = trial.user_attrs.get(ORIGIN)
     return f"trial {trial.number}{f' ({origin})' if origin else ''}"
-
-
-def in_words(found: "list[Effect]") -> str:
-    """Whether one of the settings is better than the report's final ones."""
-    from study.effects import judge
-    from study.space import HAND_TUNED
-
-    if next(effect for effect in found if effect.label == HAND_TUNED).diverged:
-        return "no verdict: the report's final settings diverged"
-    # One that diverged, or of which a single seed was trained, says nothing of the others.
-    judged = [each for each in found if len(each.seeds) > 1 and not each.diverged]
-    if len(judged) < 2 or HAND_TUNED not in [effect.label for effect in judged]:
-        return "no verdict: two seeds of the report's final settings and of another are needed"
-    verdict, why = judge(judged, HAND_TUNED)
-    meaning = {
-        "refuted": "a real winner, better than the report's final settings by more than the noise",
-        "confirmed": "no winner, the report's final settings are better by more than the noise",
-        "within noise": "no winner beyond the noise of the seeds",
-    }
-    return f"{meaning[verdict]}: {why}"
 
 
 if __name__ == "__main__":

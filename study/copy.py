@@ -1,20 +1,18 @@
 """A checked copy of a database, also while studies run: `python -m study.copy --out copy.db`."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fer import command
 from fer.errors import UserError
+from study.options import Stored
 
 
-@dataclass(frozen=True)
-class Options:
-    """Copy every study of a database, as it is at one moment, into a new SQLite file."""
+class Options(Stored):
+    """Copy every study of a database, which may be in use, as it is at one moment, into a new
+    SQLite file."""
 
-    storage: str = "sqlite:///studies.db"
-    """SQLAlchemy URL of the database of studies, which may be in use."""
     out: Path = Path("studies-copy.db")
     """New file to write."""
 
@@ -28,9 +26,9 @@ def main() -> None:
 
     from sqlalchemy.exc import SQLAlchemyError
 
-    from study import storage as store
+    from study.storage import studies
 
-    source = store.open_to_read(options.storage)
+    source = studies.open_to_read(options.storage)
     part = options.out.with_name(f"{options.out.name}.{os.getpid()}.part")
     try:
         rows = copy(source.engine, part)

@@ -1,20 +1,17 @@
 """The best configuration of a study as a file: `python -m study.export --out best.yaml`."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from fer import command
 from fer.errors import UserError
+from study.options import Name, Stored
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(Stored):
     """Write the settings of a study's best trial, with where they come from, for fer.train."""
 
-    study: str | None = None
+    study: Name = None
     """Name of the study; by default the search that was worked on last."""
-    storage: str = "sqlite:///studies.db"
-    """SQLAlchemy URL of the database of studies."""
     trial: int | None = None
     """Number of the trial; by default the best complete one."""
     out: Path = Path("best.yaml")
@@ -28,57 +25,57 @@ def main() -> None:
     from importlib.metadata import version
 
     import optuna
+    import yaml
     from optuna.trial import TrialState
 
-    from fer.config import write_yaml
-    from study import storage as store
-    from study.identity import IDENTITY
-    from study.trial import ending
+    from study.spec.identity import IDENTITY
+    from study.spec.report import in_this_version
+    from study.storage import studies
+    from study.storage.records import ending, finished, result_of, settings_of
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = store.load_study(options.storage, options.study, search=True)
-    trials = [trial for trial in store.finished(study) if store.RESULT in trial.user_attrs]
+    study = studies.load_study(options.storage, options.study, search=True)
+    found = [(trial, result_of(trial)) for trial in finished(study)]
+    trials = [(trial, result) for trial, result in found if result is not None]
     if options.trial is not None:
-        trials = [trial for trial in trials if trial.number == options.trial]
+        trials = [each for each in trials if each[0].number == options.trial]
         missing = f"no finished trial {options.trial}"
     else:
-        trials = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        trials = [each for each in trials if each[0].state == TrialState.COMPLETE]
         missing = "no complete trial"
     if not trials:
         raise UserError(
-            f"{missing} in study {study.study_name!r} of {store.hidden(options.storage)}"
+            f"{missing} in study {study.study_name!r} of {studies.hidden(options.storage)}"
         )
-    if IDENTITY not in study.user_attrs:
+    identity = study.user_attrs.get(IDENTITY)
+    if identity is None:
         raise UserError(f"study {study.study_name!r} was not begun by study.run")
-    best = max(trials, key=lambda trial: trial.user_attrs[store.RESULT]["accuracy"] or 0.0)
-    config = store.config_of(best)
-    identity, result = study.user_attrs[IDENTITY], best.user_attrs[store.RESULT]
+    best, result = max(trials, key=lambda each: each[1].score or 0.0)
+    if result.score is None:
+        raise UserError(f"trial {best.number} {ending(best)}: it has no score to go by")
+    settings = in_this_version(settings_of(best), identity, best.number)
+    metric = identity.get("metric", "validation accuracy")
+    kept = ("data", "data_sha256", "split", "subset", "kernels", "device", "code", "versions")
     provenance = {
         "study": study.study_name,
-        "storage": store.hidden(options.storage),
+        "storage": studies.hidden(options.storage),
         "trial": best.number,
         "trial_state": best.state.name.lower(),
-        "validation_accuracy": result["accuracy"],
-        "validation_macro_f1": result["macro_f1"],
-        "validation_balanced_accuracy": result["balanced_accuracy"],
-        "best_epoch": result["epoch"],
-        "chosen_among": len(store.finished(study)),
-        "data": identity["data"],
-        "data_sha256": identity["data_sha256"],
-        "split": identity["split"],
-        "subset": identity["subset"],
-        **{key: identity.get(key) for key in ("kernels", "device", "code", "versions")},
+        metric.replace(" ", "_"): result.score,
+        **{f"validation_{name}": value for name, value in result.values.items()},
+        "best_epoch": result.epoch,
+        "chosen_among": len(found),
+        **{key: identity.get(key) for key in kept},
         "exported_with": {"fer-study": version("fer-study"), "python": platform.python_version()},
     }
-    if result["accuracy"] is None:
-        raise UserError(f"trial {best.number} {ending(best)}: it has no accuracy to go by")
     try:
-        write_yaml({"config": config.settings(), "provenance": provenance}, options.out)
+        content = {"config": settings, "provenance": provenance}
+        options.out.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write {options.out}: {error.strerror}") from None
     print(
-        f"{options.out}: trial {best.number} of study {study.study_name}, validation accuracy "
-        f"{result['accuracy']:.4f} at epoch {result['epoch']}"
+        f"{options.out}: trial {best.number} of study {study.study_name}, {metric} "
+        f"{result.score:.4f} at epoch {result.epoch}"
     )
 
 

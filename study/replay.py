@@ -2,22 +2,24 @@
 
 import json
 import sys
-from dataclasses import dataclass
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fer import command
 from fer.errors import UserError
+from study.options import Name, Stored
 
 if TYPE_CHECKING:
-    import torch
     from optuna.trial import FrozenTrial
 
-    from study.identity import Identity
+    from study.pipeline import Pipeline, Scored, Settings
+    from study.spec.identity import Identity
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(Stored):
     """Train a stored trial again and compare its curve, epoch by epoch.
 
     On the same device with the same packages it is identical. Exit code 1 if it is not.
@@ -25,14 +27,14 @@ class Options:
 
     trial: int
     """Number of the trial."""
-    study: str | None = None
+    study: Name = None
     """Name of the study; by default the one that was worked on last."""
-    storage: str = "sqlite:///studies.db"
-    """SQLAlchemy URL of the database of studies."""
     data: Path | None = None
     """The study's images in any known form; else FER_DATA, ./data, or demo faces."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
+    pipeline: str | None = None
+    """What the study trains, if it is not FER-2013's network: module:object."""
     out: Path | None = None
     """Also write both curves to this JSON file."""
 
@@ -40,76 +42,79 @@ class Options:
 def main() -> None:
     options: Options = command.parse(Options, "study.replay")
 
-    import torch
+    from study.spec.identity import IDENTITY
+    from study.spec.report import in_this_version, pipeline_again
+    from study.storage import studies
+    from study.storage.records import result_of, settings_of
 
-    from fer import data
-    from fer.config import EMOTIONS
-    from fer.training.device import choose
-    from fer.training.fit import Run, fit
-    from fer.training.memory import reuse_memory
-    from study import storage as store
-    from study.identity import IDENTITY, check_data
-
-    study = store.load_study(options.storage, options.study)
+    study = studies.load_study(options.storage, options.study)
     trial = find(study.get_trials(deepcopy=False), options.trial, study.study_name)
-    config = store.config_of(trial)
-    identity = study.user_attrs[IDENTITY]
+    identity = study.user_attrs.get(IDENTITY, {})
+    settings = in_this_version(settings_of(trial), identity, trial.number)
     if options.out is not None and (options.out.is_dir() or not options.out.parent.is_dir()):
         raise UserError(f"--out must be a file in an existing folder, got {options.out}")
-    device = choose(options.device)
-    removed = [name for name in EMOTIONS if name not in identity["classes"]]
-    dataset = data.load(options.data, removed)
-    check_data(study.study_name, identity, dataset)
-    training, validation = data.split(
-        dataset.part("Training"), identity["split"], identity["subset"]
+    pipeline = pipeline_again(
+        options.pipeline, study.study_name, identity, options.data, options.device
     )
     stored = trial.intermediate_values
-    result = trial.user_attrs.get(store.RESULT, {})
-    losses = [*result.get("losses", []), *result.get("train_losses", [])]
+    result = result_of(trial)
+    curves = dict(result.curves) if result else {}
     print(
-        f"trial {trial.number} of study {study.study_name}: {len(stored)} epochs of "
-        f"{len(training)} images",
+        f"trial {trial.number} of study {study.study_name}: {len(stored)} epochs on "
+        f"{pipeline.about}",
         flush=True,
     )
-    reuse_memory()
-    torch.set_num_threads(config.threads)
     replayed: dict[int, float] = {}
-    new_losses, train_losses = [], []
+    new: dict[str, list[float]] = {name: [] for name in curves}
     print("epoch  stored   replayed  difference")
-    for epoch in fit(Run(config, training, device), validation):
-        replayed[epoch.number] = epoch.accuracy
-        new_losses.append(epoch.loss)
-        train_losses.append(epoch.train_loss)
+    for epoch in trained(pipeline, settings, len(stored)):
+        replayed[epoch.number] = epoch.score
+        for name, curve in new.items():
+            curve.append(epoch.values.get(name, float("nan")))
         before = stored.get(epoch.number, float("nan"))
-        difference = epoch.accuracy - before
+        difference = epoch.score - before
         marked = f"{difference:+.4f}" if difference else "none"
-        print(
-            f"{epoch.number:5}  {before:.4f}   {epoch.accuracy:.4f}    {marked}",
-            flush=True,
-        )
-        if len(replayed) == len(stored):
-            break
-    causes = likely_causes(trial, identity, config.precision, device)
-    # Accuracies are coarse; losses show the last bit. Compared as text: NaN equals NaN there.
-    new_losses += train_losses
-    identical = replayed == stored and (not losses or str(new_losses) == str(losses))
+        print(f"{epoch.number:5}  {before:.4f}   {epoch.score:.4f}    {marked}", flush=True)
+    causes = likely_causes(trial, identity, pipeline)
+    # Scores are coarse; losses show the last bit. Compared as text: NaN equals NaN there.
+    identical = str(replayed) == str(stored) and str(new) == str(curves)
     if options.out is not None:
-        content = {"identical": identical, "differs": causes}
-        curves = {
-            "stored": {"accuracies": stored, "losses": losses},
-            "replayed": {"accuracies": replayed, "losses": new_losses},
+        content = {
+            "identical": identical,
+            "differs": causes,
+            "stored": {"scores": stored, **curves},
+            "replayed": {"scores": replayed, **new},
         }
-        options.out.write_text(json.dumps({**content, **curves}, indent=2))
+        options.out.write_text(json.dumps(content, indent=2))
         print(f"saved  {options.out}")
     if identical:
-        what = "all losses, to the last bit" if losses else "its losses are not stored"
-        print(f"identical: all accuracies, {what}")
+        names = ", ".join(curves) if curves else "nothing else is stored"
+        print(f"identical: every score to the last bit, and {names}")
         return
     print(
         "different; likely because "
         + ("; ".join(causes) or "something the study does not store: nothing that it does differs")
     )
     sys.exit(1)
+
+
+def trained(pipeline: "Pipeline", settings: "Settings", epochs: int) -> "Iterator[Scored]":
+    """The first epochs of a trial, trained in this process from its seed."""
+    from study.pipeline import Mark
+
+    session = pipeline.open(pipeline.devices[0])
+    with tempfile.TemporaryDirectory() as folder:
+        training = session.train(settings, Path(folder) / "replay.state", "replay")
+        for item in training:
+            if isinstance(item, str):
+                print(item)
+            elif isinstance(item, Mark):
+                while not item.query():
+                    time.sleep(1e-3)
+            elif not isinstance(item, Sequence):
+                yield item
+                if item.number == epochs:
+                    return
 
 
 def find(trials: "list[FrozenTrial]", number: int, study_name: str) -> "FrozenTrial":
@@ -125,26 +130,17 @@ def find(trials: "list[FrozenTrial]", number: int, study_name: str) -> "FrozenTr
     raise UserError(f"study {study_name!r} has no trial {number}, it has {len(trials)}")
 
 
-def likely_causes(
-    trial: "FrozenTrial", identity: "Identity", precision: str, device: "torch.device"
-) -> list[str]:
+def likely_causes(trial: "FrozenTrial", identity: "Identity", pipeline: "Pipeline") -> list[str]:
     """What of this installation differs from the one that trained the trial, in words."""
-    from fer import provenance
-    from fer.network.kernels import kernels_for
-    from study.identity import INSTALLATION, differences
-    from study.ownership import OWNER, Owner
+    from study.spec.identity import INSTALLATION, differences
+    from study.storage.owner import OWNER, Owner, machine
 
-    now: dict[str, Any] = {
-        "precision": precision,
-        "kernels": kernels_for(device).name,
-        "device": provenance.device_name(device),
-        "code": provenance.code_version(device),
-        "versions": provenance.versions(),
-    }
-    then = {key: value for key, value in identity.items() if key in INSTALLATION}
-    causes = differences(then, now)
+    def installed(known: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in known.items() if key in INSTALLATION}
+
+    causes = differences(installed(identity), installed(pipeline.identity()))
     owner = Owner.of(trial.user_attrs.get(OWNER))
-    here = provenance.machine()
+    here = machine()
     if owner is not None and owner.processor and owner.processor != here:
         causes.append(f"the processor was {owner.processor}, now {here}")
     return causes

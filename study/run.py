@@ -1,15 +1,19 @@
 """Search: `python -m study.run --trials 100`. Run it again to finish or extend the study."""
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+import sys
+from typing import TYPE_CHECKING, Literal
 
 from fer import command
 from fer.errors import UserError
+from study.options import Images, Name, Running, Search, command_line, deadline, refuse_others
+
+if TYPE_CHECKING:
+    import optuna
+
+    from study.workers.pool import Started
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(Images, Running, Search):
     """Search hyperparameters of the emotion network, prune bad trials, store everything.
 
     The report's hand-made settings are the first trials of every study. Run the same command
@@ -17,69 +21,65 @@ class Options:
     --trials to extend it. Ctrl-C stops after the epochs that run, twice at once.
     """
 
-    trials: int = 100
-    """The study's total of finished trials (complete or pruned), whatever process trains them."""
-    data: Path | None = None
-    """FER-2013 in any known form; else FER_DATA, ./data, or demo faces."""
-    study: str | None = None
+    study: Name = None
     """Name of the study; by default one that tells data and settings apart."""
-    storage: str = "sqlite:///studies.db"
-    """SQLAlchemy URL of the database of studies."""
     space: Literal["default", "report", "extended"] = "default"
     """What is searched: the six main hyperparameters, all that the report varied by hand, or
     beyond it (schedules, augmentation, regularisation, widths)."""
-    epochs: int | None = None
-    """Epochs of a trial; by default 30, and 5 on the demo faces."""
-    subset: int | None = None
-    """Search on this many images, stratified."""
     remove: tuple[str, ...] = ()
     """Classes to leave out."""
-    split: Literal["grouped", "stratified"] = "grouped"
-    """grouped keeps identical images on one side; stratified is the report's."""
-    workers: int | None = None
-    """Trials at once: processes on a processor, streams on a GPU; by default what serves best."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the convolutions; auto is bfloat16 where the device has it."""
-    sampler: Literal["tpe", "gp", "qmc", "random"] = "tpe"
-    """How settings are proposed."""
-    pruner: Literal["median", "halving", "hyperband", "none"] = "median"
-    """How bad trials are stopped early."""
-    seed: int = 0
-    """Seed of the sampler, and of every trial's training."""
-    timeout: float | None = None
-    """Stop this many seconds after the start of the command, once the epochs that run have ended;
-    the same command continues later."""
-    duplicates: Literal["reuse", "train"] = "reuse"
-    """Settings that a finished trial had: reuse its result, or train them again."""
-    checkpoints: Path | None = None
-    """Folder for the states of interrupted trials; by default beside an SQLite database, else
-    ./studies.checkpoints. Processes on one study should share it."""
-
-    def __post_init__(self) -> None:
-        for name, low in (
-            ("trials", 1),
-            ("epochs", 1),
-            ("subset", 1),
-            ("workers", 1),
-            ("seed", 0),
-        ):
-            value = getattr(self, name)
-            if value is not None and value < low:
-                raise UserError(f"--{name} must be at least {low}, got {value}")
-        if self.timeout is not None and not self.timeout > 0:
-            raise UserError(f"--timeout must be more than 0 seconds, got {self.timeout}")
-        if self.study is not None and not self.study.strip():
-            raise UserError("--study must not be empty")
+    pipeline: str | None = None
+    """What is trained instead of FER-2013's network: module:object, see examples/digits.py."""
 
 
 def main() -> None:
     options: Options = command.parse(Options, "study.run")
-    # Imported here, so that --help and errors in the options do not wait for PyTorch.
-    from study.search import search
+    until = deadline(options)
+    if options.change_search and options.study is None:
+        raise UserError("--change-search needs --study: it goes on with a study that is named")
+    if options.pipeline:
+        refuse_others(options, options.pipeline, "space", "remove")
 
-    search(options)
+    # Workers load their libraries while this process loads its own and reads the data.
+    from study.workers.pool import has_gpu, head_start, processes_of_a_processor
+
+    preload = options.pipeline.split(":")[0] if options.pipeline else "fer.pipeline"
+    count = 1
+    if options.device == "cpu" or not has_gpu():
+        count = options.workers or processes_of_a_processor()
+        options = options.model_copy(update={"workers": count})  # before they take memory
+    with head_start(preload, min(count, options.trials)) as spare:
+        search(options, until, spare)
+
+
+def search(options: Options, until: float, spare: "list[Started]") -> None:
+    """Run or continue the search, say what came out, and exit."""
+    from optuna.trial import TrialState
+
+    from study.analysis.summary import next_commands, summary
+    from study.engine.conduct import Request, conduct
+    from study.pipeline import load_pipeline
+    from study.spec import report
+    from study.spec.spec import searching
+    from study.storage.studies import hidden
+
+    pipeline = (
+        load_pipeline(options.pipeline)
+        if options.pipeline
+        else report.faces(options, remove=options.remove, space=options.space)
+    )
+    spec = searching(pipeline, options.space, options.epochs, options.seed)
+    line = command_line("study.run", sys.argv[1:], hidden(options.storage))
+
+    def conclude(study: "optuna.Study") -> None:
+        summary(study, spec.control, pipeline.validation)
+        if study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+            split = options.split if options.split != "grouped" else None
+            images = {"data": options.data, "split": split, "remove": options.remove}
+            next_commands(study.study_name, options.storage, images, options.pipeline)
+
+    request = Request(pipeline, spec, options, options, options.study, line, until, spare)
+    sys.exit(conduct(request, conclude).exit_code)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from bench.harness import Server, postgresql
 from fer.config import EMOTIONS
 from fer.data import Faces, demo
 from fer.data.faces import USAGES, canonical
-from study import storage as store
+from study.options import DEFAULT_URL
 
 # A test process a core: threads beyond that only wait for each other.
 torch.set_num_threads(1)
@@ -87,7 +87,7 @@ def process(module: str, *arguments: object, timeout: float = 120) -> Result:
     return Result(done.returncode, done.stdout, done.stderr)
 
 
-def trials(url: str = store.DEFAULT_URL, study: str = "small") -> list[FrozenTrial]:
+def trials(url: str = DEFAULT_URL, study: str = "small") -> list[FrozenTrial]:
     """The trials of a study, read by Optuna alone."""
     storage = optuna.storages.RDBStorage(url)
     found = optuna.load_study(study_name=study, storage=storage).get_trials()
@@ -102,7 +102,7 @@ def sabotage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
     def write(code: str) -> None:
         folder = tmp_path / "sabotage"
         folder.mkdir()
-        head = "from study import training\noriginal = training.progress\n"
+        head = "from fer import pipeline as training\noriginal = training.progress\n"
         (folder / "sitecustomize.py").write_text(head + code + "\ntraining.progress = progress\n")
         others = os.environ.get("PYTHONPATH", "")
         monkeypatch.setenv("PYTHONPATH", f"{folder}:{others}")

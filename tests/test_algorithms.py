@@ -6,8 +6,10 @@ from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState
 
 from fer.config import Config
-from study.algorithms import MINIMUM_AT_STEP, STARTUP_TRIALS, MedianPruner, make_sampler
-from study.space import SPACES, suggest
+from study.engine.pruners import MINIMUM_AT_STEP, STARTUP_TRIALS, MedianPruner
+from study.engine.samplers import make_sampler
+from study.spec.report import SPACES
+from study.spec.space import suggest
 
 curves = st.lists(st.floats(0, 1), min_size=1, max_size=8)
 
@@ -38,7 +40,7 @@ def test_the_median_pruner_decides_as_optunas(
 def test_a_schedule_that_gains_late_is_compared_with_its_own_kind() -> None:
     study = optuna.create_study(direction="maximize")
     complete: list[FrozenTrial] = []
-    pruner = MedianPruner(complete, 1)
+    pruner = MedianPruner(complete, 1, ["schedule"])
 
     def pruned(value: float) -> bool:
         trial = study.ask()
@@ -76,5 +78,5 @@ def test_a_continued_study_draws_other_settings() -> None:
     drawn = []
     for before in (0, 1, 0):
         study = optuna.create_study(sampler=make_sampler("random", 3, before))
-        drawn.append(suggest(study.ask(), SPACES["default"], Config()))
+        drawn.append(suggest(study.ask(), SPACES["default"], Config().settings()))
     assert drawn[0] == drawn[2] != drawn[1]

@@ -48,7 +48,7 @@ def change_pixels(row: int, change: Callable[[list[str]], object]) -> Break:
 BROKEN_ROWS: dict[str, tuple[Break, Sequence[object]]] = {
     "too few pixels": (change_pixels(5, lambda words: words.pop()), ["2304", 2303, "line 7"]),
     "too many pixels": (change_pixels(0, lambda words: words.append("1")), [2305, "line 2"]),
-    "no pixels": (break_cell("pixels", 3, ""), ["2304 pixels, got 0", "line 5"]),
+    "no pixels": (break_cell("pixels", 3, ""), ["2304 pixels (48x48), got 0", "line 5"]),
     "pixel above 255": (
         change_pixels(9, lambda words: words.__setitem__(17, "256")),
         ["0..255", "'256'", "line 11"],
@@ -150,7 +150,7 @@ def test_a_class_too_small_to_split_is_named(
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
-        (["--trials", 0], ["--trials", "at least 1", "0"]),
+        (["--trials", 0], ["--trials 0", "greater than or equal to 1"]),
         (["--trials", "many"], ["--trials", "many"]),
         (["--epochs", 0], ["--epochs", "0"]),
         (["--subset", 0], ["--subset", "0"]),

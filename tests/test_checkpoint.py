@@ -1,8 +1,5 @@
 """A run that goes on from a checkpoint is the run that was never interrupted."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -119,22 +116,3 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(faces: Faces) ->
         checkpoint.save(run, [], folder / "kept.safetensors", "key")
     assert [path.name for path in folder.iterdir()] == ["kept.safetensors"]
     assert KEPT.read_bytes() == before
-
-
-def test_what_killed_processes_left_is_removed_and_what_lives_is_not() -> None:
-    folder = Path("states")
-    folder.mkdir()
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    # Whoever names a folder of his own keeps what is his in it.
-    theirs = ["a.safetensors", f"film.{dead.pid}.part", "film.part", "x.y.part"]
-    living, left = (f"{'0a' * 32}.{number}.part" for number in (os.getpid(), dead.pid))
-    for name in (*theirs, living, left):
-        (folder / name).touch()
-    checkpoint.clear_folder(folder)
-    assert {path.name for path in folder.iterdir()} == {*theirs, living}
-    for path in folder.iterdir():
-        path.unlink()
-    checkpoint.clear_folder(folder)
-    assert not folder.exists()
-    checkpoint.clear_folder(folder)

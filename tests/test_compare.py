@@ -16,27 +16,33 @@ from scipy import stats
 
 from fer.config import EMOTIONS, Config, read_config, write_yaml
 from fer.network.model import parameter_count
-from study import storage as store
-from study.algorithms import RowSampler
+from fer.pipeline import FacePipeline
+from study.analysis.effects import Effect, difference, effect_rows, judge, standard_error
+from study.analysis.sections import unfinished
 from study.compare import Vary
-from study.effects import Effect, difference, effect_rows, judge, standard_error
-from study.factors import FACTORS, PARTS, values_of
-from study.question import SETTLED, comparing, searching
-from study.results import unfinished
-from study.space import RECIPES, Space, suggest
+from study.engine.samplers import RowSampler
+from study.options import DEFAULT_URL, Images
+from study.spec.report import FACTORS, OWN, PARTS, RECIPES, check, faces, values_of
+from study.spec.spec import Kind, comparing, searching
+from study.storage import records
 from tests.conftest import Command, trials
 from tests.test_model import net_of
 
 SMALL = ("--subset", "150", "--epochs", "1", "--workers", "1")
 
 
+def pipeline_of(base: Config, space: str = "default") -> FacePipeline:
+    """Demo faces under some settings."""
+    return faces(Images(subset=150), base, space=space)
+
+
 def names() -> list[str]:
-    return optuna.get_all_study_names(store.DEFAULT_URL)
+    return optuna.get_all_study_names(DEFAULT_URL)
 
 
 def effect(label: str, *accuracies: float) -> Effect:
     seeds = tuple(range(len(accuracies)))
-    return Effect(label, seeds, accuracies, accuracies, (1,) * len(accuracies), 0)
+    return Effect(label, seeds, accuracies, (1,) * len(accuracies))
 
 
 def test_every_value_is_trained_with_every_seed_and_the_page_names_the_command(
@@ -53,7 +59,7 @@ def test_every_value_is_trained_with_every_seed_and_the_page_names_the_command(
         ("zero-one", 1),
     ]
     for trial in stored:
-        config = Config(**trial.user_attrs[store.CONFIG])
+        config = Config(**trial.user_attrs[records.CONFIG])
         assert (config.scaling, config.seed) == (trial.params["scaling"], trial.params["seed"])
         assert config.output_activation == "tanh"
     assert len({trial.value for trial in stored}) > 1
@@ -88,12 +94,12 @@ def test_what_another_study_trained_alike_is_not_trained_again(command: Command)
     assert f"has the settings and result of trial 1 of study {first}" in more.out
     (second,) = set(names()) - {first}
     for before, after in zip(trials(study=first), trials(study=second)[:2], strict=True):
-        assert before.user_attrs[store.CONFIG] == after.user_attrs[store.CONFIG]
+        assert before.user_attrs[records.CONFIG] == after.user_attrs[records.CONFIG]
         assert before.intermediate_values == after.intermediate_values
         assert before.value == after.value
-        result = after.user_attrs[store.RESULT]
+        result = after.user_attrs[records.RESULT]
         assert (result["repeats_study"], result["repeats"]) == (first, before.number)
-    assert all("repeats" not in t.user_attrs[store.RESULT] for t in trials(study=second)[2:])
+    assert all("repeats" not in t.user_attrs[records.RESULT] for t in trials(study=second)[2:])
     # The report's value is the same in every comparison; what is trained otherwise is not it.
     shared = command("study.compare", "--vary", "oversampling", *SMALL).out
     assert "plan   4 trials" in shared
@@ -111,16 +117,17 @@ def test_settings_from_a_file_are_trained_as_they_are(command: Command) -> None:
     assert command(*line).code == 0
     (name,) = names()
     assert name.startswith("demo-mine-")
-    stored = [Config(**trial.user_attrs[store.CONFIG]) for trial in trials(study=name)]
+    stored = [Config(**trial.user_attrs[records.CONFIG]) for trial in trials(study=name)]
     assert [config.seed for config in stored] == [0, 1]
-    kept = mine.model_dump(exclude={"seed", "epochs", "precision", "threads"})
+    kept = mine.model_dump(exclude={*OWN})
     assert all(kept.items() <= config.settings().items() for config in stored)
     assert command("study.results", "--out", "page").code == 0
     page = Path("page/results.md").read_text()
     assert "--vary seed --config mine.yaml" in page
     assert "momentum 0.5" in page
-    kept = read_config(Path("page/mine.yaml")).model_dump(exclude={*SETTLED})
-    assert kept == mine.model_dump(exclude={*SETTLED})
+    (file,) = Path("page").glob("settings-*.yaml")
+    assert f"`{file.name}`" in page
+    assert read_config(file).model_dump(exclude={*OWN}) == mine.model_dump(exclude={*OWN})
     assert "mean of 2 seeds" in page
 
 
@@ -132,7 +139,7 @@ def test_each_emotion_is_removed_in_turn_and_chance_stands_beside(command: Comma
     for name in names():
         (trial,) = trials(study=name)
         removed = name.split("-")[2]
-        study = optuna.load_study(study_name=name, storage=store.DEFAULT_URL)
+        study = optuna.load_study(study_name=name, storage=DEFAULT_URL)
         assert removed not in study.user_attrs["identity"]["classes"]
         assert len(study.user_attrs["identity"]["classes"]) == 7 - (removed != "nothing")
         assert re.search(rf"{removed} .*{trial.value:.4f}", done.out)
@@ -264,7 +271,7 @@ def test_a_standard_error_is_that_of_the_mean() -> None:
 def test_a_failed_trial_is_the_next_one_proposed() -> None:
     rows: list[dict[str, Any]] = [{"x": x, "seed": seed} for seed in (0, 1) for x in "ab"]
     choices: dict[str, list[Any]] = {"x": ["a", "b"], "seed": [0, 1]}
-    space: Space = {name: CategoricalDistribution(each) for name, each in choices.items()}
+    space = {name: CategoricalDistribution(each) for name, each in choices.items()}
     study = optuna.create_study(sampler=RowSampler(rows, space))
     seen = []
     for number in range(6):
@@ -290,11 +297,18 @@ def test_every_factor_changes_what_it_names_and_has_the_reports_value(name: str)
     assert {*factor.rivals} <= {*values} - {factor.control}
     configs = [base.model_copy(update=changes) for changes in values.values()]
     assert len(set(configs)) == len(configs)
-    question = comparing(name, base, values, 2)
-    assert len(question.queue) == 2 * len(configs)
-    for _, parameters in question.queue:
-        trial = optuna.trial.FixedTrial(parameters)
-        assert suggest(trial, question.space, base).seed == parameters["seed"]  # type: ignore[arg-type]
+    check(name, base, values, last_seed=1)
+    pipeline = pipeline_of(base)
+    spec = comparing(Kind.COMPARE, name, pipeline, values, seeds=2, epochs=3)
+    asked = [
+        Config(**spec.suggest(optuna.trial.FixedTrial(parameters)))
+        for parameters in spec.queue.values()
+    ]
+    assert asked == [
+        pipeline.config.model_copy(update={**changes, "seed": seed, "epochs": 3})
+        for seed in (0, 1)
+        for changes in values.values()
+    ]
 
 
 def test_an_ablation_sets_back_each_part_that_differs_and_nothing_else() -> None:
@@ -309,7 +323,7 @@ def test_an_ablation_sets_back_each_part_that_differs_and_nothing_else() -> None
     assert "learning rate" not in values
     fields = [field for fields in PARTS.values() for field in fields]
     assert len({*fields}) == len(fields)
-    assert {*fields} == {*Config.model_fields} - {*SETTLED, "optimizer"}
+    assert {*fields} == {*Config.model_fields} - {*OWN, "optimizer"}
 
 
 def test_an_ablation_with_the_reports_optimizer_names_its_parts() -> None:
@@ -333,11 +347,11 @@ def test_what_diverged_is_said_and_compared_with_nothing() -> None:
 
 
 def test_the_extended_space_stays_below_a_million_parameters() -> None:
-    question = searching("extended")
+    spec = searching(pipeline_of(Config(), "extended"), "extended", None, 0)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
-    for _, parameters in question.queue:
+    for parameters in spec.queue.values():
         study.enqueue_trial(parameters)
-    configs = [suggest(study.ask(), question.space, Config()) for _ in range(300)]
+    configs = [Config(**spec.suggest(study.ask())) for _ in range(300)]
     largest = configs[0].model_copy(
         update={"channels1": 64, "channels2": 96, "channels3": 96, "fc_width": 128}
     )
@@ -346,4 +360,7 @@ def test_the_extended_space_stays_below_a_million_parameters() -> None:
     momenta = [config.momentum for config in configs if config.optimizer == "sgd"]
     assert min(momenta) < 0.3 < 0.7 < max(momenta)
     assert {config.momentum for config in configs if config.optimizer == "adam"} == {0.0}
-    assert configs[0] == Config()  # the report's final settings come first
+    # The report's final settings come first, then its others, then the recipe.
+    assert configs[0].model_dump(exclude={*OWN}) == Config().model_dump(exclude={*OWN})
+    assert list(spec.queue)[-1] == "one-cycle recipe"
+    assert len(spec.queue) == 7

@@ -9,9 +9,11 @@ import optuna
 import pytest
 
 from fer.config import Config
-from study import storage as store
-from study.confirm import in_words, label
-from study.effects import Effect
+from study.analysis.comparison import confirmed
+from study.analysis.effects import Effect
+from study.confirm import label
+from study.options import DEFAULT_URL
+from study.storage import records
 from tests.conftest import Command, Table, trials, write_forms
 
 SEARCH = ("--trials", 5, "--subset", 150, "--epochs", 1, "--workers", 1, "--study", "small")
@@ -19,7 +21,7 @@ SEARCH = ("--trials", 5, "--subset", 150, "--epochs", 1, "--workers", 1, "--stud
 
 def effect(label: str, *accuracies: float) -> Effect:
     seeds = tuple(range(1, 1 + len(accuracies)))
-    return Effect(label, seeds, accuracies, accuracies, (1,) * len(accuracies), 0)
+    return Effect(label, seeds, accuracies, (1,) * len(accuracies))
 
 
 def test_the_best_are_trained_again_with_other_seeds_beside_the_reports(command: Command) -> None:
@@ -27,23 +29,23 @@ def test_the_best_are_trained_again_with_other_seeds_beside_the_reports(command:
     line = ("study.confirm", "--top", 2, "--seeds", 2, "--workers", 1, "--out", "picture.png")
     done = command(*line)
     assert done.code == 0, done
-    (name,) = set(optuna.get_all_study_names(store.DEFAULT_URL)) - {"small"}
-    confirmed = trials(study=name)
-    assert len(confirmed) == 3 * 2
-    assert [trial.params["seed"] for trial in confirmed] == [4, 4, 4, 5, 5, 5]
+    (name,) = set(optuna.get_all_study_names(DEFAULT_URL)) - {"small"}
+    again_trained = trials(study=name)
+    assert len(again_trained) == 3 * 2
+    assert [trial.params["seed"] for trial in again_trained] == [4, 4, 4, 5, 5, 5]
     search = sorted(trials(), key=lambda trial: -(trial.value or 0))
     changed = [trial for trial in search if trial.params != search_of_hand_tuned(search)][:2]
     settled = {"seed", "threads", "precision", "epochs"}
     for seed in (0, 1):
-        for trial, chosen in zip(confirmed[3 * seed + 1 : 3 * seed + 3], changed, strict=True):
-            assert trial.user_attrs[store.ORIGIN] == f"{label(chosen)}, seed {4 + seed}"
+        for trial, chosen in zip(again_trained[3 * seed + 1 : 3 * seed + 3], changed, strict=True):
+            assert trial.user_attrs[records.ORIGIN] == f"{label(chosen)}, seed {4 + seed}"
             assert "hand-made" in label(chosen)
             ours, theirs = (
-                Config(**each.user_attrs[store.CONFIG]).model_dump(exclude=settled)
+                Config(**each.user_attrs[records.CONFIG]).model_dump(exclude=settled)
                 for each in (trial, chosen)
             )
             assert ours == theirs
-    assert {trial.user_attrs[store.CONFIG]["epochs"] for trial in confirmed} == {1}
+    assert {trial.user_attrs[records.CONFIG]["epochs"] for trial in again_trained} == {1}
     assert "in the search" in done.out
     assert "in brackets" in done.out
     assert re.search(r"noise.*: trial \d \(hand-made .* points against hand-tuned", done.out)
@@ -61,7 +63,7 @@ def test_the_best_are_trained_again_with_other_seeds_beside_the_reports(command:
 
 def search_of_hand_tuned(search: list[optuna.trial.FrozenTrial]) -> dict[str, object]:
     (params,) = (
-        trial.params for trial in search if trial.user_attrs.get(store.ORIGIN) == "hand-tuned"
+        trial.params for trial in search if trial.user_attrs.get(records.ORIGIN) == "hand-tuned"
     )
     return params
 
@@ -69,16 +71,20 @@ def search_of_hand_tuned(search: list[optuna.trial.FrozenTrial]) -> dict[str, ob
 def test_what_is_said_depends_on_the_noise() -> None:
     report = effect("hand-tuned", 0.50, 0.51, 0.505)
     better, worse = effect("trial 3", 0.60, 0.612, 0.604), effect("trial 4", 0.40, 0.412, 0.404)
-    assert in_words([report, better]).startswith("a real winner")
-    assert "trial 3 +10.03 points" in in_words([report, better])
-    assert in_words([report, worse]).startswith("no winner, the report's final settings")
-    assert in_words([report, effect("trial 5", 0.45, 0.62, 0.56)]).startswith("no winner beyond")
+    assert confirmed([report, better], "hand-tuned").startswith("a real winner")
+    assert "trial 3 +10.03 points" in confirmed([report, better], "hand-tuned")
+    assert confirmed([report, worse], "hand-tuned").startswith("no winner, hand-tuned is better")
+    assert confirmed([report, effect("trial 5", 0.45, 0.62, 0.56)], "hand-tuned").startswith(
+        "no winner beyond"
+    )
     once = effect("trial 5", 0.45)
-    assert in_words([report, once]).startswith("no verdict: two seeds")
-    assert in_words([report, better, once]).startswith("a real winner")
+    assert confirmed([report, once], "hand-tuned").startswith("no verdict: two seeds")
+    assert confirmed([report, better, once], "hand-tuned").startswith("a real winner")
     gone = replace(better, diverged=1)
-    assert in_words([report, gone]).startswith("no verdict: two seeds")
-    assert in_words([replace(report, diverged=1), better]).endswith("final settings diverged")
+    assert confirmed([report, gone], "hand-tuned").startswith("no verdict: two seeds")
+    assert confirmed([replace(report, diverged=1), better], "hand-tuned").endswith(
+        "hand-tuned diverged"
+    )
 
 
 @pytest.mark.parametrize(
@@ -96,12 +102,12 @@ def test_what_is_said_depends_on_the_noise() -> None:
 def test_a_mistake_is_one_line_and_no_study(
     arguments: tuple[str, ...], named: list[str], command: Command
 ) -> None:
-    optuna.create_study(storage=store.DEFAULT_URL, study_name="other")
+    optuna.create_study(storage=DEFAULT_URL, study_name="other")
     done = command("study.confirm", *arguments)
     assert done.code == 2, done
     assert all(word in done.err for word in named), done.err
     assert "Traceback" not in done.err
-    assert optuna.get_all_study_names(store.DEFAULT_URL) == ["other"]
+    assert optuna.get_all_study_names(DEFAULT_URL) == ["other"]
     assert {path.name for path in Path().iterdir()} == {"studies.db"}
 
 
@@ -112,11 +118,11 @@ def test_a_comparison_or_a_study_of_other_images_is_not_confirmed(
     assert command("study.compare", "--vary", "scaling", "--seeds", 1, *line).code == 0
     done = command("study.confirm")
     assert (done.code, "no search in" in done.err) == (2, True), done
-    (name,) = optuna.get_all_study_names(store.DEFAULT_URL)
+    (name,) = optuna.get_all_study_names(DEFAULT_URL)
     done = command("study.confirm", "--study", name)
     assert (done.code, name in done.err) == (2, True), done
     assert command("study.run", *SEARCH, "--remove", "sad").code == 0
-    before = optuna.get_all_study_names(store.DEFAULT_URL)
+    before = optuna.get_all_study_names(DEFAULT_URL)
     done = command("study.confirm", "--data", write_forms(table, Path())["parquet"])
     assert (done.code, "other data: study 'small'" in done.err) == (2, True), done
-    assert optuna.get_all_study_names(store.DEFAULT_URL) == before
+    assert optuna.get_all_study_names(DEFAULT_URL) == before

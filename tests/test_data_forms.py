@@ -1,5 +1,6 @@
 """Every form of FER-2013 gives the same data set, quickly the second time."""
 
+import io
 import json
 from pathlib import Path
 
@@ -8,10 +9,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from PIL import Image
 
 from fer import data
 from fer.config import EMOTIONS
 from fer.data import cache
+from fer.errors import UserError
 from tests.conftest import REAL_DATA, Table, frame, write_forms
 
 
@@ -121,3 +124,33 @@ def test_the_facts_of_the_real_images_hold() -> None:
     report_training, report_validation = data.split(training, "stratified")
     assert (len(report_training), len(report_validation)) == (22967, 5742)
     assert report_training.counts()["disgust"] == 349
+
+
+@pytest.mark.parametrize("form", ["folders", "parquet"])
+def test_images_of_another_size_are_said_each_time_they_are_read(
+    form: str, table: Table, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_forms(table, tmp_path)[form]
+    if form == "folders":
+        file = path / "train" / "sad" / "large.png"
+        Image.new("L", (64, 60)).save(file)
+        place = str(file)
+    else:
+        rows = pd.read_parquet(path).reset_index(drop=True)
+        buffer = io.BytesIO()
+        Image.new("L", (64, 60)).save(buffer, "PNG")
+        rows.loc[3, "image"] = buffer.getvalue()
+        rows.to_parquet(path)
+        place = f"{path} row 4"
+    for _ in range(2):  # decoded, then from the cache
+        data.load(path, ["happy"])
+        line = capsys.readouterr().err
+        assert line.startswith("note: 1 image is not 48x48: cropped to a square and scaled")
+        assert line.endswith(f"the first is 64x60 in {place}\n")
+
+
+def test_an_eighth_class_is_refused_in_a_line(table: Table, tmp_path: Path) -> None:
+    path = write_forms(table, tmp_path)["folders"]
+    (path / "train" / "contempt").mkdir()
+    with pytest.raises(UserError, match=r"must be named after one of angry.*contempt"):
+        data.load(path)

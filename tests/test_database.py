@@ -16,22 +16,18 @@ import pytest
 import sqlalchemy as sa
 from optuna.trial import TrialState
 
-from bench.harness import grow, run_trial
-from fer.config import Config
-from study import database as module
-from study import known_trials, ownership, space
-from study import storage as store
-from study import trial as trial_module
-from study.algorithms import make_pruner
-from study.ownership import OWNER, TakenOver
+from bench.harness import SPEC, grow, open_study, run_trial
+from study.engine.trial import ask
+from study.storage import database as module
+from study.storage import known_trials, records
+from study.storage import owner as ownership
+from study.storage import studies as store
+from study.storage.owner import OWNER, TakenOver
 from tests.conftest import trials
 
 
 def begin(database: module.Database, name: str = "a") -> optuna.Study:
-    study, _ = store.open_study(database, name, {}, [])
-    study.sampler = optuna.samplers.RandomSampler(seed=1)
-    study.pruner = make_pruner("median", 30, database.complete[study._study_id])
-    return study
+    return open_study(database, name, seed=1)
 
 
 def test_optuna_reads_back_all_that_a_study_knew(url: str) -> None:
@@ -54,13 +50,13 @@ def test_optuna_reads_back_all_that_a_study_knew(url: str) -> None:
 
 def test_a_report_is_in_the_database_before_the_next_epoch(url: str) -> None:
     with closing(store.open_database(url)) as database:
-        run = trial_module.ask(begin(database), space.SPACES["default"], Config())
-        run.trial.report(0.25, 1)
+        run = ask(begin(database), SPEC)
+        run.handle.report(0.25, 1)
         (trial,) = trials(url, "a")
         assert trial.state == TrialState.RUNNING
         assert trial.intermediate_values == {1: 0.25}
-        assert trial.params == run.trial.params
-        assert trial.user_attrs[store.CONFIG] == run.config.settings()
+        assert trial.params == run.handle.params
+        assert trial.user_attrs[records.CONFIG] == run.settings
         assert trial.user_attrs[OWNER] == database.owner
 
 
@@ -102,7 +98,7 @@ def test_a_slow_trial_of_another_process_hides_nothing_and_counts_nothing_twice(
         mine, other = begin(ours), begin(theirs)
         first = mine.ask()
         slow = other.ask()
-        assert trial_module.ask(mine, space.SPACES["default"], Config()).trial.number == 2
+        assert ask(mine, SPEC).number == 2
         for number in range(3):
             run_trial(mine, np.random.default_rng(number))
         other.get_trials()
@@ -131,15 +127,15 @@ def test_a_finished_trial_is_not_written_again(url: str) -> None:
 
 def test_an_abandoned_trial_is_the_next_one_asked_for(url: str) -> None:
     with closing(store.open_database(url)) as gone:
-        abandoned = trial_module.ask(begin(gone), space.SPACES["default"], Config())
-        abandoned.trial.report(0.3, 1)
+        abandoned = ask(begin(gone), SPEC)
+        abandoned.handle.report(0.3, 1)
         with closing(store.open_database(url)) as database:
             study = begin(database)
             assert study.get_trials()[0].state == TrialState.RUNNING
             assert database.requeue(study.get_trials()[0]._trial_id, gone.owner)
-            run = trial_module.ask(study, space.SPACES["default"], Config())
-            assert run.trial.number == 0
-            assert run.config == abandoned.config
+            run = ask(study, SPEC)
+            assert run.number == 0
+            assert run.settings == abandoned.settings
             assert run.known == {1}
 
 
@@ -182,21 +178,21 @@ def open_with(url: str, together: Barrier) -> None:
 
 def test_a_trial_that_another_process_took_over_is_not_finished_here(url: str) -> None:
     with closing(store.open_database(url)) as silent, closing(store.open_database(url)) as other:
-        lost = trial_module.ask(begin(silent), space.SPACES["default"], Config())
+        lost = ask(begin(silent), SPEC)
         other.owner["process"] = 1  # else both are this process
         study = begin(other)
-        assert other.requeue(lost.trial._trial_id, silent.owner)
+        assert other.requeue(lost.handle._trial_id, silent.owner)
         with pytest.raises(TakenOver):
-            silent.set_trial_state_values(lost.trial._trial_id, TrialState.COMPLETE, [0.9])
-        taken = trial_module.ask(study, space.SPACES["default"], Config())
-        assert taken.trial.number == lost.trial.number
+            silent.set_trial_state_values(lost.handle._trial_id, TrialState.COMPLETE, [0.9])
+        taken = ask(study, SPEC)
+        assert taken.number == lost.number
         with pytest.raises(TakenOver):
-            silent.set_trial_state_values(lost.trial._trial_id, TrialState.COMPLETE, [0.9])
-        study.tell(taken.trial, 0.4)
+            silent.set_trial_state_values(lost.handle._trial_id, TrialState.COMPLETE, [0.9])
+        study.tell(taken.handle, 0.4)
         with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
-            silent.set_trial_state_values(lost.trial._trial_id, TrialState.COMPLETE, [0.9])
+            silent.set_trial_state_values(lost.handle._trial_id, TrialState.COMPLETE, [0.9])
         # Two that find it abandoned do not both put it back.
-        assert not silent.requeue(lost.trial._trial_id, silent.owner)
+        assert not silent.requeue(lost.handle._trial_id, silent.owner)
     (trial,) = trials(url, "a")
     assert trial.value == 0.4
 
@@ -224,7 +220,7 @@ def test_a_silent_process_of_another_machine_loses_its_trials_after_the_grace(
 ) -> None:
     with closing(store.open_database(url)) as far, closing(store.open_database(url)) as near:
         far.owner["host"] = "elsewhere"
-        trial_module.ask(begin(far), space.SPACES["default"], Config())
+        ask(begin(far), SPEC)
         study = begin(near)
         assert store.requeue_abandoned(study, near) == 0
         monkeypatch.setattr(ownership, "GRACE", timedelta(seconds=-1))
@@ -240,26 +236,26 @@ def test_a_trial_that_cannot_be_put_back_is_seen_as_its_new_owner_left_it(
     with closing(store.open_database(url)) as silent, closing(store.open_database(url)) as other:
         other.owner["process"] = 1
         mine, study = begin(silent), begin(other)
-        lost = trial_module.ask(mine, space.SPACES["default"], Config())
-        assert other.requeue(lost.trial._trial_id, silent.owner)
-        study.tell(trial_module.ask(study, space.SPACES["default"], Config()).trial, 0.4)
-        assert not silent.requeue(lost.trial._trial_id, silent.owner)
+        lost = ask(mine, SPEC)
+        assert other.requeue(lost.handle._trial_id, silent.owner)
+        study.tell(ask(study, SPEC).handle, 0.4)
+        assert not silent.requeue(lost.handle._trial_id, silent.owner)
         assert silent.own == set()
         assert [trial.value for trial in mine.get_trials()] == [0.4]
 
 
 def test_what_a_server_lost_in_a_crash_is_written_again(url: str) -> None:
     with closing(store.open_database(url)) as database:
-        run = trial_module.ask(begin(database), space.SPACES["default"], Config())
-        run.trial.report(0.1, 1)
+        run = ask(begin(database), SPEC)
+        run.handle.report(0.1, 1)
         with database.engine.begin() as connection:  # as if it had said so and then crashed
             for table in ("trial_intermediate_values", "trial_params"):
                 connection.execute(sa.text(f"DELETE FROM {table}"))
         database.waiting("it crashed", 0.0)
-        run.trial.report(0.2, 2)
+        run.handle.report(0.2, 2)
     (trial,) = trials(url, "a")
     assert trial.intermediate_values == {1: 0.1, 2: 0.2}
-    assert trial.params == run.trial.params
+    assert trial.params == run.handle.params
 
 
 def test_a_process_is_gone_when_it_ended_or_its_number_is_another_ones_now() -> None:

@@ -8,9 +8,11 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
-from study import space
-from study import storage as store
-from study.trial import ending
+from study.options import DEFAULT_URL
+from study.pipeline import Only
+from study.spec import report
+from study.storage import records
+from study.storage.records import ending
 from tests.conftest import Command, Result, trials
 
 SMALL = ("--subset", "150", "--study", "small", "--epochs", "3")
@@ -29,20 +31,21 @@ def run(command: Command) -> Callable[..., Result]:
 def test_a_loss_that_is_no_number_ends_the_trial_as_diverged_and_the_study_goes_on(
     run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(space.SPACES["default"], "sgd_lr", FloatDistribution(9.9, 10.0, log=True))
+    fast = Only("optimizer", "sgd", "lr", FloatDistribution(9.9, 10.0, log=True))
+    monkeypatch.setitem(report.SPACES["default"], "sgd_lr", fast)
     monkeypatch.setitem(
-        space.HAND_MADE,
+        report.HAND_MADE,
         "hand-made sgd",
-        space.HAND_MADE["hand-made sgd"].model_copy(
+        report.HAND_MADE["hand-made sgd"].model_copy(
             update={"lr": 10.0, "output_activation": "none"}
         ),
     )
     result = run("--trials", 6, "--epochs", 4)
     assert result.code == 0, result
     diverged = [trial for trial in trials() if ending(trial) == "diverged"]
-    assert [trial.user_attrs[store.ORIGIN] for trial in diverged] == ["hand-made sgd"]
+    assert [trial.user_attrs[records.ORIGIN] for trial in diverged] == ["hand-made sgd"]
     assert diverged[0].state == TrialState.PRUNED
-    assert diverged[0].user_attrs[store.RESULT]["epochs"] == 1
+    assert diverged[0].user_attrs[records.RESULT]["epochs"] == 1
     assert "1 diverged" in result.out
     assert "diverged " in result.out
 
@@ -72,11 +75,11 @@ def test_a_trial_that_runs_out_of_memory_is_marked_and_its_neighbours_go_on(
     result = run("--trials", 6, workers=2)
     assert result.code == 0, result
     starved = [trial for trial in trials() if ending(trial) == "out of memory"]
-    assert [trial.user_attrs[store.ORIGIN] for trial in starved] == ["hand-made adagrad"]
+    assert [trial.user_attrs[records.ORIGIN] for trial in starved] == ["hand-made adagrad"]
     # Pruned, so that the sampler learns from it.
     assert starved[0].state == TrialState.PRUNED
-    assert "allocate" in starved[0].user_attrs[store.RESULT]["reason"]
-    assert len([trial for trial in trials() if trial.state in store.FINISHED]) == 6
+    assert "allocate" in starved[0].user_attrs[records.RESULT]["reason"]
+    assert len([trial for trial in trials() if trial.state in records.FINISHED]) == 6
     assert "1 out of memory" in result.out
     refused = command("study.export", "--trial", starved[0].number)
     assert refused.code == 2
@@ -102,8 +105,8 @@ def test_a_bug_stops_the_study_after_three_identical_errors_with_its_traceback(
     failed = [trial for trial in trials() if trial.state == TrialState.FAIL]
     assert len(failed) == 3
     for trial in failed:
-        assert "ValueError" in trial.user_attrs[store.FAILURE]["reason"]
-        assert "a bug in the pipeline" in trial.user_attrs[store.FAILURE]["traceback"]
+        assert "ValueError" in trial.user_attrs[records.FAILURE]["reason"]
+        assert "a bug in the pipeline" in trial.user_attrs[records.FAILURE]["traceback"]
     assert not [trial for trial in trials() if trial.state == TrialState.RUNNING]
 
 
@@ -126,11 +129,11 @@ def test_a_trial_that_kills_its_worker_twice_is_failed_with_the_reason(
     result = run("--trials", 6)
     assert result.code == 0, result
     states = [trial.state for trial in trials()]
-    assert sum(state in store.FINISHED for state in states) == 6
+    assert sum(state in records.FINISHED for state in states) == 6
     failed = [trial for trial in trials() if trial.params["optimizer"] == "adagrad"]
     assert {trial.state for trial in failed} == {TrialState.FAIL}
     for trial in failed:
-        assert trial.user_attrs[store.FAILURE]["reason"] == (
+        assert trial.user_attrs[records.FAILURE]["reason"] == (
             "its worker was ended by SIGSEGV, twice in epoch 2"
         )
         # The epoch before was kept and not trained again.
@@ -157,7 +160,7 @@ def test_finished_settings_are_not_trained_again_unless_asked_for(
     run: Callable[..., Result],
 ) -> None:
     assert run("--trials", 6).code == 0
-    study = optuna.load_study(study_name="small", storage=store.DEFAULT_URL)
+    study = optuna.load_study(study_name="small", storage=DEFAULT_URL)
     first = study.get_trials()[0]
     for _ in range(2):
         study.enqueue_trial(first.params)
@@ -167,11 +170,11 @@ def test_finished_settings_are_not_trained_again_unless_asked_for(
     repeated = trials()[6]
     assert repeated.intermediate_values == first.intermediate_values
     assert repeated.value == first.value
-    assert repeated.user_attrs[store.RESULT]["repeats"] == 0
+    assert repeated.user_attrs[records.RESULT]["repeats"] == 0
     assert "1 of them with earlier settings" in reused.out
     trained = run("--trials", 8, "--duplicates", "train")
     assert trained.code == 0, trained
-    assert "repeats" not in trials()[7].user_attrs[store.RESULT]
+    assert "repeats" not in trials()[7].user_attrs[records.RESULT]
     assert trials()[7].intermediate_values == first.intermediate_values
 
 

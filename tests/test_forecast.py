@@ -1,11 +1,12 @@
 """The plan and the time left, on studies as they went."""
 
 import statistics
+from dataclasses import replace
 
 import pytest
 
-from study.algorithms import STARTUP_TRIALS, earliest_pruning, expected_share
-from study.forecast import Forecast
+from study.engine.eta import Forecast
+from study.engine.pruners import STARTUP_TRIALS, earliest_pruning, expected_share
 
 # Epochs of each trial, in the order in which they ended: three on FER-2013, one on demo faces.
 STUDIES = {
@@ -34,7 +35,9 @@ def replay(spent: list[int], expected: Forecast, pace: float) -> list[tuple[floa
     """
     total, elapsed, seen = sum(spent) * pace, 0.0, []
     for epochs in spent:
-        seen.append((expected.seconds_left([]), total - elapsed))
+        left = expected.seconds_left([])
+        assert left is not None
+        seen.append((left, total - elapsed))
         for _ in range(epochs):
             expected.epoch(pace)
         elapsed += epochs * pace
@@ -64,7 +67,17 @@ def test_a_pace_other_than_measured_is_learnt() -> None:
 
 
 def test_more_workers_take_less_time_and_running_epochs_count() -> None:
-    assert forecast(20, 5, "none", 4).seconds_left([]) < forecast(20, 5, "none").seconds_left([])
+    four, two = (forecast(20, 5, "none", workers).seconds_left([]) for workers in (4, 2))
+    assert four is not None
+    assert two is not None
+    assert four < two
     plan = forecast(2, 5, "none")
     assert plan.seconds_left([3, 3]) == pytest.approx(20.0)
     assert plan.seconds_left([0, 3]) == pytest.approx(50.0)
+
+
+def test_a_pace_that_nobody_measured_is_known_after_the_first_epoch() -> None:
+    unknown = replace(forecast(2, 4, "none", workers=1), epoch_seconds=None)
+    assert unknown.seconds_left([]) is None
+    unknown.epoch(3.0)
+    assert unknown.seconds_left([1]) == pytest.approx(3.0 * 7)

@@ -1,6 +1,8 @@
 """What only a GPU can show: graphs, streams and kernels there give what plain steps give."""
 
 from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
 from typing import Any, get_args
 
 import optuna
@@ -8,16 +10,20 @@ import pytest
 import torch
 from torch import nn
 
+from fer import pipeline
 from fer.config import Config, Optimizer
 from fer.data import Faces, split
+from fer.pipeline import FaceSession
 from fer.training import checkpoint
 from fer.training.cuda import CudaStream
 from fer.training.device import settle
 from fer.training.fit import Epoch, Run, fit, progress, to_device, together
-from fer.training.launch import Launcher, Mark, open_stream
-from study import storage as store
-from study.training import Done, OutOfMemory
-from study.worker import Lane, advance
+from fer.training.launch import Launcher, open_stream
+from fer.training.stream import Mark
+from study.options import DEFAULT_URL
+from study.storage import records
+from study.workers.messages import Done, Job, OutOfMemory
+from study.workers.worker import Lane, advance, train
 from tests.conftest import Command, drawn_faces
 
 pytestmark = [
@@ -126,11 +132,12 @@ def test_a_capture_that_fails_leaves_the_steps_called_and_the_stream_usable(
 
 
 def lanes_beside(
-    ours: Config, other: Iterator[Any], sides: tuple[Faces, Faces]
+    ours: Config, other: Config, sides: tuple[Faces, Faces]
 ) -> tuple[list[Epoch], list[Any]]:
-    """Epochs of `ours`, driven in turn with another lane, and the other's news."""
+    """Epochs of `ours`, driven in turn with the lane of another trial, and the other's news."""
     epochs: list[Epoch] = []
-    lane = Lane(other)
+    session = FaceSession(*sides, GPU)
+    lane = Lane(train(session, Job(other.settings(), Path("other.state"), "other")))
     news: list[Any] = []
     mark: Mark | None = None
     training = progress(run(ours, sides), sides[1])
@@ -151,32 +158,26 @@ def lanes_beside(
 
 
 def test_a_trial_pruned_in_mid_flight_leaves_its_neighbour_alone(
-    sides: tuple[Faces, Faces],
+    sides: tuple[Faces, Faces], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def pruned() -> Iterator[Mark]:
-        other = progress(run(config(optimizer="sgd", epochs=50), sides), sides[1])
-        for _ in range(20):
-            item = next(other)
-            if not isinstance(item, Epoch):
-                yield item
+    def pruned(run: Run, validation: Faces) -> Iterator[Epoch | Mark]:
+        yield from islice(progress(run, validation), 20)
 
-    epochs, news = lanes_beside(config(), pruned(), sides)
+    monkeypatch.setattr(pipeline, "progress", pruned)
+    epochs, news = lanes_beside(config(), config(optimizer="sgd", epochs=50), sides)
     assert numbers(epochs) == alone(config(), sides)
     assert isinstance(news[-1], Done)
 
 
 def test_out_of_memory_ends_that_trial_alone_and_its_neighbour_goes_on(
-    sides: tuple[Faces, Faces],
+    sides: tuple[Faces, Faces], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def hungry() -> Iterator[Mark]:
-        other = progress(run(config(optimizer="sgd"), sides), sides[1])
-        for _ in range(6):
-            item = next(other)
-            if not isinstance(item, Epoch):
-                yield item
+    def hungry(run: Run, validation: Faces) -> Iterator[Epoch | Mark]:
+        yield from islice(progress(run, validation), 6)
         torch.empty(1 << 50, dtype=torch.uint8, device=GPU)
 
-    epochs, news = lanes_beside(config(), hungry(), sides)
+    monkeypatch.setattr(pipeline, "progress", hungry)
+    epochs, news = lanes_beside(config(), config(optimizer="sgd"), sides)
     assert numbers(epochs) == alone(config(), sides)
     assert isinstance(news[-1], OutOfMemory)
 
@@ -214,12 +215,16 @@ def test_a_whole_study_repeats_and_its_trials_can_be_replayed(command: Command) 
         )  # fmt: skip
         assert done.code == 0, done
         assert "no graph of" not in done.out
-        study = optuna.load_study(study_name=name, storage=store.DEFAULT_URL)
+        study = optuna.load_study(study_name=name, storage=DEFAULT_URL)
         courses.append(
             [
-                (trial.params, trial.intermediate_values, trial.user_attrs[store.RESULT]["losses"])
+                (
+                    trial.params,
+                    trial.intermediate_values,
+                    trial.user_attrs[records.RESULT]["curves"]["loss"],
+                )
                 for trial in study.get_trials()
-                if trial.state in store.FINISHED
+                if trial.state in records.FINISHED
             ]
         )
     assert len(courses[0]) == 20

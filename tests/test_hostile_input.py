@@ -26,7 +26,7 @@ from fer import data, runs
 from fer.command import printable, shortly
 from fer.config import EMOTIONS, Config, read_config, read_yaml, write_yaml
 from fer.data import cache, faces
-from fer.data.decode import decode_face, read_face
+from fer.data.decode import decode, decode_face, read_face
 from fer.errors import UserError
 from fer.network.model import Net
 from fer.train import read_provenance
@@ -378,11 +378,11 @@ def test_values_are_read_however_they_are_encoded() -> None:
 def test_an_image_that_rows_share_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[str] = []
 
-    def decode(content: bytes, place: str) -> Any:
+    def noted(content: bytes, place: str) -> Any:
         decoded.append(place)
-        return decode_face(content, place)
+        return decode(content, place)
 
-    monkeypatch.setattr(data.parquet, "decode_face", decode)
+    monkeypatch.setattr(data.parquet, "decode", noted)
     read_bytes(parquet({"image": [SMALL, b"P5 1 1 9 \1", SMALL, SMALL], "emotion": [0] * 4}))
     assert decoded == ["faces row 1", "faces row 2"]
 
@@ -730,7 +730,10 @@ def test_a_file_name_of_any_bytes_is_read(table: Table, own_folder: Path) -> Non
     frame(table).to_csv(own_folder / f"{NAME}.csv", index=False)
     (own_folder / f"{NAME}.parquet").write_bytes(PARQUETS[0])
     (own_folder / f"{NAME}.yaml").write_bytes(YAMLS[0])
-    assert len(data.read(home).labels) == 1
+    for dataset in (data.read(home), data.read(home)):  # decoded, then from the cache
+        assert len(dataset.labels) == 1
+        assert dataset.note.isprintable()
+        assert "8x8 in" in dataset.note
     assert len(data.read(own_folder / f"{NAME}.csv").labels) == 84
     assert len(data.read(own_folder / f"{NAME}.parquet").labels) == 3
     assert read_config(own_folder / f"{NAME}.yaml").lr == 0.1

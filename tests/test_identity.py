@@ -11,10 +11,14 @@ from pathlib import Path
 import optuna
 import pytest
 import torch
+import yaml
 
 from fer import provenance
-from study import identity
-from study import storage as store
+from fer.config import Config
+from study.options import DEFAULT_URL
+from study.spec import identity
+from study.storage import records
+from study.storage import studies as store
 from tests.conftest import Command, Result
 
 SMALL = ("--subset", "150", "--study", "small", "--workers", "1", "--epochs", "2")
@@ -39,14 +43,14 @@ def content() -> str:
 
 
 def change_identity(**changed: object) -> None:
-    study = optuna.load_study(study_name="small", storage=store.DEFAULT_URL)
+    study = optuna.load_study(study_name="small", storage=DEFAULT_URL)
     stored = {**study.user_attrs[identity.IDENTITY], **changed}
     study.set_user_attr(identity.IDENTITY, stored)
 
 
 def test_what_the_numbers_depend_on_is_stored_with_the_study(run: Callable[..., Result]) -> None:
     assert run("--trials", 1).code == 0
-    study = optuna.load_study(study_name="small", storage=store.DEFAULT_URL)
+    study = optuna.load_study(study_name="small", storage=DEFAULT_URL)
     stored = study.user_attrs[identity.IDENTITY]
     assert stored["data"] == "demo"
     assert len(stored["data_sha256"]) == 64
@@ -86,7 +90,7 @@ def test_a_new_study_says_which_one_it_does_not_continue(command: Command) -> No
     assert command("study.run", *options, "--study", "small").code == 0
     twin = command("study.run", *options, "--study", "twin")
     assert "another installation" not in twin.out  # it is the same one
-    optuna.delete_study(study_name="twin", storage=store.DEFAULT_URL)
+    optuna.delete_study(study_name="twin", storage=DEFAULT_URL)
     change_identity(code="0123456789ab")
     result = command("study.run", *options)
     assert result.code == 0, result
@@ -97,11 +101,21 @@ def test_studies_of_an_older_version_are_read_and_say_why_they_do_not_go_on(
     command: Command,
 ) -> None:
     shutil.copy(OLD_STUDIES, "studies.db")
-    names = optuna.get_all_study_names(store.DEFAULT_URL)
+    names = optuna.get_all_study_names(DEFAULT_URL)
     assert "fer2013-c66d2b" in names
     study = ("--study", "fer2013-c66d2b")
-    assert command("study.export", *study).code == 0
+    best = optuna.load_study(study_name=study[1], storage=DEFAULT_URL).best_trial
+    assert best.user_attrs[records.CONFIG]["batch_norm"]  # as a setting was called then
+    assert command("study.export", *study, "--out", "best.yaml").code == 0
+    content = yaml.safe_load(Path("best.yaml").read_text())
+    assert content["config"] == Config(**best.user_attrs[records.CONFIG]).settings()
+    assert content["config"]["norm"] == "batch"
+    assert content["provenance"]["validation_accuracy"] == best.value
+    assert content["provenance"]["validation_macro_f1"] > 0.4
     assert command("study.report", *study).code == 0
+    assert command("study.results", "--out", "results").code == 0
+    page = Path("results/results.md").read_text()
+    assert "An older version made it and kept no command." in page
     refused = command("study.replay", *study, "--trial", 1)
     assert refused.code == 2
     assert "other data" in refused.err
@@ -117,10 +131,13 @@ def test_replay_repeats_a_trial_from_the_database_alone(
     for number in (0, 6):
         replayed = command("study.replay", "--trial", number, "--out", "curves.json")
         assert replayed.code == 0, replayed
-        assert "identical: all accuracies, all losses, to the last bit" in replayed.out
+        assert "identical: every score to the last bit, and " in replayed.out
+        assert "loss, train_loss" in replayed.out
         content = json.loads(Path("curves.json").read_text())
         assert content["identical"]
         assert content["stored"] == content["replayed"]
+        assert {*content["stored"]} >= {"scores", "loss", "train_loss"}
+        assert len(content["stored"]["loss"]) == len(content["stored"]["scores"])
 
 
 def test_replay_tells_a_difference_and_its_likely_cause(
@@ -129,10 +146,10 @@ def test_replay_tells_a_difference_and_its_likely_cause(
     assert run("--trials", 1).code == 0
     change_identity(versions={**provenance.versions(), "torch": "2.11.0"})
     assert "identical" in command("study.replay", "--trial", 0).out
-    # One bit of one loss, which no accuracy shows.
-    study = optuna.load_study(study_name="small", storage=store.DEFAULT_URL)
-    result = study.trials[0].user_attrs[store.RESULT]
-    result["losses"][1] *= 1 + 2**-50
+    # One bit of one loss, which no score shows.
+    study = optuna.load_study(study_name="small", storage=DEFAULT_URL)
+    result = study.trials[0].user_attrs[records.RESULT]
+    result["curves"]["loss"][1] *= 1 + 2**-50
     change(
         "UPDATE trial_user_attributes SET value_json = ? WHERE key = 'result'", json.dumps(result)
     )
@@ -151,13 +168,18 @@ def test_replay_refuses_what_it_cannot_repeat(
         refused = command("study.replay", "--trial", number)
         assert refused.code == 2
         assert named in refused.err
+    change("UPDATE trial_user_attributes SET value_json = '{\"nose\": 1}' WHERE key = 'config'")
+    for module, *arguments in (("study.replay", "--trial", 0), ("study.export",)):
+        refused = command(module, *arguments)
+        assert refused.code == 2
+        assert "unknown configuration key 'nose' in the settings of trial 0" in refused.err
 
 
 def test_a_copy_is_whole_and_can_be_made_while_a_study_writes(
     run: Callable[..., Result], command: Command
 ) -> None:
     assert run("--trials", 2).code == 0
-    with closing(store.open_database(store.DEFAULT_URL)) as database:
+    with closing(store.open_database(DEFAULT_URL)) as database:
         study = optuna.load_study(study_name="small", storage=database)
         study.sampler = optuna.samplers.RandomSampler(seed=1)
         trial = study.ask()
@@ -169,7 +191,7 @@ def test_a_copy_is_whole_and_can_be_made_while_a_study_writes(
     url = "sqlite:///copy.db"
     ours, theirs = (
         optuna.load_study(study_name="small", storage=each).get_trials()
-        for each in (store.DEFAULT_URL, url)
+        for each in (DEFAULT_URL, url)
     )
     assert theirs[2].intermediate_values == {1: 0.25}
     assert ours[2].intermediate_values == {1: 0.25, 2: 0.5}
@@ -183,7 +205,7 @@ def test_a_copy_is_whole_and_can_be_made_while_a_study_writes(
 
 def test_a_copy_of_a_server_is_an_sqlite_file(url: str, command: Command) -> None:
     with closing(store.open_database(url)) as database:
-        store.open_study(database, "empty", {"format": 2}, [])
+        store.begin_or_check(database, "empty", {"format": 2}, [])
     assert command("study.copy", "--storage", url, "--out", "copy.db").code == 0
     assert optuna.get_all_study_names("sqlite:///copy.db") == ["empty"]
 

@@ -7,15 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import optuna
+import pytest
 from optuna.trial import FrozenTrial
 
-from study.importance import LEAST, importances, save_plot, varied
+from study.analysis.importance import LEAST, importances, save_plot, varied
 from tests.conftest import Command
+
+SPACE = {f"{kind}_lr": {"only": {"of": "kind", "value": kind, "setting": "lr"}} for kind in "ab"}
 
 
 def searched(count: int, noise: float, rates: float = 0.0) -> list[FrozenTrial]:
     """Trials in which `large` decides, then `kind`, and `nothing` has no effect; `rates` times
-    how far the learning rate is from 0.001."""
+    how far the learning rate is from 0.001, which each kind has a parameter for."""
     generator = np.random.default_rng(5)
     study = optuna.create_study(
         direction="maximize", sampler=optuna.samplers.RandomSampler(seed=3)
@@ -23,20 +26,20 @@ def searched(count: int, noise: float, rates: float = 0.0) -> list[FrozenTrial]:
     for _ in range(count):
         trial = study.ask()
         value = trial.suggest_float("large", 0, 1)
-        value += 0.3 * (trial.suggest_categorical("kind", ["a", "b"]) == "a")
+        kind = trial.suggest_categorical("kind", ["a", "b"])
+        value += 0.3 * (kind == "a")
         trial.suggest_float("nothing", 0, 1)
         trial.suggest_categorical("fixed", [7])
         if trial.number % 2:
             trial.suggest_float("of some", 0, 1)
-        rate = 10 ** float(generator.uniform(-4, -1))
-        trial.set_user_attr("config", {"lr": rate})
+        rate = trial.suggest_float(f"{kind}_lr", 1e-4, 1e-1, log=True)
         value += rates * abs(math.log10(rate) + 3)
         study.tell(trial, value + noise * generator.standard_normal())
     return study.get_trials()
 
 
 def test_what_decides_comes_first_and_its_range_stands_apart() -> None:
-    ranges = importances(searched(60, 0.0), np.random.default_rng(0))
+    ranges = importances(searched(60, 0.0), SPACE, np.random.default_rng(0))
     assert list(ranges)[:2] == ["large", "kind"]
     assert {*ranges} == {"large", "kind", "nothing", "lr"}
     for low, middle, high in ranges.values():
@@ -45,8 +48,14 @@ def test_what_decides_comes_first_and_its_range_stands_apart() -> None:
     assert 0.7 < sum(middle for _, middle, _ in ranges.values()) < 1
 
 
-def test_the_learning_rate_counts_though_each_optimizer_has_its_own() -> None:
-    ranges = importances(searched(60, 0.0, rates=1.0), np.random.default_rng(0))
+@pytest.mark.parametrize("format", [2, 3])
+def test_the_learning_rate_counts_though_each_optimizer_has_its_own(format: int) -> None:
+    found = searched(60, 0.0, rates=1.0)
+    if format == 2:  # which kept no more of a space than the names of its parameters
+        for trial in found:
+            trial.set_user_attr("config", {"kind": "", "lr": 0.0})
+    ranges = importances(found, SPACE if format == 3 else {}, np.random.default_rng(0))
+    assert {*ranges} == {"large", "kind", "nothing", "lr"}
     assert next(iter(ranges)) == "lr"
     assert ranges["lr"][0] > 0.3
 
@@ -56,33 +65,34 @@ def test_what_settings_do_together_is_no_share_of_one_of_them() -> None:
     for _ in range(60):
         trial = study.ask()
         a, b = (trial.suggest_float(name, -1, 1) for name in "ab")
-        trial.set_user_attr("config", {"lr": 0.001})
         study.tell(trial, a * b)
-    ranges = importances(study.get_trials(), np.random.default_rng(0))
+    ranges = importances(study.get_trials(), {}, np.random.default_rng(0))
     assert sum(middle for _, middle, _ in ranges.values()) < 0.7
 
 
 def test_few_noisy_trials_have_ranges_that_overlap() -> None:
-    ranges = importances(searched(LEAST, 1.0), np.random.default_rng(0))
+    ranges = importances(searched(LEAST, 1.0), SPACE, np.random.default_rng(0))
     assert ranges["large"][0] < ranges["nothing"][2]
 
 
 def test_the_same_generator_gives_the_same_ranges() -> None:
     trials = searched(12, 0.1)
-    first, again, other = (importances(trials, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    first, again, other = (
+        importances(trials, SPACE, np.random.default_rng(seed)) for seed in (1, 1, 2)
+    )
     assert first == again != other
 
 
-def test_nothing_is_said_where_no_two_accuracies_differ() -> None:
+def test_nothing_is_said_where_no_two_scores_differ() -> None:
     generator = np.random.default_rng(0)
-    assert importances([], generator) == {}
-    assert importances(searched(1, 0.0), generator) == {}
-    assert importances(searched(1, 0.0) * 2 * LEAST, generator) == {}
-    assert importances(searched(LEAST - 1, 0.0), generator) == {}
+    assert importances([], SPACE, generator) == {}
+    assert importances(searched(1, 0.0), SPACE, generator) == {}
+    assert importances(searched(1, 0.0) * 2 * LEAST, SPACE, generator) == {}
+    assert importances(searched(LEAST - 1, 0.0), SPACE, generator) == {}
 
 
 def test_only_what_varies_is_named() -> None:
-    assert varied(searched(9, 0.0)) == ["kind", "large", "nothing", "of some"]
+    assert varied(searched(9, 0.0)) == ["a_lr", "b_lr", "kind", "large", "nothing", "of some"]
 
 
 def test_the_picture_has_a_bar_each(tmp_path: Path) -> None:
@@ -107,7 +117,7 @@ def test_a_search_stands_on_the_results_page_with_its_best_and_its_beginning(
     assert "| one-cycle recipe | optimizer adamw, lr 0.003" in page
     assert "| search | " in page
     assert "11 trials complete, 0 pruned" in page
-    assert re.search(r"\*\*The .*report's.*\*\* The best of many", page)
+    assert re.search(r"\*\*The .*(hand-made|by hand).*\*\* The best of many", page)
     (picture,) = Path("page").glob("*.png")
     assert f"]({picture.name})" in page
     assert {path.name for path in Path().iterdir()} >= {"page", "studies.db"}

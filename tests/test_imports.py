@@ -1,19 +1,119 @@
-"""What is loaded when: `fer` needs no Optuna, and help and mistakes do not wait for PyTorch."""
+"""Who may import whom, and what is loaded when."""
 
+import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-COMMANDS = (
-    "study.run",
-    "study.report",
-    "study.export",
-    "fer.train",
-    "fer.evaluate",
-    "fer.predict",
-    "bench",
+ROOT = Path(__file__).parents[1]
+STUDY_COMMANDS = (
+    *("study.run", "study.compare", "study.confirm", "study.emotions", "study.report"),
+    *("study.results", "study.replay", "study.export", "study.copy"),
 )
+FER_COMMANDS = ("fer.train", "fer.evaluate", "fer.predict", "fer.explore")
+# What a room of `study` may import of the others. Every module may use the words below.
+ROOMS = {
+    "study.analysis": {"study.storage", "study.spec", "study.options"},
+    "study.engine": {"study.workers", "study.storage", "study.spec", "study.options"},
+    "study.workers": {"study.spec"},
+    "study.storage": {"study.spec.identity", "study.options"},
+    "study.spec": {"study.options"},
+    "study.options": set(),
+    "study.pipeline": set(),
+    "study.words": set(),
+}
+EVERYWHERE = {"study.pipeline", "study.words"}
+PLUMBING = {"fer.errors", "fer.command", "fer.files", "fer.syntax"}
+OF_THE_REPORT = "study.spec.report"
+
+
+def modules(package: str) -> Iterator[tuple[str, ast.Module]]:
+    for file in sorted((ROOT / package).rglob("*.py")):
+        name = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        yield name, ast.parse(file.read_bytes())
+
+
+MODULES = {name: tree for package in ("study", "fer") for name, tree in modules(package)}
+
+
+def imports(tree: ast.Module) -> set[str]:
+    """The modules of ours that a module imports, wherever in it; those for types alone too."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            below = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (below & MODULES.keys()) or {node.module}
+    return {name for name in found if name.split(".")[0] in ("study", "fer")}
+
+
+IMPORTS = {name: imports(tree) for name, tree in MODULES.items()}
+
+
+def within(name: str, places: set[str]) -> bool:
+    return any(name == place or name.startswith(f"{place}.") for place in places)
+
+
+def test_fer_imports_nothing_of_study() -> None:
+    for name, found in IMPORTS.items():
+        if name.startswith("fer"):
+            assert not {each for each in found if each.startswith("study")}, name
+
+
+def test_study_imports_fer_in_the_file_of_the_report_alone() -> None:
+    for name, found in IMPORTS.items():
+        if name.startswith("study") and name != OF_THE_REPORT:
+            assert not {each for each in found if each.startswith("fer")} - PLUMBING, name
+
+
+def test_a_room_imports_only_from_the_rooms_below_it() -> None:
+    for name, found in IMPORTS.items():
+        for room, others in ROOMS.items():
+            if within(name, {room}):
+                allowed = {room, *others, *EVERYWHERE}
+                strange = {each for each in found if each.startswith("study")} - {"study"}
+                assert not {each for each in strange if not within(each, allowed)}, name
+
+
+def test_no_command_imports_another() -> None:
+    commands = {*STUDY_COMMANDS, *FER_COMMANDS}
+    for name, found in IMPORTS.items():
+        assert not found & commands - {name}, name
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " -> ".join((*path, name))
+        if name not in done:
+            for each in IMPORTS.get(name, set()):
+                visit(each, (*path, name))
+            done.add(name)
+
+    for name in IMPORTS:
+        visit(name, ())
+
+
+FACES = {"angry", "disgust", "fear", "surprise", "adam", "sgd", "adamax", "rmsprop", "adagrad"}
+FACES |= {"fc_width", "pool1", "conv_activation", "output_activation", "emotion", "pixels"}
+
+
+def test_study_names_no_emotion_optimizer_or_layer_outside_the_file_of_the_report() -> None:
+    for name, tree in MODULES.items():
+        if not name.startswith("study") or name == OF_THE_REPORT:
+            continue
+        texts = {
+            node.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+        names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        assert not (texts | names) & FACES, name
 
 
 def loaded(code: str) -> set[str]:
@@ -25,18 +125,23 @@ def loaded(code: str) -> set[str]:
 
 
 def test_fer_never_loads_optuna_or_study() -> None:
-    modules = loaded(
-        "import fer.train, fer.evaluate, fer.predict, fer.training.fit, fer.runs, fer.pages.plots"
-    )
-    assert not {"optuna", "study"} & modules
+    every = ", ".join(name for name in MODULES if name.startswith("fer") and "gpu" not in name)
+    assert not {"optuna", "study"} & loaded(f"import {every}")
 
 
 def test_a_command_is_read_before_pytorch_is_loaded() -> None:
-    modules = loaded("import study.run, study.export, fer.train, fer.evaluate, bench.__main__")
-    assert not {"torch", "optuna", "pandas", "sklearn"} & modules
+    modules = loaded(
+        f"import {', '.join((*STUDY_COMMANDS, *FER_COMMANDS))}, bench.__main__, study"
+    )
+    assert not {"torch", "optuna", "pandas", "sklearn", "sqlalchemy"} & modules
 
 
-@pytest.mark.parametrize("module", COMMANDS)
+def test_the_loop_and_its_workers_run_without_pytorch() -> None:
+    modules = loaded("import study.engine.conduct, study.workers.worker, study.analysis.summary")
+    assert not {"torch", "sklearn"} & modules
+
+
+@pytest.mark.parametrize("module", ["study.run", "study.export", "fer.train", "bench"])
 def test_help_tells_every_option_in_a_line(module: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True

@@ -19,7 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from fer.config import Config, Optimizer
 from fer.data import Faces, split
 from fer.training.fit import Epoch, Run, fit, parts, progress, score, step, together
-from fer.training.launch import HostStream, Launcher
+from fer.training.launch import Launcher
+from fer.training.stream import HostStream
 from tests.conftest import drawn_faces
 from tests.test_fast_step import stock
 

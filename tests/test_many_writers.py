@@ -5,7 +5,7 @@ import sys
 from collections import Counter
 
 from bench.writers import STUDY, write_together
-from study import storage as store
+from study.storage import records
 from tests.conftest import trials
 
 SMALL = ("--subset", "150", "--study", "shared", "--workers", "1", "--epochs", "4")
@@ -16,7 +16,7 @@ def test_sixteen_writers_lose_no_report_and_keep_the_total(url: str) -> None:
     writers = write_together(url, 16, total)
     stored = trials(url, STUDY)
     assert [trial.number for trial in stored] == list(range(total))
-    assert all(trial.state in store.FINISHED for trial in stored)
+    assert all(trial.state in records.FINISHED for trial in stored)
     assert sum(len(writer.reports) for writer in writers) == total
     for writer in writers:
         for number, accuracies in writer.reports.items():
@@ -34,9 +34,9 @@ def test_a_second_shell_joins_the_study_and_the_total_stays(url: str) -> None:
     assert [shell.returncode for shell in shells] == [0, 0], outputs
     stored = trials(url, "shared")
     assert [trial.number for trial in stored] == list(range(12))
-    assert {trial.state for trial in stored} <= set(store.FINISHED)
+    assert {trial.state for trial in stored} <= set(records.FINISHED)
     # The report's settings were queued once, and each was trained by one of the two.
-    origins = Counter(trial.user_attrs.get(store.ORIGIN, "search") for trial in stored)
+    origins = Counter(trial.user_attrs.get(records.ORIGIN, "search") for trial in stored)
     assert len(origins) == 7
     assert origins["search"] == 6
     lines = [sum(line.startswith("trial ") for line in output.splitlines()) for output in outputs]

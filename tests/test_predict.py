@@ -220,8 +220,8 @@ def test_what_is_wrong_in_the_data_is_named_and_nothing_is_written(
     for i, (line, names) in enumerate(
         (
             (lines[3].replace(" ", " 256 ", 1).rsplit(" ", 1)[0], ["0..255", "'256'", "line 5"]),
-            (lines[3].rsplit(" ", 1)[0], ["2304 pixels, got 2303", "line 5"]),
-            ('""', ["2304 pixels, got 0", "line 5"]),
+            (lines[3].rsplit(" ", 1)[0], ["2304 pixels (48x48), got 2303", "line 5"]),
+            ('""', ["2304 pixels (48x48), got 0", "line 5"]),
         )
     ):
         name = f"bad{i}.csv"

@@ -16,8 +16,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from bench.harness import has_report
 from fer.network import kernels
-from study import storage as store
-from study.space import HAND_TUNED
+from study.options import DEFAULT_URL
+from study.spec.report import HAND_TUNED
+from study.storage import records
 from tests.conftest import Command, Result, process, trials
 
 Run = Callable[..., Result]
@@ -37,7 +38,7 @@ def run(command: Command) -> Run:
 
 
 def finished(study: str = "small") -> list[FrozenTrial]:
-    return [trial for trial in trials(study=study) if trial.state in store.FINISHED]
+    return [trial for trial in trials(study=study) if trial.state in records.FINISHED]
 
 
 def test_trials_is_the_total_and_the_same_command_finishes_the_remainder(run: Run) -> None:
@@ -54,20 +55,18 @@ def test_trials_is_the_total_and_the_same_command_finishes_the_remainder(run: Ru
 def test_the_reports_settings_come_first_and_the_final_ones_are_never_pruned(run: Run) -> None:
     result = run("--trials", 10, "--epochs", 3, "--workers", 2, "--pruner", "median")
     ordered = trials()
-    assert ordered[0].user_attrs[store.ORIGIN] == HAND_TUNED
+    assert ordered[0].user_attrs[records.ORIGIN] == HAND_TUNED
     assert ordered[0].state == TrialState.COMPLETE
     assert ordered[0].params["optimizer"] == "adam"
     assert ordered[0].params["adam_lr"] == 2e-4
-    assert [store.ORIGIN in trial.user_attrs for trial in ordered] == [True] * 6 + [False] * 4
+    assert [records.ORIGIN in trial.user_attrs for trial in ordered] == [True] * 6 + [False] * 4
     for trial in finished():
         assert list(trial.intermediate_values) == list(
-            range(1, trial.user_attrs[store.RESULT]["epochs"] + 1)
+            range(1, trial.user_attrs[records.RESULT]["epochs"] + 1)
         )
-        assert trial.user_attrs[store.RESULT]["accuracy"] == max(
-            trial.intermediate_values.values()
-        )
+        assert trial.user_attrs[records.RESULT]["score"] == max(trial.intermediate_values.values())
     # The end answers whether the search beat the hand, and says what to do next.
-    assert "the report's settings: trial 0" in result.out
+    assert f"{HAND_TUNED}: trial 0" in result.out
     assert "beat" in result.out
     assert "python -m study.export --study small --out best.yaml" in result.out
 
@@ -114,7 +113,7 @@ def test_a_trial_has_one_curve_alone_beside_a_neighbour_and_trained_again(
     assert len(alone) == 2
     for one, other in zip(alone, beside, strict=True):
         assert one.intermediate_values == other.intermediate_values
-        assert one.user_attrs[store.CONFIG]["threads"] == 1
+        assert one.user_attrs[records.CONFIG]["threads"] == 1
     assert command("study.export", "--study", "with 2", "--trial", 1).code == 0
     trained = command("fer.train", "--config", "best.yaml", "--subset", 150, "--out", "run")
     assert trained.code == 0, trained
@@ -129,7 +128,7 @@ def test_the_default_name_tells_data_and_settings_apart(command: Command) -> Non
             "study.run", "--subset", 150, "--trials", 1, "--workers", 1, "--epochs", epochs
         )
         assert result.code == 0, result
-    names = optuna.get_all_study_names(store.DEFAULT_URL)
+    names = optuna.get_all_study_names(DEFAULT_URL)
     assert len(names) == 2
     assert all(name.startswith("demo-") for name in names)
 

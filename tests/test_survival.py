@@ -24,7 +24,7 @@ from optuna.trial import TrialState
 from safetensors.numpy import load_file, save_file
 
 from bench.harness import Server, has_report
-from study import storage as store
+from study.storage import records
 from tests.conftest import process, trials
 
 KILLS = int(os.environ.get("CHAOS_KILLS", "4"))
@@ -49,7 +49,7 @@ def begin(*arguments: object, **environment: str) -> "subprocess.Popen[str]":
 def workers(running: "subprocess.Popen[str]") -> list[psutil.Process]:
     try:
         children = psutil.Process(running.pid).children()
-        return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+        return [child for child in children if "study.workers.worker" in " ".join(child.cmdline())]
     except psutil.NoSuchProcess:
         return []
 
@@ -109,7 +109,7 @@ def test_kill_9_at_any_moment_loses_nothing_but_the_epoch_in_flight() -> None:
     assert numbers == list(range(len(numbers)))
     for trial in survivors:
         if trial.state == TrialState.FAIL:  # hit twice in one epoch
-            assert trial.user_attrs[store.DEATHS]["times"] == 2
+            assert trial.user_attrs[records.DEATHS]["times"] == 2
     print(f"failed because hit twice in one epoch: {states[TrialState.FAIL]}")
     assert sound()
     assert not Path("studies.db.checkpoints").exists()
@@ -119,13 +119,15 @@ def test_kill_9_at_any_moment_loses_nothing_but_the_epoch_in_flight() -> None:
         "study.run", *SMALL, *LONG, "--storage", "sqlite:///calm.db", timeout=300
     )
     assert undisturbed.code == 0, undisturbed
-    calm = {trial.user_attrs.get(store.ORIGIN): trial for trial in trials("sqlite:///calm.db")}
+    calm = {trial.user_attrs.get(records.ORIGIN): trial for trial in trials("sqlite:///calm.db")}
     compared = 0
     for trial in survivors:
-        origin = trial.user_attrs.get(store.ORIGIN)
+        origin = trial.user_attrs.get(records.ORIGIN)
         if origin and trial.state == TrialState.COMPLETE:
             assert trial.intermediate_values == calm[origin].intermediate_values
-            losses = [each.user_attrs[store.RESULT]["losses"] for each in (trial, calm[origin])]
+            losses = [
+                each.user_attrs[records.RESULT]["curves"]["loss"] for each in (trial, calm[origin])
+            ]
             assert losses[0] == losses[1]
             compared += 1
     assert compared >= 6 - states[TrialState.FAIL]
@@ -166,7 +168,7 @@ def test_ctrl_c_lets_the_epoch_end_and_the_next_run_goes_on_after_it() -> None:
     save_file(tensors, kept, {"key": kept.stem, "epochs": json.dumps(epochs)})
     last = process("study.run", *SMALL, *options)
     assert last.code == 0, last
-    losses = trials()[0].user_attrs[store.RESULT]["train_losses"]
+    losses = trials()[0].user_attrs[records.RESULT]["curves"]["train_loss"]
     assert len(losses) == 20
     assert losses[0] == 12345.0
 
@@ -178,7 +180,7 @@ def test_a_lost_checkpoint_is_said_and_the_trial_trained_from_its_seed(harm: str
     wait_for_report(running)
     running.kill()
     running.communicate()
-    (kept,) = Path("studies.db.checkpoints").glob("*.safetensors")
+    (kept,) = Path("studies.db.checkpoints").glob("*.state")
     whole = kept.read_bytes()
     kept.unlink() if harm == "missing" else kept.write_bytes(whole[: len(whole) // 2])
     last = process("study.run", *SMALL, *options)
@@ -197,19 +199,30 @@ def test_ctrl_c_twice_stops_at_once() -> None:
     running.send_signal(signal.SIGINT)
     out = running.communicate(timeout=20)[0]
     assert running.returncode == 130, out
-    assert not [trial for trial in trials() if trial.state in store.FINISHED]
+    assert not [trial for trial in trials() if trial.state in records.FINISHED]
     assert TrialState.RUNNING not in [trial.state for trial in trials()]
 
 
-def test_a_signal_before_the_first_trial_ends_everything_quietly() -> None:
-    running = begin("--trials", 2)
+@pytest.mark.parametrize(
+    # Before a study could be lost a signal ends the program itself: a shell calls that 143.
+    ("waits_for", "codes"),
+    [(None, (-signal.SIGTERM, 130, 143)), ("starting workers", (143,))],
+)
+def test_a_signal_before_the_first_trial_ends_everything_quietly(
+    waits_for: str | None, codes: tuple[int, ...]
+) -> None:
+    running = begin("--trials", 2, PYTHONUNBUFFERED="1")
     deadline = time.monotonic() + 60
     while len(workers(running)) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     children = workers(running)
+    assert len(children) == 2
+    if waits_for is not None:
+        assert running.stdout is not None
+        assert any(waits_for in line for line in running.stdout)
     os.killpg(running.pid, signal.SIGTERM)
     out = running.communicate(timeout=30)[0]
-    assert running.returncode in (130, 143)
+    assert running.returncode in codes, out
     assert "Traceback" not in out
     psutil.wait_procs(children, timeout=10)
     assert not [child for child in children if child.is_running()]
@@ -258,7 +271,9 @@ def test_a_full_disk_is_waited_for_and_nothing_is_lost(small_disk: Path, tmp_pat
 def test_a_disk_that_stays_full_ends_in_one_line_and_the_next_run_completes(
     small_disk: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "sitecustomize.py").write_text("from study import patience; patience.PATIENCE = 2")
+    (tmp_path / "sitecustomize.py").write_text(
+        "from study.storage import retry; retry.PATIENCE = 2"
+    )
     url = f"sqlite:///{small_disk}/studies.db"
     options = ("--storage", url, "--trials", 2, "--epochs", 12, "--pruner", "none")
     elsewhere = ("--checkpoints", tmp_path / "checkpoints")

@@ -51,7 +51,10 @@ def load(data: Path | None, remove: Sequence[str] = ()) -> Dataset:
     if data is None:
         print(DEMO_NOTICE, file=sys.stderr)
         return demo_faces().without(remove)
-    return read(data).without(remove)
+    dataset = read(data)
+    if dataset.note:
+        print(printable(f"note: {dataset.note}"), file=sys.stderr)
+    return dataset.without(remove)
 
 
 def read(path: Path) -> Dataset:

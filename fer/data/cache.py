@@ -14,7 +14,7 @@ from fer.config import EMOTIONS
 from fer.data.decode import SIZE
 from fer.data.faces import USAGES, Dataset, content_hash
 
-VERSION = 1  # raise it when a reader's result changes
+VERSION = 2  # raise it when a reader's result changes
 
 
 def folder() -> Path:
@@ -54,7 +54,10 @@ def load(path: Path, name: str) -> Dataset | None:
         and usages.max() < len(USAGES)
         and content_hash(images, labels, usages, classes) == metadata.get("sha256")
     )
-    return Dataset(name, images, labels, usages, classes, metadata["sha256"]) if whole else None
+    if not whole:
+        return None
+    note = metadata.get("note", "")
+    return Dataset(name, images, labels, usages, classes, metadata["sha256"], note)
 
 
 def store(dataset: Dataset, path: Path) -> None:
@@ -70,7 +73,11 @@ def store(dataset: Dataset, path: Path) -> None:
                 "usages": np.ascontiguousarray(dataset.usages),
             },
             temporary,
-            metadata={"classes": " ".join(dataset.classes), "sha256": dataset.sha256},
+            metadata={
+                "classes": " ".join(dataset.classes),
+                "sha256": dataset.sha256,
+                "note": dataset.note,
+            },
         )
         Path(temporary).replace(path)
     finally:

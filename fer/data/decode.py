@@ -81,7 +81,12 @@ def read_face(path: str) -> NDArray[np.uint8]:
 
 
 def decode_face(content: bytes, place: str) -> NDArray[np.uint8]:
-    """uint8 [48, 48] of an image file of any size and colour mode.
+    """uint8 [48, 48] of an image file of any size and colour mode; see `decode`."""
+    return decode(content, place)[0]
+
+
+def decode(content: bytes, place: str) -> tuple[NDArray[np.uint8], str]:
+    """uint8 [48, 48] of an image file, and its size where that is another one: "64x64 in PLACE".
 
     Transparent parts become white; the longer side is cropped to a centred square before
     resizing. Raises UserError naming `place` if the bytes are no image or a broken one.
@@ -109,7 +114,8 @@ def decode_face(content: bytes, place: str) -> NDArray[np.uint8]:
                 with _quiet():
                     image.load()
             image.load()
-            return to_face(image)
+            size = f"{image.width}x{image.height} in {place}"
+            return to_face(image), "" if image.size == (SIZE, SIZE) else size
     except UnidentifiedImageError:
         raise UserError(f"{_kind(content)} ({', '.join(KINDS)} are read): {place}") from None
     except BROKEN as error:

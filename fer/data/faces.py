@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fer.command import printable
 from fer.config import EMOTIONS
 from fer.errors import UserError
 
@@ -54,6 +55,7 @@ class Dataset:
     usages: NDArray[np.uint8]  # [N], indices into USAGES
     classes: tuple[str, ...]
     sha256: str
+    note: str = ""  # what a person should know of how it was read
 
     def part(self, usage: str) -> Faces:
         """The images of one usage; may be empty."""
@@ -96,6 +98,7 @@ class Dataset:
             self.usages[kept],
             classes,
             content_hash(self.images[kept], labels, self.usages[kept], classes),
+            self.note,
         )
 
 
@@ -104,6 +107,7 @@ def canonical(
     images: NDArray[np.uint8],
     labels: NDArray[np.int64],
     usages: NDArray[np.uint8],
+    scaled: Sequence[str] = (),
 ) -> Dataset:
     """A Dataset in canonical order: by usage, then by the image's digest, then by label.
 
@@ -114,7 +118,12 @@ def canonical(
     order = np.lexsort((labels, digests, usages))
     images, labels, usages = images[order], labels[order], usages[order]
     sha256 = content_hash(images, labels, usages, EMOTIONS)
-    return Dataset(name, images, labels, usages, EMOTIONS, sha256)
+    note = ""
+    if scaled:
+        count = f"{len(scaled):,} image{'s are' if len(scaled) > 1 else ' is'}"
+        how = "cropped to a square and scaled"
+        note = printable(f"{count} not 48x48: {how}, the first is {scaled[0]}")
+    return Dataset(name, images, labels, usages, EMOTIONS, sha256, note)
 
 
 def image_digests(images: NDArray[np.uint8]) -> NDArray[np.bytes_]:

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from fer.config import EMOTIONS
-from fer.data.decode import read_face
+from fer.data.decode import MAX_BYTES, decode
 from fer.data.faces import MAX_IMAGES, USAGES
 from fer.data.tables import Rows
 from fer.errors import UserError
+from fer.files import read_file
 
 # Without a prefix in the file name, the folder says what the images are for.
 FOLDERS = {
@@ -56,16 +57,19 @@ def read_folders(root: Path) -> Rows:
 
     Raises UserError for an unknown folder, a broken image, or no image at all.
     """
-    images, labels, usages = [], [], []
+    images, labels, usages, sizes = [], [], [], []
     for file, folder_usage, emotion in image_files(root):
         prefix = Path(file).name.split("_")[0]
         usage = prefix if prefix in USAGES else folder_usage
-        images.append(read_face(file))
+        image, size = decode(read_file(file, MAX_BYTES), file)
+        images.append(image)
+        sizes.append(size)
         labels.append(EMOTIONS.index(emotion))
         usages.append(USAGES.index(usage))
     if not images:
         raise UserError(f"the folders hold no images: {root}")
-    return Rows(np.stack(images), np.array(labels, np.int64), np.array(usages, np.uint8))
+    scaled = tuple(filter(None, sizes))
+    return Rows(np.stack(images), np.array(labels, np.int64), np.array(usages, np.uint8), scaled)
 
 
 def _entries(folder: Path | str) -> list[os.DirEntry[str]]:

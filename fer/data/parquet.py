@@ -12,7 +12,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from fer.config import EMOTIONS
-from fer.data.decode import MAX_BYTES, decode_face
+from fer.data.decode import MAX_BYTES, decode
 from fer.data.faces import MAX_IMAGES
 from fer.data.tables import Rows, check_count, columns_of, concatenate, label_of, usage_of
 from fer.errors import UserError
@@ -127,8 +127,8 @@ def _batches(file: BinaryIO, columns: Columns, path: Path) -> Iterator[Any]:
 
 
 def _rows(batch: Any, columns: Columns, path: Path, first_row: int) -> Rows:
-    faces: dict[int | None, NDArray[np.uint8]] = {}  # each distinct image is decoded once
-    images, labels, usages = [], [], []
+    faces: dict[int | None, tuple[NDArray[np.uint8], str]] = {}  # each is decoded once
+    images, labels, usages, sizes = [], [], [], []
     contents, places = _distinct(_column(batch, columns.image))
     label_values = _values(_column(batch, columns.label), path)
     usage_values = ["train"] * batch.num_rows
@@ -139,7 +139,9 @@ def _rows(batch: Any, columns: Columns, path: Path, first_row: int) -> Rows:
         row = f"{path} row {first_row + i}"
         if place not in faces:
             faces[place] = _face(None if place is None else contents[place].as_buffer(), row)
-        images.append(faces[place])
+        image, size = faces[place]
+        images.append(image)
+        sizes.append(size)
         value = label_values[i]
         if names is not None and isinstance(value, int):
             if not 0 <= value < len(names):
@@ -147,17 +149,18 @@ def _rows(batch: Any, columns: Columns, path: Path, first_row: int) -> Rows:
             value = names[value]
         labels.append(label_of(str(value), row))
         usages.append(usage_of(str(usage_values[i]), row))
-    return Rows(np.stack(images), np.array(labels, np.int64), np.array(usages, np.uint8))
+    scaled = tuple(filter(None, sizes))
+    return Rows(np.stack(images), np.array(labels, np.int64), np.array(usages, np.uint8), scaled)
 
 
-def _face(content: Any, row: str) -> NDArray[np.uint8]:
+def _face(content: Any, row: str) -> tuple[NDArray[np.uint8], str]:
     if content is None:
         raise UserError(f"an encoded image was expected, got None: {row}")
     if content.size > MAX_BYTES:
         raise UserError(
             f"an image of {content.size:,} bytes, at most {MAX_BYTES:,} are read: {row}"
         )
-    return decode_face(content.to_pybytes(), row)
+    return decode(content.to_pybytes(), row)
 
 
 def _column(batch: Any, name: str) -> Any:

@@ -22,11 +22,13 @@ HEADER = 4096  # bytes; a longer first line is no header
 
 
 class Rows(NamedTuple):
-    """What a file holds, in its own order: uint8 [N, 48, 48], int64 [N], uint8 [N]."""
+    """What a file holds, in its own order: uint8 [N, 48, 48], int64 [N], uint8 [N]; and which
+    images had another size and were scaled."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
     usages: NDArray[np.uint8]
+    scaled: tuple[str, ...] = ()
 
 
 def csv_header(path: Path) -> list[str]:
@@ -145,7 +147,8 @@ def _csv_images(column: Any, path: Path, first_line: int) -> NDArray[np.uint8]:
     if wrong.size:
         found = 0 if words[int(wrong[0])].as_py() == [""] else int(lengths[wrong[0]])
         raise UserError(
-            f"a row needs {PIXELS} pixels, got {found}: {path} line {first_line + wrong[0]}"
+            f"a row needs {PIXELS} pixels ({SIZE}x{SIZE}), got {found}: "
+            f"{path} line {first_line + wrong[0]}"
         )
     try:
         images = pc.cast(words.flatten(), pa.uint8()).to_numpy(zero_copy_only=False)
@@ -195,4 +198,7 @@ def concatenate(parts: list[Rows], path: Path) -> Rows:
     """All rows of a table. Raises UserError if there are none."""
     if not parts or not sum(len(part.labels) for part in parts):
         raise UserError(f"the file holds no rows: {path}")
-    return Rows(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+    images, labels, usages, scaled = zip(*parts, strict=True)
+    return Rows(
+        np.concatenate(images), np.concatenate(labels), np.concatenate(usages), sum(scaled, ())
+    )

@@ -86,7 +86,7 @@ def load_triton() -> Kernels:
     except (ImportError, OSError, RuntimeError, subprocess.SubprocessError) as error:
         reason = " ".join(str(error).split())[:200]
         return Kernels(None, f"PyTorch's kernels, which are slower ({reason})")
-    source = syntax_hash([Path(gpu_kernels.__file__)], Path(__file__).parent)
+    source = syntax_hash([Path(gpu_kernels.__file__)], ())
     fingerprint = hashlib.sha256(f"{source} {triton.__version__}".encode()).hexdigest()[:16]
     return Kernels(gpu_kernels.pooled, "Triton kernels", fingerprint)
 

@@ -6,12 +6,9 @@ Tensors and text alone (safetensors): reading one executes nothing.
 import dataclasses
 import json
 import os
-import re
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -66,17 +63,6 @@ def load(run: Run, path: Path, key: str) -> list[Epoch]:
         raise Unusable(" ".join(str(error).split())[:200]) from None
     run.trained = len(epochs)
     return epochs
-
-
-def clear_folder(folder: Path) -> None:
-    """Remove what processes that were killed left half written, and the folder if it is empty."""
-    for part in folder.glob("*.part"):
-        # The folder may be one that holds other things.
-        ours = re.fullmatch(r"[0-9a-f]{64}\.(\d+)\.part", part.name)
-        if ours and not psutil.pid_exists(int(ours[1])):
-            part.unlink(missing_ok=True)
-    with suppress(OSError):  # states of interrupted trials are in it, or it was never made
-        folder.rmdir()
 
 
 def _tensors(run: Run) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 
 import torch
 
-from fer.training.launch import Mark, Work
+from fer.training.stream import Mark, Work
 
 
 class CudaStream:

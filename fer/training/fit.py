@@ -17,9 +17,10 @@ from fer.network.model import Net
 from fer.training import metrics
 from fer.training.augment import augment, oversample, scale, views
 from fer.training.draws import make_draws, redraw
-from fer.training.launch import Launcher, Mark, Stream, open_stream
+from fer.training.launch import Launcher, open_stream
 from fer.training.optimizers import make_optimizer
 from fer.training.schedule import rates
+from fer.training.stream import Mark, Stream
 
 # On a processor what fits its caches is fastest, on a GPU what fills it.
 EVALUATION_BATCH = {"cpu": 64, "cuda": 1024}
@@ -42,6 +43,22 @@ class Epoch:
     balanced_accuracy: float
     confusion: metrics.Counts
     seconds: float
+
+    @property
+    def score(self) -> float:
+        """What a study goes by: the validation accuracy."""
+        return self.accuracy
+
+    @property
+    def values(self) -> dict[str, float]:
+        """What a study stores and shows beside it."""
+        return {
+            "macro_f1": self.macro_f1,
+            "balanced_accuracy": self.balanced_accuracy,
+            "loss": self.loss,
+            "train_loss": self.train_loss,
+            "train_accuracy": self.train_accuracy,
+        }
 
     @property
     def diverged(self) -> bool:

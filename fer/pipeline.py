@@ -1,0 +1,250 @@
+"""FER-2013 as a pipeline: what a study needs to search it (see `study.pipeline`).
+
+Images are 48x48 grey faces of FER-2013's seven emotions, some of which may be left out.
+"""
+
+import os
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from fer import data, provenance
+from fer.config import Config
+from fer.data import Faces
+from fer.network.kernels import kernels_for
+from fer.training import checkpoint
+from fer.training.cost import Cost, cost_of
+from fer.training.device import Device, choose, in_words, settle
+from fer.training.fit import Epoch, Run, progress, to_device
+from fer.training.launch import open_stream
+from fer.training.memory import free_memory, give_back, ran_out, reuse_memory
+from fer.training.pace import measure_epoch
+from fer.training.stream import Mark, Stream
+
+DEMO_EPOCHS = 5
+
+Side = tuple[NDArray[np.uint8], NDArray[np.int64]]
+"""Images [N, 48, 48] and labels [N]; arrays, which travel to workers as they are."""
+
+
+class DeviceLost(BaseException):
+    """The GPU itself failed: no trial in this process can go on."""
+
+
+@dataclass(frozen=True)
+class FacePipeline:
+    """Training and validation images, and the settings that trials vary.
+
+    `space` and `presets` are what a search varies and begins with; training does not need them.
+    """
+
+    name: str  # of the data
+    sha256: str
+    classes: tuple[str, ...]
+    training_side: Side
+    validation_side: Side
+    split: str
+    subset: int | None
+    device: torch.device
+    config: Config  # settled: what is not varied
+    space: Mapping[str, Any] = field(default_factory=dict)
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    metric = "validation accuracy"
+    curves_by = ("schedule",)  # a rate that falls at the end gains at the end
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker knows nothing of the search, and need not import what describes one.
+        return {**vars(self), "space": {}, "presets": {}}
+
+    @property
+    def validation(self) -> int:
+        """Number of validation images."""
+        return len(self.validation_side[1])
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of a trial where no other number is asked for."""
+        return DEMO_EPOCHS if self.name == "demo" else self.config.epochs
+
+    @property
+    def base(self) -> dict[str, Any]:
+        """Settings that are not varied."""
+        return self.config.settings()
+
+    @property
+    def about(self) -> str:
+        """On what it trains, in words."""
+        return (
+            f"{len(self.training_side[1])} training and {self.validation} validation images of "
+            f"{self.name} ({self.split} split) on {in_words(self.device, self.config)}"
+        )
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """GPUs of one kind, since another's numbers would differ; or the processor."""
+        if self.device.type == "cpu":
+            return ("cpu",)
+        first = torch.cuda.get_device_name(0)
+        count = torch.cuda.device_count()
+        return tuple(f"cuda:{i}" for i in range(count) if torch.cuda.get_device_name(i) == first)
+
+    @property
+    def chance(self) -> float:
+        """Share of the largest class in validation: the accuracy of always guessing it."""
+        return float(np.bincount(self.validation_side[1]).max() / self.validation)
+
+    def identity(self) -> dict[str, Any]:
+        """What the numbers depend on beside the settings."""
+        return {
+            "data": self.name,
+            "data_sha256": self.sha256,
+            "classes": self.classes,
+            "split": self.split,
+            "subset": self.subset,
+            "precision": self.config.precision,
+            "kernels": kernels_for(self.device).name,
+            "device": provenance.device_name(self.device),
+            "code": provenance.code_version(self.device),
+            "versions": provenance.versions(),
+        }
+
+    def cost(self, settings: Mapping[str, Any]) -> Cost:
+        """What a trial takes."""
+        config = Config(**settings)
+        labels = self.training_side[1]
+        images = len(labels)
+        if config.oversample in self.classes:  # its images are quadrupled
+            images += 3 * int((labels == self.classes.index(config.oversample)).sum())
+        return cost_of(config, images, self.validation, self.device.type)
+
+    def open(self, device: str) -> "FaceSession":
+        """Put the images onto a device."""
+        place = torch.device(device)
+        reuse_memory()
+        if place.type == "cuda":
+            # As in fer.training.cuda, but here CUDA begins before there is a stream.
+            os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
+            torch.cuda.set_device(place)
+        # The first optimizer imports for a second what else the first epoch would wait for.
+        torch.optim.SGD([torch.zeros(1, requires_grad=True, device=place)])
+        training, validation = map(self._faces, (self.training_side, self.validation_side))
+        return FaceSession(to_device(training, place), to_device(validation, place), place)
+
+    def _faces(self, side: Side) -> Faces:
+        images, labels = side
+        return Faces(torch.from_numpy(images), torch.from_numpy(labels), self.classes)
+
+
+class FaceSession:
+    """The images on a device. Several trials may train at once, each on a stream of its own."""
+
+    def __init__(self, training: Faces, validation: Faces, device: torch.device) -> None:
+        self._training, self._validation, self._device = training, validation, device
+        self._idle: list[Stream] = []
+        self.memory = free_memory(device)
+
+    def pace(self, examples: Sequence[Mapping[str, Any]], at_once: int) -> float | None:
+        """Mean seconds of an epoch while `at_once` examples train; None if memory is too small."""
+        while len(self._idle) < at_once:
+            self._idle.append(open_stream(self._device))
+        configs = [Config(**settings) for settings in examples]
+        streams = self._idle[:at_once]
+        return measure_epoch(configs, self._training, self._validation, self._device, streams)
+
+    def train(
+        self, settings: Mapping[str, Any], state: Path, key: str
+    ) -> Iterator[Epoch | list[Epoch] | Mark | str]:
+        """Train a trial from where it was interrupted, keeping its state after every epoch.
+
+        Raises MemoryError where memory did not suffice, DeviceLost where the GPU failed.
+        """
+        stream = self._idle.pop() if self._idle else open_stream(self._device)
+        try:
+            yield from self._trained(Config(**settings), state, key, stream)
+        except Exception as error:
+            traceback.clear_frames(error.__traceback__)  # they hold the trial's tensors
+            self._check_device(error)
+            if ran_out(error):
+                raise MemoryError(" ".join(str(error).split())[:300]) from None
+            raise
+        finally:
+            self._idle.append(stream)
+            give_back()  # the next trial may be a small one, or another lane's a large one
+
+    def _trained(
+        self, config: Config, state: Path, key: str, stream: Stream
+    ) -> Iterator[Epoch | list[Epoch] | Mark | str]:
+        torch.set_num_threads(config.threads)
+        run = Run(config, self._training, self._device, stream)
+        try:
+            epochs = checkpoint.load(run, state, key)
+        except checkpoint.Unusable as error:
+            run, epochs = Run(config, self._training, self._device, stream), []
+            yield f"its checkpoint is unusable ({error}): trained again from its seed"
+        if epochs:
+            yield list(epochs)
+        for item in progress(run, self._validation):
+            if not isinstance(item, Epoch):
+                yield item
+                continue
+            epochs.append(item)
+            if run.launcher.refused:
+                yield f"every step is called: {run.launcher.refused}"
+            try:
+                checkpoint.save(run, epochs, state, key)
+            except (OSError, SafetensorError) as error:
+                yield f"its checkpoint cannot be written: {error}"
+            yield item
+
+    def _check_device(self, error: Exception) -> None:
+        """Raise DeviceLost if the GPU failed, whatever the error says."""
+        if isinstance(error, torch.AcceleratorError) and not ran_out(error):
+            raise DeviceLost(str(error)) from error
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            try:
+                torch.cuda.synchronize()
+            except torch.AcceleratorError as failure:
+                raise DeviceLost(str(failure)) from error
+
+
+def prepare(
+    images: Path | None,
+    remove: Sequence[str],
+    split: data.Split,
+    subset: int | None,
+    device: Device,
+    config: Config,
+    space: Mapping[str, Any] | None = None,
+    presets: Mapping[str, Mapping[str, Any]] | None = None,
+    accept: Callable[[data.Dataset], None] = lambda dataset: None,
+) -> FacePipeline:
+    """Read the images, split them if `accept` raises nothing, and settle `config` for the device.
+
+    Raises UserError where they cannot be read or split, or the device is missing.
+    """
+    place = choose(device)
+    dataset = data.load(images, remove)
+    accept(dataset)
+    training, validation = data.split(dataset.part("Training"), split, subset)
+    # One thread a trial, whatever runs beside it: another number rounds sums differently.
+    return FacePipeline(
+        name=dataset.name,
+        sha256=dataset.sha256,
+        classes=dataset.classes,
+        training_side=(training.images.numpy(), training.labels.numpy()),
+        validation_side=(validation.images.numpy(), validation.labels.numpy()),
+        split=split,
+        subset=subset,
+        device=place,
+        config=settle(config.model_copy(update={"threads": 1}), place),
+        space=space or {},
+        presets=presets or {},
+    )

@@ -1,0 +1,68 @@
+"""The course of a comparison's seeds, epoch by epoch, beside a reference (report, figure 5c)."""
+
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+
+import optuna
+from matplotlib.figure import Figure
+from optuna.trial import FrozenTrial
+
+from study.analysis.effects import SHOWN, standard_error, trials_of
+from study.storage.records import Result
+
+COLOURS = ("tab:orange", "tab:blue", "tab:green")
+
+
+def save_curves(
+    study: optuna.Study, metric: str, reference: Mapping[int, float], path: Path
+) -> None:
+    """Losses, if the pipeline has them, and score of every seed; `reference` is a score by epoch,
+    drawn dashed."""
+    trials = trials_of(study, {})
+    names = dict.fromkeys(name for _, result in trials for name in result.curves)
+    losses = [name for name in names if "loss" in name]
+    figure = Figure(figsize=(10 if losses else 5, 4), layout="constrained")
+    *others, axes = figure.subplots(1, 2 if losses else 1, squeeze=False)[0]
+    for i, (trial, result) in enumerate(trials):
+        for name, colour in zip(losses, COLOURS, strict=False):
+            curve = result.curves.get(name, [])
+            epochs = range(1, len(curve) + 1)
+            others[0].plot(epochs, curve, color=colour, alpha=0.7, label=None if i else name)
+        scores = trial.intermediate_values
+        label = None if i else "each seed"
+        axes.plot(list(scores), list(scores.values()), color="tab:orange", alpha=0.7, label=label)
+    if reference:
+        axes.plot(
+            list(reference), list(reference.values()), "k--", linewidth=1, label="the report"
+        )
+    for each, label in [(axes, metric), *((other, "loss") for other in others)]:
+        each.set(xlabel="epoch", ylabel=label)
+        each.legend()
+        each.grid(alpha=0.3)
+        each.xaxis.get_major_locator().set_params(integer=True)
+    figure.savefig(path, dpi=120)
+
+
+def seeds_table(study: optuna.Study, reference: Mapping[int, float]) -> list[list[str]]:
+    """Head and rows: the best score of each seed, their mean, and what the reference reached."""
+    trials = trials_of(study, {})
+    scores = tuple(result.score or 0.0 for _, result in trials)
+    names = list(dict.fromkeys(name for _, result in trials for name in result.values))[:SHOWN]
+    blank = [""] * len(names)
+    rows = [["", "score", *names, "epoch"]]
+    rows += [_row(trial, result, names) for trial, result in trials]
+    if len(trials) > 1:
+        error = standard_error(scores)
+        mean = f"**{statistics.fmean(scores):.4f}**, standard error {error:.4f}"
+        rows.append([f"mean of {len(trials)} seeds", mean, *blank, ""])
+    if reference:
+        best = max(reference, key=lambda epoch: reference[epoch])
+        rows.append(["the report, one run", f"**{reference[best]:.4f}**", *blank, str(best)])
+    return rows
+
+
+def _row(trial: FrozenTrial, result: Result, names: list[str]) -> list[str]:
+    values = (f"{result.values[name]:.4f}" if name in result.values else "-" for name in names)
+    seed = f"seed {trial.params['seed']} (trial {trial.number})"
+    return [seed, f"{result.score:.4f}", *values, f"{result.epoch} of {result.epochs}"]

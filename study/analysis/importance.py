@@ -1,0 +1,135 @@
+"""Which settings of a search mattered, and how sure that is."""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from matplotlib.figure import Figure
+from numpy.random import Generator
+from optuna.distributions import FloatDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+from optuna.trial import FrozenTrial, create_trial
+
+from study.storage.records import CONFIG
+
+RESAMPLES = 12
+LEAST = 10  # complete trials
+HOW = (
+    "Share of the variance of the score that each setting explains alone, without what settings "
+    f"do together: fANOVA over complete trials, median and range of {RESAMPLES} draws of those "
+    "trials with replacement. A setting with a range for each value of another one, such as the "
+    "learning rate, counts as one; what only some trials have is left out. A sampler that learns "
+    "looks where it is good, so a setting that it settled early seems to matter less."
+)
+TOO_FEW = (
+    f"Which settings mattered cannot be told: that takes {LEAST} complete trials that differ."
+)
+
+Range = tuple[float, float, float]
+
+
+def varied(trials: list[FrozenTrial]) -> list[str]:
+    """The parameters with more than one value in `trials`, by name."""
+    names = sorted({name for trial in trials for name in trial.params})
+    return [
+        name
+        for name in names
+        if len({trial.params[name] for trial in trials if name in trial.params}) > 1
+    ]
+
+
+def pooled(trials: list[FrozenTrial], space: Mapping[str, Any]) -> list[FrozenTrial]:
+    """The trials with one parameter for each setting that parameters of single values give.
+
+    `space` is a study's stored definition; a space has a learning rate for each optimizer, say.
+    """
+    ranges: dict[str, list[float]] = {}
+    values: list[dict[str, float]] = []
+    for trial in trials:
+        given = {}
+        for name, value in trial.params.items():
+            setting = setting_of(name, trial, space)
+            if setting != name and isinstance(value, float) and value > 0:
+                given[setting] = value
+                ranges.setdefault(setting, []).append(value)
+        values.append(given)
+    everywhere = {name for name, each in ranges.items() if len(each) == len(trials)}
+    return [
+        create_trial(
+            value=trial.value,
+            params={**trial.params, **{name: given[name] for name in everywhere}},
+            distributions={
+                **trial.distributions,
+                **{
+                    name: FloatDistribution(min(ranges[name]), max(ranges[name]), log=True)
+                    for name in everywhere
+                },
+            },
+        )
+        for trial, given in zip(trials, values, strict=True)
+    ]
+
+
+def setting_of(parameter: str, trial: FrozenTrial, space: Mapping[str, Any]) -> str:
+    """The setting that a trial's parameter gives, by a study's stored definition of its space."""
+    described = space.get(parameter)
+    if isinstance(described, dict) and "only" in described:
+        return str(described["only"]["setting"])
+    # Format 2 and before did not say: VALUE_SETTING was the setting where another had the value.
+    settings = trial.user_attrs.get(CONFIG, {})
+    setting = parameter.partition("_")[2]
+    return setting if parameter not in settings and setting in settings else parameter
+
+
+def importances(
+    trials: list[FrozenTrial], space: Mapping[str, Any], generator: Generator
+) -> dict[str, Range]:
+    """Low end, median and high end of each parameter's importance in 0..1, the largest first.
+
+    Functional ANOVA with random forests (Hutter, Hoos, Leyton-Brown 2014) over complete trials
+    drawn with replacement, so that the range says what a few trials more or less would change.
+    Parameters that some trial has not, or that all have alike, are left out, but for settings
+    that every trial has from one parameter or another (see `pooled`). Empty
+    where fewer than LEAST trials or no two scores differ.
+    """
+    trials = pooled(trials, space)
+    names = [name for name in varied(trials) if all(name in trial.params for trial in trials)]
+    if not names or len(trials) < LEAST or len({trial.value for trial in trials}) < 2:
+        return {}
+    found: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(RESAMPLES):
+        drawn = [trials[i] for i in generator.integers(len(trials), size=len(trials))]
+        resampled = optuna.create_study(direction="maximize")
+        resampled.add_trials(drawn)
+        known = [name for name in varied(drawn) if name in found]
+        shares: dict[str, float] = {}
+        if known and len({trial.value for trial in drawn}) > 1:
+            evaluator = FanovaImportanceEvaluator(seed=int(generator.integers(2**31)))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)  # normalize
+                shares = get_param_importances(
+                    resampled, evaluator=evaluator, params=known, normalize=False
+                )
+        for name in names:
+            found[name].append(float(shares.get(name, 0.0)))
+    ranges = {
+        name: (min(shares), float(np.median(shares)), max(shares))
+        for name, shares in found.items()
+    }
+    return dict(sorted(ranges.items(), key=lambda item: -item[1][1]))
+
+
+def save_plot(ranges: dict[str, Range], path: Path) -> None:
+    """A bar each, with its range; the largest on top."""
+    figure = Figure(figsize=(7, 0.26 * len(ranges) + 1), layout="constrained")
+    axes = figure.subplots()
+    low, middle, high = np.array(list(ranges.values())).T
+    axes.barh(list(ranges), middle, xerr=(middle - low, high - middle), capsize=2)
+    axes.invert_yaxis()
+    axes.set(xlabel="share of the variance of the score, alone", xlim=(0, None))
+    axes.grid(alpha=0.3, axis="x")
+    figure.savefig(path, dpi=120)

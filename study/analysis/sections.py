@@ -1,0 +1,215 @@
+"""The studies of a database as Markdown with pictures: a section for each question."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from study.analysis import importance
+from study.analysis.comparison import confirmed
+from study.analysis.curves import save_curves, seeds_table
+from study.analysis.effects import effect_rows, effects, judge, save_plot
+from study.analysis.removed import CHANCE_IN_WORDS, removed_table
+from study.analysis.summary import count_endings, verdict
+from study.analysis.tables import markdown
+from study.spec import report
+from study.spec.identity import IDENTITY, Identity, digest, in_words, kind_of
+from study.spec.spec import Kind
+from study.storage.records import ORIGIN, finished, scored, settings_of
+from study.storage.studies import COMMAND, current
+
+BEST = 5  # trials of a search that are listed
+HEAD = (
+    "# Results\n\n"
+    "Written by `python -m study.results` from a database of studies. Scores are those of each "
+    "run's best epoch, on the validation images, as the report counts them: the best of many "
+    "epochs is flattered, in every row alike. Standard errors are over seeds. A verdict compares "
+    "the report's value with those that its claim is about, seed by seed: 95% t intervals of the "
+    "difference in points over the seeds that both have, widened for the number of values; none "
+    "where all seeds differ alike. They cover the noise of seeds, not that of the validation "
+    "images, which all values share, and they hold for the budget that stands beside them. `code` "
+    "is a hash of what the training code computes, which no other change of the program touches."
+)
+
+
+def render(studies: Sequence[optuna.Study], out: Path) -> str:
+    """The page; its pictures are written to the folder `out`."""
+    sections: dict[Kind, list[str]] = {
+        kind: [] for kind in (Kind.SEEDS, Kind.SEARCH, Kind.COMPARE)
+    }
+    removed: dict[str, list[tuple[optuna.Study, Identity]]] = {}
+    for study in studies:
+        identity = study.user_attrs[IDENTITY]
+        match kind_of(identity):
+            case Kind.SEARCH:
+                sections[Kind.SEARCH].append(search_section(study, identity, out))
+            case Kind.REMOVED:
+                removed.setdefault(common(identity), []).append((study, identity))
+            case Kind.SEEDS:
+                sections[Kind.SEEDS].append(seeds_section(study, identity, out))
+            case _:
+                sections[Kind.COMPARE].append(values_section(study, identity, out))
+    parts = [HEAD, *chain(*sections.values()), *map(removed_section, removed.values())]
+    return "\n\n".join(parts) + "\n"
+
+
+def conditions(study: optuna.Study, identity: Identity) -> str:
+    """The command that made a study, and all that its numbers depend on."""
+    command = study.user_attrs.get(COMMAND)
+    kept = {"code": "not kept", "device": "", "kernels": "", "versions": {}, **identity}
+    without = report.removed(identity) if report.is_of_faces(identity) else ()
+    words = [
+        f"Data {kept.get('data', 'not named')}, sha256 {str(kept.get('data_sha256'))[:12]}",
+        f"without {', '.join(without)}" if without else "",
+        f"{kept['subset']} images" if kept.get("subset") else "",
+        f"{kept['split']} split" if kept.get("split") else "",
+        f"{kept['epochs']} epochs",
+        f"code {kept['code']}",
+        f"{kept['device']} {kept.get('precision', '')}".strip(),
+        f"{kept['kernels']} kernels" if kept["kernels"] else "",
+        ", ".join(f"{key} {value}" for key, value in kept["versions"].items()),
+    ]
+    line = f"    {command}" if command else "An older version made it and kept no command."
+    return f"{line}\n\n{'; '.join(word for word in words if word)}."
+
+
+def seeds_section(study: optuna.Study, identity: Identity, out: Path) -> str:
+    """One setting trained with several seeds, beside what the report gives."""
+    name, picture = identity["space"], picture_of(study)
+    base = report.described(identity.get("base") or identity["space_definition"]["base"])
+    reference = report.CURVES.get(base, {}) if base == name else {}
+    save_curves(study, identity.get("metric", "score"), reference, out / picture)
+    rows = markdown(seeds_table(study, reference))
+    return section(f"Several seeds: {name}", study, identity, out, rows, "", picture)
+
+
+def values_section(study: optuna.Study, identity: Identity, out: Path) -> str:
+    """The values of a setting side by side, and a verdict where something was claimed."""
+    found, picture = effects(study, identity), picture_of(study)
+    variants = identity["space_definition"]["variants"]
+    rest = ""
+    if kind_of(identity) == Kind.CONFIRM:
+        control, title = next(iter(variants)), f"Best of {identity['space_definition']['search']}"
+        rest = f"**{confirmed(found, control)}**."
+    else:
+        factor = report.FACTORS[identity["space"]]
+        control, title = factor.control, factor.title[0].upper() + factor.title[1:]
+        base = report.described(identity.get("base") or identity["space_definition"]["base"])
+        title += ", baseline" if base == "baseline" else ""
+        if factor.claim:
+            word, why = judge(found, control, factor.rivals)
+            rest = f"The report: {factor.claim}. **{word.capitalize()}**: {why}."
+    save_plot(found, title, control, out / picture)
+    return section(
+        title, study, identity, out, markdown(effect_rows(found, "", control)), rest, picture
+    )
+
+
+def section(
+    title: str,
+    study: optuna.Study,
+    identity: Identity,
+    out: Path,
+    rows: str,
+    rest: str,
+    picture: str,
+) -> str:
+    """A comparison: its command, its settings, its table, its verdict and its picture."""
+    given = identity.get("base") or identity["space_definition"]["base"]
+    base, settings = report.described(given), ""
+    if not report.is_preset(base):
+        file = f"settings-{digest(given)[:6]}.yaml"
+        report.write_settings({**given, "epochs": identity["epochs"]}, out / file)
+        settings = f"`{file}`, where it is not the hand-tuned: {base}."
+    parts = [f"## {title}", conditions(study, identity), settings]
+    parts += [unfinished(study, identity), rows, rest]
+    return "\n\n".join([*(part for part in parts if part), f"![{title}]({picture})"])
+
+
+def unfinished(study: optuna.Study, identity: Identity) -> str:
+    """How much of a comparison is still to be trained, if any is."""
+    definition = identity["space_definition"]
+    total = len(definition["variants"]) * definition["seeds"]
+    done = len(finished(study))
+    return f"**Unfinished**: {done} of {total} trials." if done < total else ""
+
+
+def search_section(study: optuna.Study, identity: Identity, out: Path) -> str:
+    """What a search found, beside the settings that it began with."""
+    trials = scored(study)
+    ranked = sorted(trials, key=lambda each: -(each[1].score or 0.0))
+    begun = [each for each in trials if each[0].user_attrs.get(ORIGIN)]
+    names = list(ranked[0][1].values)[:1]
+    rows = [["trial", "score", *names, "epoch", "from", "settings, where not the control's"]]
+    for trial, result in [*ranked[:BEST], *(each for each in begun if each not in ranked[:BEST])]:
+        rows.append(
+            [
+                f"{trial.number}{'' if result.ending == 'complete' else f', {result.ending}'}",
+                f"{result.score:.4f}",
+                *(f"{result.values[name]:.4f}" for name in names),
+                str(result.epoch),
+                trial.user_attrs.get(ORIGIN, "search"),
+                changed(trial, identity),
+            ]
+        )
+    now = current(study.user_attrs) or identity
+    how = (
+        f"sampler {in_words(now['sampler'])}, pruner {in_words(now['pruner'])}"
+        if "sampler" in now
+        else "an older version kept neither sampler nor pruner"
+    )
+    note = f"{count_endings(finished(study))}; {how}. Below: the best {BEST}, then those that it "
+    note += "began with."
+    parts = [f"## Search: {study.study_name}", conditions(study, identity), note, markdown(rows)]
+    complete = [each for each in trials if each[0].state == TrialState.COMPLETE]
+    if complete:
+        parts.append(f"**{verdict(complete)}.** The best of many trials is flattered.")
+    ranges = importance.importances(
+        [trial for trial, _ in complete],
+        identity["space_definition"],
+        np.random.default_rng(identity["seed"]),
+    )
+    if not ranges:
+        parts.append(importance.TOO_FEW)
+    else:
+        picture = picture_of(study)
+        importance.save_plot(ranges, out / picture)
+        parts += [importance.HOW, f"![Which settings mattered]({picture})"]
+    return "\n\n".join(parts)
+
+
+def changed(trial: FrozenTrial, identity: Identity) -> str:
+    """The settings in which a trial differs from what its study does not vary."""
+    settings = settings_of(trial)
+    if report.is_of_faces(identity):
+        return report.described(settings)
+    base: Mapping[str, Any] = identity.get("base", {})
+    kept = (key for key in settings if key not in base or settings[key] != base[key])
+    return ", ".join(f"{key} {settings[key]}" for key in kept if key not in ("epochs", "seed"))
+
+
+def common(identity: Identity) -> str:
+    """What the studies of one table of classes have in common, as text."""
+    own = ("space", "classes", "data_sha256")
+    return json.dumps({key: value for key, value in identity.items() if key not in own})
+
+
+def removed_section(studies: list[tuple[optuna.Study, Identity]]) -> str:
+    """The table of the removed classes."""
+    study, identity = studies[0]
+    title = "## Each class removed in turn"
+    table = markdown(removed_table(studies))
+    return "\n\n".join([title, conditions(study, identity), CHANCE_IN_WORDS, table])
+
+
+def picture_of(study: optuna.Study) -> str:
+    """A file name of its own for a study, whatever a person called it."""
+    plain = re.sub(r"[^\w-]+", "_", study.study_name)
+    same = plain == study.study_name
+    return f"{plain}{'' if same else f'-{digest(study.study_name)[:6]}'}.png"

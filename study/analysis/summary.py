@@ -1,0 +1,138 @@
+"""What came out of a search: how its trials ended, the best beside the control, what is next."""
+
+import math
+import shlex
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from rich.table import Table
+
+from study.analysis.tables import own_console
+from study.options import DEFAULT_URL
+from study.spec.identity import IDENTITY
+from study.storage import studies
+from study.storage.records import ORIGIN, Result, ending, result_of, scored, settings_of
+from study.words import counted
+
+
+def count_endings(trials: list[FrozenTrial]) -> str:
+    """How many trials ended how, in words."""
+    counts = Counter(map(ending, trials))
+    words = [f"{counted(counts['complete'], 'trial')} complete, {counts['pruned']} pruned"]
+    for kind in ("diverged", "out of memory", "failed", "running", "interrupted", "waiting"):
+        if counts[kind]:
+            words.append(f"{counts[kind]} {kind}")
+    results = [result_of(trial) for trial in trials]
+    repeats = sum(result is not None and result.repeats is not None for result in results)
+    if repeats:
+        words.append(f"{repeats} of them with earlier settings, not trained again")
+    if counts["failed"]:
+        words.append("failed ones do not count")
+    return ", ".join(words)
+
+
+def complete_of(study: optuna.Study) -> list[tuple[FrozenTrial, Result]]:
+    """The complete trials with a result, the best first."""
+    complete = [each for each in scored(study) if each[0].state == TrialState.COMPLETE]
+    return sorted(complete, key=lambda each: -(each[1].score or 0.0))
+
+
+def summary(study: optuna.Study, control: str, validation: int) -> None:
+    """The best trial beside that of the `control`. The score is a share of `validation` cases."""
+    console = own_console()
+    console.print(f"\n{count_endings(study.get_trials(deepcopy=False))}", soft_wrap=True)
+    complete = complete_of(study)
+    if not complete:
+        console.print("no trial ran to its end yet, so there is no best one")
+        return
+    best, best_result = complete[0]
+    columns = {f"best: trial {best.number}": complete[0]}
+    for trial, result in complete:
+        if control and trial.user_attrs.get(ORIGIN) == control:
+            columns.setdefault(f"{control}: trial {trial.number}", (trial, result))
+    table = Table("", *columns, header_style="bold")
+    results = [result for _, result in columns.values()]
+    metric = study.user_attrs[IDENTITY].get("metric", "score")
+    table.add_row(metric, *(f"{result.score:.4f}" for result in results))
+    for name in best_result.values:
+        table.add_row(name, *(_shown(result.values.get(name)) for result in results))
+    table.add_row("epoch", *(f"{r.epoch} of {r.epochs}" for r in results), end_section=True)
+    settings = [settings_of(trial) for trial, _ in columns.values()]
+    for name in setting_names(best, settings):
+        table.add_row(name, *(_shown(each.get(name)) for each in settings))
+    console.print(table)
+    line = verdict(complete)
+    if validation and best_result.score is not None:
+        error = 100 * standard_error(best_result.score, validation)
+        line += f"; one standard error is {error:.2f} points ({validation} validation cases)"
+    console.print(
+        f"{line}.\nThe best of many trials is flattered by its selection: study.confirm tells.",
+        soft_wrap=True,
+    )
+
+
+def setting_names(trial: FrozenTrial, settings: list[dict[str, Any]]) -> list[str]:
+    """What the study varies of the settings of a trial, then what differs besides."""
+    varied = [name for name in settings[0] if name in trial.params]
+    given = [name for name in settings[0] if any(key.endswith(f"_{name}") for key in trial.params)]
+    differing = [
+        name for name in settings[0] if len({str(each.get(name)) for each in settings}) > 1
+    ]
+    return list(dict.fromkeys((*varied, *given, *differing)))
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else "-" if value is None else str(value)
+
+
+def standard_error(score: float, cases: int) -> float:
+    """Of a share of so many cases, in 0..1."""
+    return math.sqrt(score * (1 - score) / cases)
+
+
+def verdict(complete: list[tuple[FrozenTrial, Result]]) -> str:
+    """Whether the best of some complete trials was found by the search, or put in by hand."""
+    best, result = max(complete, key=lambda each: each[1].score or 0.0)
+    given = [theirs.score or 0.0 for trial, theirs in complete if _origin(trial)]
+    if len(given) == len(complete):
+        return "Only settings that it began with ran to the end: the search has found nothing"
+    if not given:
+        return "None of the settings that it began with ran to the end, so nothing was beaten"
+    if _origin(best):
+        return f"The best was put in by hand ({_origin(best)}): the search has not beaten the hand"
+    gain = 100 * ((result.score or 0.0) - max(given))
+    return f"The search beat the best of the hand-made settings by {gain:.2f} points"
+
+
+def _origin(trial: FrozenTrial) -> str:
+    origin: str = trial.user_attrs.get(ORIGIN, "")
+    return origin
+
+
+def next_commands(name: str, url: str, images: Mapping[str, Any], pipeline: str | None) -> None:
+    """The commands that make a model of the best trial of the study `name` in the database `url`.
+
+    `images` are the options that say what it was trained on.
+    """
+    where = "" if url == DEFAULT_URL else f" --storage {shlex.quote(studies.hidden(url))}"
+    study = f"--study {shlex.quote(name)}{where}"
+    lines = [f"python -m study.export {study} --out best.yaml"]
+    if pipeline is None:
+        same = {key: images[key] for key in ("data",) if images[key]}
+        given = {key: value for key, value in images.items() if value}
+        lines.append(f"python -m fer.train --config best.yaml --out runs/final{_words(given)}")
+        lines.append(f"python -m fer.evaluate runs/final{_words(same)}")
+    lines.append(f"python -m study.report {study}")
+    lines.append(f"optuna-dashboard {shlex.quote(studies.hidden(url))}")
+    print("\nnext:", *lines, sep="\n  ")
+
+
+def _words(options: Mapping[str, Any]) -> str:
+    words = []
+    for name, value in options.items():
+        words.append(f"--{name}")
+        words += map(str, value if isinstance(value, tuple) else [value])
+    return f" {shlex.join(words)}" if words else ""

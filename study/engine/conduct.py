@@ -1,0 +1,205 @@
+"""A study from its pipeline and its spec: identity, database, workers, the loop."""
+
+import math
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.trial import TrialState
+
+from fer.errors import UserError
+from study.engine.cost import CROWD
+from study.engine.display import Display
+from study.engine.loop import Loop, Outcome
+from study.engine.plan import make_forecast, plan_lines
+from study.engine.pruners import describe_pruner, earliest_pruning, make_pruner
+from study.engine.queue import Queue
+from study.engine.samplers import ROWS, RowSampler, describe_sampler, make_sampler
+from study.engine.schedule import Schedule
+from study.engine.stop import Stop
+from study.engine.trial import put_back
+from study.options import Running, Search
+from study.pipeline import Only, Pipeline
+from study.spec.identity import Identity, identity_of, study_name
+from study.spec.spec import Spec
+from study.storage import studies
+from study.storage.database import Database
+from study.storage.leases import next_session
+from study.storage.records import ending, finished
+from study.storage.retry import DatabaseAway
+from study.words import counted
+from study.workers.pool import Pool, Started, default_lanes
+
+STOP_SECONDS = 5.0  # that a database which is away is waited for after the first signal
+
+
+@dataclass(frozen=True)
+class Request:
+    """A study that is to be run or continued until `search.trials` of its trials are finished.
+
+    `name` is that of the study, by default one that tells identities apart; `command` is kept
+    with it. After `deadline`, on the monotonic clock, no epoch begins.
+    """
+
+    pipeline: Pipeline
+    spec: Spec
+    running: Running
+    search: Search
+    name: str | None = None
+    command: str = ""
+    deadline: float = math.inf
+    spare: list[Started] | None = None  # worker processes that are started already
+
+    def identity(self) -> Identity:
+        """What the study's numbers depend on, sampler and pruner among it."""
+        spec, search = self.spec, self.search
+        if spec.variants:  # rows that are given, each trained whole
+            pruner = describe_pruner("none", spec.epochs, ())
+            return identity_of(self.pipeline, spec, ROWS, pruner)
+        by = [name for name in self.pipeline.curves_by if name in spec.space]
+        pruner = describe_pruner(search.pruner, spec.epochs, by)
+        return identity_of(self.pipeline, spec, describe_sampler(search.sampler), pruner)
+
+
+@dataclass(frozen=True)
+class Conducted:
+    """A study as far as it came. `exit_code` is 0, or that of the signal which stopped it."""
+
+    name: str
+    outcome: Outcome
+    exit_code: int
+
+
+def conduct(request: Request, conclude: Callable[[optuna.Study], None]) -> Conducted:
+    """Run or continue a study; `conclude` is told it, as far as it came.
+
+    Raises UserError if it cannot be continued as asked.
+    """
+    running, total, spec = request.running, request.search.trials, request.spec
+    folder = running.checkpoints or studies.checkpoints_beside(running.storage)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--checkpoints must be a folder, got the file {folder}")
+    identity = request.identity()
+    name = request.name or study_name(request.pipeline.name, spec, identity)
+    display = Display(total, spec.epochs, spec.space, search=not spec.variants)
+    with Stop(request.deadline) as stop:
+        database = studies.open_database(running.storage, total, waiter(stop, display))
+        with closing(database):
+            stop.gently()
+            study = open_study(request, name, identity, database)
+            elsewhere = {}
+            if spec.variants:  # a search goes by what it has seen itself
+                elsewhere = studies.trained_elsewhere(database, name, identity)
+            again = request.search.duplicates == "train"
+            queue = Queue(study, spec, identity, folder, elsewhere, display, again)
+            if queue.known() and (trial := queue.next()):  # takes over those at its head
+                put_back(database, trial)
+            outcome: Outcome = "finished"
+            if len(finished(study)) < total:
+                outcome = train(request, identity, study, database, queue, stop, display)
+            if outcome != "finished":
+                print(
+                    f"stopped with {len(finished(study))} of {total} trials finished; the same "
+                    "command continues"
+                )
+            conclude(study)
+    return Conducted(name, outcome, stop.exit_code if outcome == "interrupted" else 0)
+
+
+def waiter(stop: Stop, display: Display) -> Callable[[str, float], None]:
+    """What is done while the database is away: it is said, and a person may stop."""
+
+    def wait(reason: str, seconds: float) -> None:
+        display.waiting(reason, seconds)
+        if stop.now or (stop.soon and seconds > STOP_SECONDS):
+            raise DatabaseAway(
+                f"stopped while the storage is out of reach: {reason}; what was stored is safe, "
+                "the same command continues"
+            )
+
+    return wait
+
+
+def open_study(
+    request: Request, name: str, identity: Identity, database: Database
+) -> optuna.Study:
+    """The study `name`, begun with its queue or continued, and what it finds said."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    spec = request.spec
+    waiting = [studies.waiting(parameters, origin) for origin, parameters in spec.queue.items()]
+    study_id, new = studies.begin_or_check(
+        database, name, identity, waiting, request.command, request.search.change_search
+    )
+    study = optuna.load_study(
+        study_name=name,
+        storage=database,
+        sampler=sampler_of(spec, identity, next_session(database, study_id)),
+        pruner=make_pruner(
+            identity["pruner"]["name"],
+            spec.epochs,
+            database.complete[study_id],
+            identity["pruner"].get("within", ()),
+        ),
+    )
+    studies.requeue_abandoned(study, database)
+    trials = study.get_trials(deepcopy=False)
+    state = "new" if new else f"{counted(len(finished(study)), 'trial')} finished"
+    print(f"study  {name}, {state}, in {studies.hidden(request.running.storage)}")
+    interrupted = [ending(trial) for trial in trials].count("interrupted")
+    if interrupted:
+        print(f"       {counted(interrupted, 'interrupted trial')} will go on from the last epoch")
+    running = [trial.state for trial in trials].count(TrialState.RUNNING)
+    if running:
+        print(f"       {counted(running, 'trial')} running in other processes: joining them")
+    if new and (other := studies.similar(database, name, identity)):
+        print(f"       study {other} asked the same of another installation: not continued")
+    return study
+
+
+def sampler_of(spec: Spec, identity: Identity, session: int) -> optuna.samplers.BaseSampler:
+    """What proposes the settings of the study's trials in this process, its `session`."""
+    if not spec.variants:
+        return make_sampler(identity["sampler"]["name"], spec.seed, session)
+    space: dict[str, BaseDistribution] = {
+        name: kind for name, kind in spec.space.items() if not isinstance(kind, Only)
+    }
+    return RowSampler(list(spec.queue.values()), space)
+
+
+def train(
+    request: Request,
+    identity: Identity,
+    study: optuna.Study,
+    database: Database,
+    queue: Queue,
+    stop: Stop,
+    display: Display,
+) -> Outcome:
+    """Start workers, say the plan once their pace is known, and train what is left."""
+    pipeline, spec, running = request.pipeline, request.spec, request.running
+    remaining = request.search.trials - len(finished(study))
+    known = min(queue.known(), remaining)
+    lanes = min(running.workers or default_lanes(pipeline), max(1, remaining - known))
+    pruner: dict[str, Any] = identity["pruner"]
+
+    def say_plan(pace: float | None) -> None:
+        forecast = make_forecast(study, spec, pruner, remaining - known, lanes, pace)
+        display.expect(forecast)
+        search = None if spec.variants else identity
+        for line in plan_lines(forecast, pipeline.about, known, search):
+            display.print(line)
+
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        display.better(trial.value or 0.0, trial.number)
+    with Pool(pipeline, lanes, spec.examples(), spare=request.spare) as pool, display:
+        processes = {lane: pool.process_of(lane) for lane in range(lanes)}
+        # Whoever names a number of trials at once gets it, as far as memory goes.
+        schedule = Schedule(processes, pipeline.cost, math.inf if running.workers else CROWD)
+        earliest = earliest_pruning(pruner["name"], spec.epochs)
+        total = request.search.trials
+        return Loop(
+            study, database, spec, queue, total, earliest, pool, schedule, stop, display, say_plan
+        ).run()

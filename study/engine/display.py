@@ -1,0 +1,219 @@
+"""What a person sees of a running study: live on a terminal, plain lines on a pipe."""
+
+from collections.abc import Callable
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    IntDistribution,
+)
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from study.engine.eta import Forecast
+from study.engine.trial import Finished
+from study.pipeline import Epoch, Only, Settings, Space
+from study.storage.records import Ending
+from study.words import describe_duration
+
+STYLE = {
+    Ending.COMPLETE: "green",
+    Ending.PRUNED: "yellow",
+    Ending.DIVERGED: "red",
+    Ending.OUT_OF_MEMORY: "red",
+    Ending.FAILED: "bold red",
+}
+
+
+class Display:
+    """Progress over `total` trials of `epochs` epochs, whose settings differ in `space`.
+
+    Of a search with the best trial; of values that are compared without, since that would be the
+    luckiest seed. Use as a context manager.
+    """
+
+    def __init__(self, total: int, epochs: int, space: Space, search: bool = True) -> None:
+        self._total, self._done, self._epochs = total, 0, epochs
+        self._best: tuple[float, int] | None = None  # score and trial
+        self._search = search
+        self._settings = line_format(space)
+        self._console = Console(highlight=False)
+        self._running: dict[int, tuple[int, list[Epoch]]] = {}
+        self._forecast: Forecast | None = None  # once the workers' pace is known
+        self._status = ""
+        self._held: int | None = None
+        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+
+    def __enter__(self) -> "Display":
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def so_far(self, done: int) -> None:
+        """That many trials of the study are finished, whoever trained them."""
+        self._done = done
+
+    def better(self, score: float, trial: int) -> None:
+        """A complete trial of a search, which may be the best one."""
+        if self._search and (self._best is None or score > self._best[0]):
+            self._best = score, trial
+
+    def expect(self, forecast: Forecast) -> None:
+        """How long the study will take."""
+        self._forecast = forecast
+
+    def print(self, line: str | Text) -> None:
+        """A line that stays."""
+        try:
+            self._console.print(line, soft_wrap=True)
+        except BrokenPipeError:
+            raise
+        except OSError:  # a log on a full disk is no reason to stop training
+            self._status = "the output cannot be written"
+
+    def say(self, status: str) -> None:
+        """What it waits for; told once where nobody sees the live part."""
+        if status and status != self._status and not self._console.is_terminal:
+            self.print(f"       {status}")
+        self._status = status
+
+    def holds(self, trial: int | None) -> None:
+        """A trial that waits until it fits beside the others."""
+        self._held = trial
+
+    def started(self, worker: int, trial: int) -> None:
+        """A trial runs on a lane."""
+        self._status = ""
+        self._running[worker] = trial, []
+
+    def epochs(self, worker: int, epochs: list[Epoch], resumed: bool) -> None:
+        """A trial trained, or has epochs behind it from an earlier run."""
+        self._running[worker][1].extend(epochs)
+        if self._forecast is not None and not resumed:
+            for epoch in epochs:
+                self._forecast.epoch(epoch.seconds)
+
+    def left(self, worker: int) -> None:
+        """A worker's trial runs no more."""
+        del self._running[worker]
+
+    def finished(self, trial: Finished) -> None:
+        """A trial was told to the study."""
+        if trial.ending != Ending.FAILED:
+            self._done += 1
+            if self._forecast is not None and trial.trained:
+                self._forecast.finished(trial.result.epochs)
+        if trial.ending == Ending.COMPLETE and trial.result.score is not None:
+            self.better(trial.result.score, trial.number)
+        self.print(self._line(trial))
+
+    def waiting(self, reason: str, seconds: float) -> None:
+        """The database is away."""
+        if not seconds:
+            self.print(f"       waiting for the storage: {reason}")
+        self._status = f"waiting for the storage for {seconds:.0f} s: {reason}"
+        self.tick()
+
+    def tick(self) -> None:
+        """Redraw the live part."""
+        if self._console.is_terminal:
+            self._live.update(self._live_part(), refresh=True)
+
+    def _seconds_left(self) -> float | None:
+        """Until the study ends; None before it is known."""
+        if self._forecast is None:
+            return None
+        return self._forecast.seconds_left([len(epochs) for _, epochs in self._running.values()])
+
+    def _line(self, trial: Finished) -> Text:
+        result = trial.result
+        line = Text(f"trial {trial.number:<4} ")
+        line.append(f"{trial.ending:9}", STYLE[trial.ending])
+        if result.score is not None:
+            line.append(f"{result.score:.4f}", "bold" if trial.ending == "complete" else "")
+            line.append(f" at epoch {result.epoch}/{result.epochs} ")
+        line.append(f" {self._settings(trial.settings)}  {result.seconds:.0f} s")
+        if trial.remark:
+            line.append(f"  {trial.remark}")
+        if trial.origin:
+            line.append(f"  [{trial.origin}]", "cyan")
+        if self._best is not None and self._best[1] == trial.number:
+            line.append("  best so far", "bold green")
+        if not self._console.is_terminal:
+            line.append(f"  | {self._progress()}")
+        return line
+
+    def _progress(self) -> str:
+        left = self._seconds_left()
+        best = f", best {self._best[0]:.4f} (trial {self._best[1]})" if self._best else ""
+        known = left is not None and self._done < self._total
+        waiting = f", {describe_duration(left)} left" if known and left is not None else ""
+        return f"{self._done}/{self._total} trials{waiting}{best}"
+
+    def _live_part(self) -> Group:
+        grid = Table.grid(padding=(0, 1))
+        grid.add_row(
+            ProgressBar(total=self._total, completed=self._done, width=30),
+            Text(self._status or self._progress(), "bold"),
+        )
+        rows: list[Table | Text] = [grid]
+        for lane, (trial, epochs) in sorted(self._running.items()):
+            row = Table.grid(padding=(0, 1))
+            now = min(len(epochs) + 1, self._epochs)
+            text = f"worker {lane}: trial {trial}, epoch {now}/{self._epochs}"
+            if epochs:
+                text += f", score {epochs[-1].score:.4f}, {epochs[-1].seconds:.1f} s an epoch"
+            row.add_row(
+                ProgressBar(total=self._epochs, completed=len(epochs), width=12), Text(text, "dim")
+            )
+            rows.append(row)
+        if self._held is not None:
+            rows.append(Text(f"trial {self._held} waits until it fits beside these", "dim"))
+        return Group(*rows)
+
+
+def line_format(space: Space) -> Callable[[Settings], str]:
+    """What writes the settings that a space varies, in columns of fixed widths.
+
+    Words stand alone; numbers and switches have their names before them.
+    """
+    settings: dict[str, BaseDistribution] = {}
+    for name, kind in space.items():
+        if isinstance(kind, Only):
+            settings.setdefault(kind.setting, kind.distribution)
+        else:
+            settings[name] = kind
+    widths = {name: max(map(len, _cells(name, kind))) for name, kind in settings.items()}
+
+    def line(values: Settings) -> str:
+        cells = {name: _cell(name, values[name]) for name in widths if name in values}
+        return "  ".join(cells.get(name, "").ljust(width) for name, width in widths.items())
+
+    return line
+
+
+def _cells(name: str, distribution: BaseDistribution) -> list[str]:
+    """Cells as wide as any of a setting."""
+    match distribution:
+        case CategoricalDistribution(choices=choices):
+            return [_cell(name, choice) for choice in choices]
+        case IntDistribution(low=low, high=high):
+            return [_cell(name, low), _cell(name, high)]
+    return [_cell(name, 0.1)]
+
+
+def _cell(name: str, value: Any) -> str:
+    match value:
+        case str():
+            return value
+        case float():
+            return f"{name} {value:.1e}"
+    return f"{name} {value}"

@@ -1,0 +1,275 @@
+"""The study loop: ask for settings, train them in workers, report every epoch, prune, tell."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal, Protocol
+
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import TrialState
+
+from fer.errors import UserError
+from study.engine.display import Display
+from study.engine.queue import Queue
+from study.engine.schedule import Schedule
+from study.engine.stop import Stop
+from study.engine.trial import (
+    State,
+    Trial,
+    another_death,
+    diverged,
+    fail,
+    finish,
+    put_back,
+)
+from study.spec.spec import Spec
+from study.storage.database import Database
+from study.storage.leases import show_life
+from study.storage.owner import HEARTBEAT_SECONDS, OWNER, Owner
+from study.storage.records import finished
+from study.storage.retry import DatabaseAway
+from study.storage.studies import requeue_abandoned
+from study.words import counted
+from study.workers.messages import Broken, Died, Done, Job, Message, OutOfMemory, Ready, Trained
+
+ALIKE = 3  # failures of the same kind that end the study
+LOOK_SECONDS = 5.0  # between looks at trials whose process is gone
+
+Outcome = Literal["finished", "timeout", "interrupted"]
+
+
+class Workers(Protocol):
+    """What trains; `study.workers.pool.Pool` does so in processes."""
+
+    def start(self, lane: int, job: Job) -> None: ...
+
+    def answer(self, lane: int, go_on: bool) -> None: ...
+
+    def messages(self, timeout: float) -> Iterator[tuple[int, Message]]: ...
+
+
+class Loop:
+    """Trains trials of `study` until `total` of them are finished, or it is told to stop.
+
+    The pruner stops no trial before the end of epoch `earliest_pruning`. No trial begins before
+    every worker is ready; then `say_plan` is told the mean seconds of an epoch, if known.
+    """
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        database: Database,
+        spec: Spec,
+        queue: Queue,
+        total: int,
+        earliest_pruning: int,
+        workers: Workers,
+        schedule: Schedule,
+        stop: Stop,
+        display: Display,
+        say_plan: Callable[[float | None], None],
+    ) -> None:
+        self._study, self._database = study, database
+        self._spec, self._queue = spec, queue
+        self._total, self._earliest_pruning = total, earliest_pruning
+        self._workers, self._schedule = workers, schedule
+        self._stop, self._display = stop, display
+        self._say_plan, self._plan_is_said = say_plan, False
+        self._held: Trial | None = None  # asked for, but it finds no place yet
+        self._ahead: Counter[int] = Counter()  # by lane, epochs answered before their turn
+        self._notes: set[tuple[int, str]] = set()  # what a person was told of which trial
+        self._failures: Counter[str] = Counter()
+        self._looked = self._beaten = 0.0
+
+    def run(self) -> Outcome:
+        """Train. Whatever ends it, the trials that still run are put back into the queue."""
+        try:
+            while (outcome := self._outcome()) is None:
+                self._begin_trials()
+                self._say_why_it_waits()
+                self._receive()
+                self._look_around()
+                self._display.tick()
+            return outcome
+        except DatabaseAway:
+            self._schedule.clear()  # the next run finds them
+            self._held = None
+            raise
+        finally:
+            for trial in [*self._schedule.clear(), *([self._held] if self._held else [])]:
+                put_back(self._database, trial)
+            self._queue.close()
+
+    def _outcome(self) -> Outcome | None:
+        done = len(finished(self._study))
+        self._display.so_far(done)
+        if done >= self._total:
+            return "finished"
+        if self._stop.now or (self._stop.soon and not self._schedule.running):
+            return "interrupted" if self._stop.exit_code else "timeout"
+        return None
+
+    def _begin_trials(self) -> None:
+        if not self._schedule.measured or self._stop.soon:
+            return
+        if not self._plan_is_said:
+            self._say_plan(self._schedule.pace)
+            self._plan_is_said = True
+        while self._schedule.idle:
+            trial = self._held or self._queue.next()
+            if trial is None:
+                return
+            lane = self._schedule.place_for(trial)
+            self._held = trial if lane is None else None
+            self._display.holds(None if self._held is None else trial.number)
+            if lane is None:
+                return
+            trial.begin()
+            self._schedule.begin(lane, trial)
+            self._workers.start(lane, self._queue.job(trial))
+            self._display.started(lane, trial.number)
+
+    def _receive(self) -> None:
+        """Handle what the workers say: of a trial when it is its turn, else at once."""
+        for source, news in self._workers.messages(timeout=0.5):
+            self._answer_early(source, news)
+            for lane, message in self._schedule.in_turn(source, news):
+                self._handle(lane, message)
+                self._begin_trials()
+
+    def _handle(self, lane: int, message: Message) -> None:
+        match message:
+            case Ready():
+                self._schedule.ready(lane, message)
+            case Died(reason, lanes):
+                self._worker_died(lanes, reason)
+            case Trained():
+                self._trained(lane, message)
+            case Done():
+                self._ended(lane)
+            case OutOfMemory(reason):
+                self._ended(lane, out_of_memory=reason)
+            case Broken(reason, traceback):
+                self._display.print(traceback.rstrip())
+                self._fail(self._off(lane), reason, traceback)
+
+    def _answer_early(self, lane: int, message: Message) -> None:
+        """An epoch after which no pruner can stop its trial need not wait for its turn."""
+        trial = self._schedule.running.get(lane)
+        if self._stop.soon or trial is None or not isinstance(message, Trained) or message.resumed:
+            return
+        (epoch,) = message.epochs
+        spared = epoch.number < self._earliest_pruning or self._is_control(trial)
+        if spared and not diverged(epoch) and epoch.number < self._spec.epochs:
+            self._ahead[lane] += 1
+            self._workers.answer(lane, go_on=True)
+
+    def _is_control(self, trial: Trial) -> bool:
+        """Whether it is the trial that is never pruned. A study may have none."""
+        return bool(self._spec.control) and trial.origin == self._spec.control
+
+    def _trained(self, lane: int, message: Trained) -> None:
+        trial = self._schedule.running[lane]
+        if message.note and (trial.number, message.note) not in self._notes:
+            self._display.print(f"trial {trial.number}: {message.note}")
+            self._notes.add((trial.number, message.note))
+        trial.report(list(message.epochs), self._spec.epochs, not self._is_control(trial))
+        if self._ahead[lane]:
+            self._ahead[lane] -= 1
+        else:
+            if self._stop.soon and trial.state == State.TRAINING:
+                trial.pause()
+            self._workers.answer(lane, go_on=trial.state == State.TRAINING)
+        if trial.state == State.TRAINING:
+            self._schedule.goes_on(lane)
+        self._display.epochs(lane, list(message.epochs), message.resumed)
+
+    def _ended(self, lane: int, out_of_memory: str = "") -> None:
+        trial = self._off(lane)
+        if trial.state == State.PAUSING and not out_of_memory:
+            put_back(self._database, trial)
+            return
+        with self._mine(trial):
+            self._display.finished(finish(self._study, trial, out_of_memory))
+            self._queue.forget(trial)
+
+    def _off(self, lane: int) -> Trial:
+        """The trial of a lane, taken off it: once told it can't be put back."""
+        self._display.left(lane)
+        self._ahead[lane] = 0
+        return self._schedule.end(lane)
+
+    def _worker_died(self, lanes: Sequence[int], reason: str) -> None:
+        # All lanes at once: nothing may be sent to the next process before it is ready.
+        trials = [self._schedule.died(lane) for lane in lanes]
+        for lane, trial in zip(lanes, trials, strict=True):
+            self._ahead[lane] = 0
+            if trial is not None:
+                self._display.left(lane)
+                self._try_again(trial, reason)
+
+    def _try_again(self, trial: Trial, reason: str) -> None:
+        """Put a trial whose worker died back into the queue, if it is not the second time."""
+        epoch = len(trial.epochs) + 1
+        with self._mine(trial):
+            if another_death(trial, reason):
+                self._fail(trial, f"{reason}, twice in epoch {epoch}")
+                return
+            put_back(self._database, trial)
+            self._display.print(
+                f"trial {trial.number}: {reason}, in epoch {epoch}; another one takes over"
+            )
+
+    def _fail(self, trial: Trial, reason: str, traceback: str = "") -> None:
+        kind = reason.split(", twice")[0]
+        with self._mine(trial):
+            self._display.finished(fail(self._study, trial, reason, traceback))
+            self._queue.forget(trial)
+            self._failures[kind] += 1
+        if self._failures[kind] < ALIKE:
+            return
+        line = f"{ALIKE} trials failed alike, the last one was {trial.number}: {reason}"
+        if traceback:
+            raise RuntimeError(f"{line}\n{traceback}")
+        raise UserError(line)
+
+    @contextmanager
+    def _mine(self, trial: Trial) -> Iterator[None]:
+        """What is done here to a trial is left if another process has taken it over."""
+        try:
+            yield
+        except UpdateFinishedTrialError:
+            self._display.print(
+                f"trial {trial.number}: another process took it over while this one was silent"
+            )
+
+    def _say_why_it_waits(self) -> None:
+        status = ""
+        if self._stop.soon:
+            again = " again" if self._stop.exit_code else ""
+            status = f"stopping after the epochs that run (Ctrl-C{again}: at once)"
+        elif not self._schedule.measured:
+            status = "starting workers and measuring their pace"
+        elif not self._schedule.running and self._schedule.all_idle:
+            status = f"waiting for trials of {self._others()}"
+        self._display.say(status)
+
+    def _others(self) -> str:
+        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        owners = {str(Owner.of(trial.user_attrs.get(OWNER))) for trial in running}
+        return ", ".join(sorted(owners)) or "others"
+
+    def _look_around(self) -> None:
+        """Show life to other machines, and take over trials whose process is gone."""
+        now = time.monotonic()
+        if now - self._beaten > HEARTBEAT_SECONDS:
+            self._beaten = now
+            show_life(self._database)
+        if now - self._looked > LOOK_SECONDS:
+            self._looked = now
+            lost = requeue_abandoned(self._study, self._database)
+            if lost:
+                found = f"{counted(lost, 'trial')} of a process that is gone"
+                self._display.print(f"       taking over {found}")

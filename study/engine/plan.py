@@ -1,0 +1,74 @@
+"""How long a study will take, said before its first trial."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import optuna
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import TrialState
+
+from study.engine.eta import Forecast
+from study.engine.pruners import earliest_pruning, expected_share, protected_trials
+from study.spec.identity import in_words
+from study.spec.spec import Spec
+from study.words import counted, describe_duration
+
+LONG = 2 * 3600  # seconds from which the plan names the options that shorten it
+
+
+def make_forecast(
+    study: optuna.Study,
+    spec: Spec,
+    pruner: Mapping[str, Any],
+    new: int,
+    workers: int,
+    epoch_seconds: float | None,
+) -> Forecast:
+    """What is left of the study: `new` trials at the measured seconds an epoch."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    kinds = 1
+    for name in pruner.get("within", ()):
+        kind = spec.space.get(name)
+        if isinstance(kind, CategoricalDistribution):
+            kinds *= len(kind.choices)
+    name = pruner["name"]
+    return Forecast(
+        trials=new,
+        epochs=spec.epochs,
+        workers=workers,
+        epoch_seconds=epoch_seconds,
+        share=expected_share(name, spec.epochs),
+        earliest=earliest_pruning(name, spec.epochs),
+        protected=max(0, protected_trials(name, kinds) - len(complete)),
+    )
+
+
+def plan_lines(
+    forecast: Forecast, about: str, known: int, search: Mapping[str, Mapping[str, Any]] | None
+) -> list[str]:
+    """What will run on what data, for how long, and how a search decides.
+
+    `known` trials more are taken over from other studies; `search` has its sampler and pruner.
+    """
+    trials, epochs = counted(forecast.trials, "trial"), counted(forecast.epochs, "epoch")
+    line = f"plan   {trials} x {epochs} of {about}"
+    line += f", {forecast.workers} at once"
+    line += f", {known} more known from other studies" if known else ""
+    seconds = forecast.seconds_left([])
+    if seconds is not None:
+        line += f": about {describe_duration(seconds)}"
+        whole = replace(forecast, share=1.0).seconds_left([])
+        if forecast.share < 1 and whole is not None:
+            line += f" ({describe_duration(whole)} without pruning)"
+    lines = [line]
+    if search is not None:
+        lines.append(
+            f"       sampler {in_words(search['sampler'])}; pruner {in_words(search['pruner'])}"
+        )
+    if seconds is not None and seconds > LONG:
+        lines.append(
+            "       That is long. Shorter: --subset 6000 (fewer images), --epochs 6, "
+            "fewer --trials, or --timeout SECONDS and continue later"
+        )
+    return lines

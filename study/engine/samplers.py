@@ -1,0 +1,77 @@
+"""How settings are proposed: Optuna's samplers, and one for rows that are given."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from study.pipeline import Settings
+
+SAMPLERS: dict[str, dict[str, Any]] = {
+    "tpe": {"multivariate": True, "constant_liar": True, "n_startup_trials": 10},
+    "gp": {"n_startup_trials": 10, "deterministic_objective": False},
+    "qmc": {"qmc_type": "sobol", "scramble": True},
+    "random": {},
+}
+"""Their settings: another one makes another study."""
+ROWS = {"name": "rows"}
+"""What a comparison has instead of a sampler."""
+
+
+def describe_sampler(name: str) -> dict[str, Any]:
+    """The sampler called `name` with its settings, as it is stored with a study."""
+    return {"name": name, **SAMPLERS[name]}
+
+
+def make_sampler(name: str, seed: int, trials_before: int) -> optuna.samplers.BaseSampler:
+    """The sampler called `name`. A continued study does not draw the same proposals again."""
+    seed = (seed * 1_000_003 + trials_before) % 2**32
+    settings: dict[str, Any] = {"seed": seed, **SAMPLERS[name]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        match name:
+            case "tpe":
+                return optuna.samplers.TPESampler(**settings)
+            case "gp":
+                return optuna.samplers.GPSampler(**settings, warn_independent_sampling=False)
+            case "qmc":
+                return optuna.samplers.QMCSampler(**settings, warn_independent_sampling=False)
+    return optuna.samplers.RandomSampler(**settings)
+
+
+class RowSampler(optuna.samplers.BaseSampler):
+    """Proposes the row with the fewest trials that have not failed; ties go to the earliest.
+
+    `rows` are parameters each, `space` holds them all.
+    """
+
+    def __init__(self, rows: Sequence[Settings], space: Mapping[str, BaseDistribution]) -> None:
+        self._rows, self._space = rows, dict(space)
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return self._space
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        others = study._storage.get_all_trials(study._study_id, deepcopy=False)
+        tried = [
+            other.params or other.system_attrs.get("fixed_params", {})
+            for other in others
+            if other.state != TrialState.FAIL and other._trial_id != trial._trial_id
+        ]
+        return dict(min(self._rows, key=lambda row: tried.count(dict(row))))
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        raise NotImplementedError(f"{param_name} is in no row")

@@ -1,0 +1,215 @@
+"""One trial of a study: asked for, reported epoch by epoch, and told how it ended."""
+
+import math
+import time
+from dataclasses import dataclass, field, replace
+from enum import Enum, auto
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from study.pipeline import Epoch
+from study.spec.spec import Spec
+from study.storage.database import Database
+from study.storage.records import (
+    CONFIG,
+    DEATHS,
+    FAILURE,
+    ORIGIN,
+    RESULT,
+    Ending,
+    Result,
+    result_of,
+)
+
+ATTEMPTS = 2  # in one epoch, after which a trial that ends its worker is not tried again
+
+
+class State(Enum):
+    """Where a trial stands. Only this module changes it."""
+
+    WAITING = auto()  # asked for; no lane has room yet
+    TRAINING = auto()
+    PAUSING = auto()  # told to stop for now
+    STOPPING = auto()  # told to stop early, by the pruner or since it diverged
+    TRAINED = auto()  # all its epochs are reported
+    TOLD = auto()  # finished in the study, or back in its queue
+
+
+@dataclass
+class Trial:
+    """A trial that this process runs."""
+
+    handle: optuna.Trial  # of Optuna
+    settings: dict[str, Any]
+    origin: str
+    known: frozenset[int]  # epochs stored before it was interrupted
+    state: State = State.WAITING
+    epochs: list[Epoch] = field(default_factory=list)
+    start: float = field(default_factory=time.monotonic)
+
+    @property
+    def number(self) -> int:
+        """Its number in the study."""
+        return self.handle.number
+
+    @property
+    def behind(self) -> int:
+        """Epochs that are stored."""
+        return max(self.known, default=0)
+
+    @property
+    def suspect(self) -> bool:
+        """Whether its worker died in the epoch that comes next."""
+        deaths = self.handle.user_attrs.get(DEATHS, {"epoch": 0})
+        return len(self.epochs) < int(deaths["epoch"])
+
+    def begin(self) -> None:
+        """It is on a lane."""
+        self.state = State.TRAINING
+
+    def pause(self) -> None:
+        """It was told to stop for now."""
+        self.state = State.PAUSING
+
+    def report(self, epochs: list[Epoch], last: int, prunable: bool) -> None:
+        """Store the scores of new epochs, and whether the trial should stop early.
+
+        `last` is the number of its last epoch.
+        """
+        for epoch in epochs:
+            self.epochs.append(epoch)
+            if epoch.number not in self.known:
+                self.handle.report(epoch.score, epoch.number)
+        if self.epochs and diverged(self.epochs[-1]):
+            self.state = State.STOPPING
+        elif len(self.epochs) >= last:
+            self.state = State.TRAINED
+        # Stored epochs that are trained again say nothing before the last of them.
+        elif prunable and epochs and epochs[-1].number >= self.behind and self._should_prune():
+            self.state = State.STOPPING
+
+    def _should_prune(self) -> bool:
+        return self.handle.should_prune()
+
+
+def diverged(epoch: Epoch) -> bool:
+    """Whether a number of the epoch is NaN or infinite."""
+    return not all(map(math.isfinite, (epoch.score, *epoch.values.values())))
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished trial, as the display tells it."""
+
+    number: int
+    ending: Ending
+    result: Result
+    settings: dict[str, Any]
+    origin: str
+    remark: str = ""
+    trained: bool = True  # in this study
+
+
+def ask(study: optuna.Study, spec: Spec) -> Trial:
+    """The next trial of the study, its settings stored before it trains.
+
+    Raises TotalReached if the study has as many as it is to have.
+    """
+    trial = study.ask()
+    settings = spec.suggest(trial)
+    trial.set_user_attr(CONFIG, settings)
+    known = study._storage.get_trial(trial._trial_id).intermediate_values
+    return Trial(trial, settings, trial.user_attrs.get(ORIGIN, ""), frozenset(known))
+
+
+def finish(study: optuna.Study, trial: Trial, out_of_memory: str = "") -> Finished:
+    """Store a finished trial: its best score over the epochs, and what belongs to it.
+
+    Raises TakenOver if it belongs to another process by now.
+    """
+    best = max(trial.epochs, key=_score_or_least, default=None)
+    ending = Ending.COMPLETE
+    if out_of_memory:
+        ending = Ending.OUT_OF_MEMORY
+    elif trial.epochs and diverged(trial.epochs[-1]):
+        ending = Ending.DIVERGED
+    elif trial.state == State.STOPPING:
+        ending = Ending.PRUNED
+    names = dict.fromkeys(name for epoch in trial.epochs for name in epoch.values)
+    result = Result(
+        ending=ending,
+        score=best.score if best else None,
+        epoch=best.number if best else None,
+        epochs=len(trial.epochs),
+        seconds=round(time.monotonic() - trial.start, 2),
+        values=dict(best.values) if best else {},
+        curves={
+            name: [epoch.values.get(name, math.nan) for epoch in trial.epochs] for name in names
+        },
+        reason=out_of_memory,
+    )
+    trial.handle.set_user_attr(RESULT, result.stored())
+    if best is not None and ending == Ending.COMPLETE:
+        study.tell(trial.handle, best.score)
+    else:
+        study.tell(trial.handle, state=TrialState.PRUNED)
+    trial.state = State.TOLD
+    return _told(trial, result, out_of_memory)
+
+
+def repeat(study: optuna.Study, trial: Trial, where: str, twin: FrozenTrial) -> Finished:
+    """Store a trial whose settings the finished trial `twin` had, with its result.
+
+    `where` is the study of `twin` if it is another one.
+    """
+    for number, score in twin.intermediate_values.items():
+        if number not in trial.known:
+            trial.handle.report(score, number)
+    found = result_of(twin)
+    assert found is not None
+    result = replace(found, seconds=0.0, repeats=twin.number, repeats_study=where)
+    trial.handle.set_user_attr(RESULT, result.stored())
+    if twin.state == TrialState.COMPLETE:
+        study.tell(trial.handle, twin.value)
+    else:
+        study.tell(trial.handle, state=TrialState.PRUNED)
+    trial.state = State.TOLD
+    of = f" of study {where}" if where else ""
+    remark = f"has the settings and result of trial {twin.number}{of}"
+    return replace(_told(trial, result, remark), trained=not where)
+
+
+def fail(study: optuna.Study, trial: Trial, reason: str, traceback: str = "") -> Finished:
+    """Store that a trial could not be trained; it does not count and is not tried again."""
+    trial.handle.set_user_attr(FAILURE, {"reason": reason, "traceback": traceback})
+    study.tell(trial.handle, state=TrialState.FAIL)
+    trial.state = State.TOLD
+    seconds = time.monotonic() - trial.start
+    result = Result(Ending.FAILED, None, None, len(trial.epochs), seconds)
+    return _told(trial, result, reason)
+
+
+def put_back(database: Database, trial: Trial) -> None:
+    """Put a trial back into the queue: same number, settings and stored epochs."""
+    database.requeue(trial.handle._trial_id, database.owner)
+    trial.state = State.TOLD
+
+
+def another_death(trial: Trial, reason: str) -> bool:
+    """Note that the trial's worker ended; whether that was once too often in this epoch."""
+    epoch = len(trial.epochs) + 1
+    last = trial.handle.user_attrs.get(DEATHS, {})
+    times = last["times"] + 1 if last.get("epoch") == epoch else 1
+    trial.handle.set_user_attr(DEATHS, {"epoch": epoch, "times": times, "reason": reason})
+    return bool(times >= ATTEMPTS)
+
+
+def _told(trial: Trial, result: Result, remark: str) -> Finished:
+    ending = Ending(result.ending)
+    return Finished(trial.number, ending, result, trial.settings, trial.origin, remark)
+
+
+def _score_or_least(epoch: Epoch) -> float:
+    return -math.inf if math.isnan(epoch.score) else epoch.score

@@ -1,0 +1,41 @@
+"""A search from a script or a notebook."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from pydantic import ValidationError
+
+from fer.command import explain
+from fer.errors import UserError
+from study.analysis.summary import summary
+from study.engine.conduct import Request, conduct
+from study.options import Name, Running, Search, deadline
+from study.pipeline import Pipeline, check_members
+from study.spec.spec import searching
+from study.storage.studies import load_study
+
+
+class Options(Search, Running):
+    """What `study.search` takes."""
+
+    study: Name = None
+
+
+def search_from_python(
+    pipeline: Pipeline, trials: int, storage: str, study: str | None, options: Mapping[str, Any]
+) -> optuna.Study:
+    """See `study.search`."""
+    check_members(pipeline, "study.search")
+    try:
+        chosen = Options(trials=trials, storage=storage, study=study, **options)
+    except ValidationError as error:
+        raise UserError(explain(error, "study.search")) from None
+    if chosen.change_search and chosen.study is None:
+        raise UserError("change_search needs study: it goes on with a study that is named")
+    spec = searching(pipeline, pipeline.name, chosen.epochs, chosen.seed)
+    request = Request(pipeline, spec, chosen, chosen, chosen.study, "", deadline(chosen))
+    done = conduct(request, lambda found: summary(found, spec.control, pipeline.validation))
+    if done.exit_code:
+        raise KeyboardInterrupt
+    return load_study(storage, done.name)

@@ -1,0 +1,118 @@
+"""Options that several commands share, each written and checked once."""
+
+import math
+import shlex
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from fer.errors import UserError
+
+DEFAULT_URL = "sqlite:///studies.db"
+
+
+def _named(name: str | None) -> str | None:
+    if name is not None and not name.strip():
+        raise ValueError("it must not be empty")
+    return name
+
+
+Count = Annotated[int, Field(ge=1)]
+Name = Annotated[str | None, AfterValidator(_named)]
+
+
+class Options(BaseModel):
+    """What a command was asked for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Stored(Options):
+    """Where studies are."""
+
+    storage: str = DEFAULT_URL
+    """SQLAlchemy URL of the database of studies."""
+
+
+class Images(Options):
+    """What FER-2013's pipeline trains on, and how it computes."""
+
+    data: Path | None = None
+    """FER-2013 in any known form; else FER_DATA, ./data, or demo faces."""
+    subset: Count | None = None
+    """Train and validate on this many images, stratified."""
+    split: Literal["grouped", "stratified"] = "grouped"
+    """grouped keeps identical images on one side; stratified is the report's."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the convolutions; auto is bfloat16 where the device has it."""
+
+
+class Running(Stored):
+    """How trials are run."""
+
+    epochs: Count | None = None
+    """Epochs of a trial; by default those of the settings (30), and 5 on the demo faces."""
+    workers: Count | None = None
+    """Trials at once: processes on a processor, streams on a GPU; by default what serves best."""
+    timeout: Annotated[float | None, Field(gt=0)] = None
+    """Stop this many seconds after the start of the command, once the epochs that run have ended;
+    the same command continues later."""
+    checkpoints: Path | None = None
+    """Folder for the states of interrupted trials; by default beside an SQLite database, else
+    ./studies.checkpoints. Processes on one study should share it."""
+
+
+class Search(Options):
+    """How a search proposes settings and stops trials."""
+
+    trials: Count = 100
+    """The study's total of finished trials (complete or pruned), whatever process trains them."""
+    sampler: Literal["tpe", "gp", "qmc", "random"] = "tpe"
+    """How settings are proposed."""
+    pruner: Literal["median", "halving", "hyperband", "none"] = "median"
+    """How bad trials are stopped early."""
+    change_search: bool = False
+    """Go on with --study though it was begun with another sampler or pruner; noted in it."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Seed of the sampler, and of every trial's training."""
+    duplicates: Literal["reuse", "train"] = "reuse"
+    """Settings that a finished trial had: reuse its result, or train them again."""
+
+
+class Seeds(Running):
+    """How trials that are compared are trained."""
+
+    seeds: Count = 3
+    """Trials of each value, with seeds from 0 on."""
+
+    def whole(self, trials: int) -> Search:
+        """A study of so many trials, none of them pruned."""
+        return Search(trials=trials, pruner="none")
+
+
+def command_line(program: str, arguments: Sequence[str], hidden_url: str) -> str:
+    """The command as a person can paste it, the storage's password hidden."""
+    words = list(arguments)
+    for i, word in enumerate(words):
+        if word == "--storage" and i + 1 < len(words):
+            words[i + 1] = hidden_url
+        elif word.startswith("--storage="):
+            words[i] = f"--storage={hidden_url}"
+    return f"python -m {program} {shlex.join(words)}".rstrip()
+
+
+def deadline(options: Running) -> float:
+    """When the time is up, on the monotonic clock, counted from now."""
+    return math.inf if options.timeout is None else time.monotonic() + options.timeout
+
+
+def refuse_others(options: Options, pipeline: str, *names: str) -> None:
+    """Raise UserError if an option of FER-2013's pipeline was given beside another one."""
+    for name in (*Images.model_fields, *names):
+        if getattr(options, name) != type(options).model_fields[name].default:
+            raise UserError(f"--{name} is an option of FER-2013; --pipeline is {pipeline}")

@@ -1,0 +1,204 @@
+"""What a study's numbers depend on. Trials of two identities are never mixed."""
+
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fer.errors import UserError
+from fer.syntax import syntax_hash
+from study.pipeline import Pipeline
+from study.spec.space import describe
+from study.spec.spec import BUDGET, Kind, Spec
+
+IDENTITY = "identity"
+"""The study attribute that holds it."""
+FORMAT = 3  # of what is stored with a study; raise it when an older program could misread it
+
+# A study that differs in these alone has the same question asked of another installation.
+INSTALLATION = ("format", "code", "versions", "device", "precision", "kernels")
+# Trials of studies that differ in these alone have the same curve if their settings are the same.
+QUESTION = ("kind", "space", "space_definition", "base", "seed", "sampler", "pruner")
+# How settings are proposed and stopped: another one may go on with a study if a person says so.
+SEARCH = ("sampler", "pruner")
+
+Identity = dict[str, Any]
+
+
+def identity_of(
+    pipeline: Pipeline, spec: Spec, sampler: Mapping[str, Any], pruner: Mapping[str, Any]
+) -> Identity:
+    """The identity of a study: what it asks, how it searches, and what the pipeline depends on.
+
+    Raises TypeError if the pipeline's own part has a name that is the study's.
+    """
+    study = {
+        "format": FORMAT,
+        "kind": spec.kind,
+        "space": spec.name,
+        "space_definition": definition_of(spec),
+        "base": {key: value for key, value in spec.base.items() if key not in BUDGET},
+        "epochs": spec.epochs,
+        "seed": spec.seed,
+        "metric": pipeline.metric,
+        "sampler": dict(sampler),
+        "pruner": dict(pruner),
+    }
+    own = dict(pipeline.identity())
+    if shared := own.keys() & study.keys():
+        raise TypeError(f"the identity of a pipeline must not have {', '.join(sorted(shared))}")
+    # As JSON has it: tuples are lists, whatever the pipeline says.
+    identity: Identity = json.loads(json.dumps({**study, **code_of(pipeline), **own}))
+    return identity
+
+
+def code_of(pipeline: Pipeline) -> dict[str, str]:
+    """A hash of the module that a pipeline is written in, for one that says nothing of its code.
+
+    Nothing of one that is written in a notebook or in the script that runs.
+    """
+    module = type(pipeline).__module__
+    file = inspect.getsourcefile(type(pipeline)) if module != "__main__" else None
+    if file is None:
+        return {}
+    return {"code": syntax_hash([Path(file)], ())[:12]}
+
+
+def definition_of(spec: Spec) -> dict[str, Any]:
+    """What is varied, in plain types."""
+    if not spec.variants:
+        return describe(spec.space)
+    return {"variants": spec.variants, "seeds": spec.seeds, **spec.about}
+
+
+def study_name(name: str, spec: Spec, identity: Identity) -> str:
+    """A name that differs where identities differ; `name` begins it."""
+    about = f"-{spec.name}" if spec.variants else ""
+    return f"{name}{about}-{digest(identity)[:6]}"
+
+
+def digest(*content: Any) -> str:
+    """SHA-256 (hexadecimal) of plain types."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def kind_of(stored: Any) -> Kind | None:
+    """What a study is for; None if this program did not begin it.
+
+    Studies of format 2 and before did not store it.
+    """
+    if not isinstance(stored, dict):
+        return None
+    if "kind" in stored:
+        return Kind(stored["kind"])
+    definition = stored.get("space_definition", {})
+    variants = definition.get("variants")
+    if variants is None:
+        return Kind.SEARCH
+    if "search" in definition:
+        return Kind.CONFIRM
+    if len(variants) > 1:
+        return Kind.COMPARE
+    return Kind.REMOVED if str(stored.get("space")).startswith("without-") else Kind.SEEDS
+
+
+def is_search(stored: Any) -> bool:
+    """Whether a study searched, and did not compare what it was given."""
+    return kind_of(stored) == Kind.SEARCH
+
+
+def check(name: str, stored: Any, identity: Identity, change_search: bool = False) -> None:
+    """Raise UserError, naming what differs, if a study was begun with another identity.
+
+    With `change_search` its sampler and pruner may differ.
+    """
+    if stored is None:
+        raise UserError(f"study {name!r} was not begun by study.run; choose another --study")
+    check_format(name, stored)
+    different = differences(stored, identity, SEARCH if change_search else ())
+    if different:
+        only_search = all(words.startswith(SEARCH) for words in different)
+        hint = "or --change-search to go on with these" if only_search else ""
+        raise UserError(
+            f"study {name!r} cannot be continued: {'; '.join(different)}; "
+            f"choose another --study or the settings it was begun with{hint and f', {hint}'}"
+        )
+
+
+def check_format(name: str, stored: Identity) -> None:
+    """Raise UserError if a newer version of this program wrote the study."""
+    if stored.get("format", 1) > FORMAT:
+        raise UserError(
+            f"study {name!r} was written by a newer version of this program (format "
+            f"{stored['format']}, this one knows {FORMAT}); update it"
+        )
+
+
+def check_data(name: str, stored: Identity, now: Mapping[str, Any]) -> None:
+    """Raise UserError if a study is of another pipeline, or of other data, than one whose own
+    identity is `now`. Installation and subset may differ."""
+    now = json.loads(json.dumps(now))
+    if stored.get("data_sha256") != now.get("data_sha256"):
+        theirs, ours = (
+            f"{each.get('data')} ({str(each.get('data_sha256'))[:12]})" for each in (stored, now)
+        )
+        raise UserError(
+            f"other data: study {name!r} is of {theirs}, this is {ours}; name its data with "
+            "--data, or its pipeline with --pipeline"
+        )
+    compared = [key for key in now if key not in (*INSTALLATION, "subset")]
+    if different := [key for key in compared if stored.get(key) != now[key]]:
+        raise UserError(
+            f"study {name!r} is of another pipeline or other data: {', '.join(different)} differ"
+        )
+
+
+def differences(
+    stored: Identity, identity: Mapping[str, Any], ignored: tuple[str, ...] = ()
+) -> list[str]:
+    """What differs, in words. What an older version did not store yet is said so."""
+    old, new = _flat(stored), _flat(identity)
+    ignored = (*ignored, "format")
+    missing = [key for key in new if key not in old and key not in ignored]
+    words = [
+        f"{key} was {_short(old[key])}, now {_short(new.get(key))}"
+        for key in old
+        if old[key] != new.get(key) and key not in ignored
+    ]
+    if missing:
+        words.append(f"an older version of this program began it and kept no {', '.join(missing)}")
+    return words
+
+
+def same_question(stored: Any, identity: Identity) -> bool:
+    """Whether two identities differ in the installation alone."""
+    return isinstance(stored, dict) and all(
+        stored.get(key) == value for key, value in identity.items() if key not in INSTALLATION
+    )
+
+
+def same_conditions(stored: Any, identity: Identity) -> bool:
+    """Whether two identities differ in what was asked alone."""
+    return isinstance(stored, dict) and all(
+        stored.get(key) == value for key, value in identity.items() if key not in QUESTION
+    )
+
+
+def _flat(identity: Mapping[str, Any]) -> Identity:
+    versions: Identity = identity.get("versions", {})
+    return {key: value for key, value in identity.items() if key != "versions"} | versions
+
+
+def in_words(algorithm: Mapping[str, Any]) -> str:
+    """A sampler or a pruner with its settings."""
+    settings = [f"{key} {value}" for key, value in algorithm.items() if key != "name"]
+    return f"{algorithm['name']} ({', '.join(settings)})" if settings else str(algorithm["name"])
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict) and "name" in value:
+        return in_words(value)
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,464 @@
+"""The report's part of a study: its settings, what it varied by hand, its claims and its curves.
+
+The one file of `study` that knows emotions, optimizers and layers. Chapters and figures are those
+of "Facial Emotion Recognition with Data Augmentation".
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from pydantic import ValidationError
+
+from fer.command import explain
+from fer.config import EMOTIONS, PRESETS, Config, read_config, write_yaml
+from fer.errors import UserError
+from study.options import Images
+from study.pipeline import Only, Pipeline, Settings, Space, load_pipeline
+from study.spec.identity import Identity, check_data
+
+if TYPE_CHECKING:
+    from fer.data import Dataset
+    from fer.pipeline import FacePipeline
+    from fer.training.device import Device
+
+# Every optimizer has learning rates of its own, and the sampler must know them apart.
+LEARNING_RATES = {
+    "adam": (1e-5, 1e-2),
+    "adamw": (1e-4, 1e-2),
+    "adamax": (5e-5, 2e-2),
+    "sgd": (1e-3, 1.0),
+    "rmsprop": (1e-5, 1e-2),
+    "adagrad": (1e-4, 1e-1),
+    "asgd": (1e-3, 1.0),
+    "rprop": (1e-5, 1e-2),
+}
+
+
+def _space(optimizers: list[str]) -> Space:
+    pooling = CategoricalDistribution(["max", "average"])
+    return {
+        "optimizer": CategoricalDistribution(optimizers),
+        **{
+            f"{name}_lr": Only("optimizer", name, "lr", FloatDistribution(*rates, log=True))
+            for name, rates in LEARNING_RATES.items()
+            if name in optimizers
+        },
+        "batch_size": CategoricalDistribution([16, 32, 64, 128, 256]),
+        "fc_width": IntDistribution(16, 256, log=True),
+        "pool1": pooling,
+        "pool2": pooling,
+        "pool3": pooling,
+        "output_activation": CategoricalDistribution(["none", "tanh", "sigmoid", "softmax"]),
+    }
+
+
+SPACES: dict[str, Space] = {
+    "default": _space(["adam", "adamax", "sgd", "rmsprop", "adagrad"]),
+    # Everything the report varied by hand.
+    "report": {
+        **_space(["adam", "adamax", "sgd", "rmsprop", "adagrad", "asgd", "rprop"]),
+        "conv_activation": CategoricalDistribution(["prelu", "relu"]),
+        "norm": CategoricalDistribution(["batch", "none"]),
+        "dropout": FloatDistribution(0.0, 0.6),
+        "scaling": CategoricalDistribution(["zero-one", "minus-one-one"]),
+        "mirror": CategoricalDistribution([True, False]),
+        "oversample": CategoricalDistribution(["none", "disgust"]),
+    },
+    # Beyond the report, with the same family of network and less than a million parameters.
+    "extended": {
+        **_space(["adam", "adamw", "adamax", "sgd", "rmsprop", "adagrad"]),
+        "batch_size": CategoricalDistribution([32, 64, 128, 256]),
+        "fc_width": IntDistribution(32, 128, log=True),
+        "sgd_momentum": Only("optimizer", "sgd", "momentum", FloatDistribution(0.0, 0.95)),
+        "rmsprop_momentum": Only("optimizer", "rmsprop", "momentum", FloatDistribution(0.0, 0.9)),
+        "weight_decay": CategoricalDistribution([0.0, 1e-5, 1e-4, 1e-3, 1e-2, 5e-2]),
+        "label_smoothing": FloatDistribution(0.0, 0.2),
+        "schedule": CategoricalDistribution(["constant", "cosine", "one-cycle"]),
+        "crop_padding": IntDistribution(0, 6),
+        "rotation": FloatDistribution(0.0, 20.0),
+        "zoom": FloatDistribution(0.0, 0.2),
+        "erasing": FloatDistribution(0.0, 0.5),
+        "dropout": FloatDistribution(0.0, 0.5),
+        "conv_activation": CategoricalDistribution(["prelu", "relu", "elu", "silu"]),
+        "norm": CategoricalDistribution(["batch", "group", "none"]),
+        "channels1": IntDistribution(16, 64, step=4),
+        "channels2": IntDistribution(16, 96, step=4),
+        "channels3": IntDistribution(16, 96, step=4),
+        "oversample": CategoricalDistribution(["none", "disgust"]),
+        "tta": CategoricalDistribution(["none", "mirror"]),
+    },
+}
+
+HAND_TUNED = "hand-tuned"
+OWN = ("epochs", "seed", "precision", "threads")
+"""Settings of a Config that a study decides for all its trials."""
+# The report's final settings, then what its figure 6a kept of its earlier ones.
+HAND_MADE: dict[str, Config] = {
+    HAND_TUNED: PRESETS["hand-tuned"],
+    "hand-made adamax": Config(optimizer="adamax", lr=0.0015),
+    "hand-made adamax, sigmoid": Config(optimizer="adamax", lr=0.002, output_activation="sigmoid"),
+    "hand-made adagrad": Config(optimizer="adagrad", lr=0.003),
+    "hand-made sgd": Config(optimizer="sgd", lr=0.005),
+    "hand-made rmsprop": Config(optimizer="rmsprop", lr=0.001),
+    "hand-made asgd": Config(optimizer="asgd", lr=0.005),
+    "hand-made rprop": Config(optimizer="rprop", lr=0.001),
+    "hand-made rprop, slow": Config(optimizer="rprop", lr=0.0001),
+}
+
+# What is known to do well with small networks on these images, for a search to begin with.
+RECIPES: dict[str, Config] = {
+    "one-cycle recipe": Config(
+        optimizer="adamw",
+        lr=3e-3,
+        schedule="one-cycle",
+        weight_decay=5e-2,
+        label_smoothing=0.1,
+        batch_size=128,
+        output_activation="none",
+        rotation=10.0,
+        zoom=0.1,
+        crop_padding=4,
+        erasing=0.2,
+        dropout=0.3,
+        channels1=48,
+        channels2=64,
+        channels3=96,
+        fc_width=128,
+        tta="mirror",
+    ),
+}
+
+# What the report says it reached: validation accuracy after each epoch (figures 5a and 5b).
+CURVES: dict[str, dict[int, float]] = {
+    name: dict(enumerate(accuracies, 1))
+    for name, accuracies in {
+        "baseline": [
+            *(0.3817, 0.4087, 0.4248, 0.4361, 0.4509, 0.4687, 0.4746, 0.4716, 0.4822, 0.4911),
+            *(0.4963, 0.4876, 0.5063, 0.5012, 0.5106, 0.5068, 0.5063, 0.5099, 0.5146, 0.5061),
+        ],
+        "hand-tuned": [
+            *(0.4599, 0.5014, 0.5277, 0.5465, 0.5648, 0.5646, 0.5711, 0.5787, 0.5778, 0.5902),
+            *(0.5911, 0.5913, 0.5909, 0.6034, 0.5895, 0.6012, 0.6064, 0.5987, 0.6000, 0.6034),
+            *(0.6005, 0.6073, 0.6137, 0.6007, 0.6082, 0.6108, 0.6069, 0.6057, 0.6083, 0.6068),
+        ],
+    }.items()
+}
+
+
+@dataclass(frozen=True)
+class Factor:
+    """Settings of the base settings by the name of the value, the others are compared with
+    `control`: what the report chose."""
+
+    title: str
+    values: dict[str, Settings]
+    control: str
+    claim: str
+    rivals: tuple[str, ...] = ()  # the values that the claim is about; all others if none is named
+
+
+# Around the report's rate (figure 6a), which comes first here.
+RATES = {
+    "adam": (2e-4, 5e-5, 1e-4, 5e-4, 1e-3, 2e-3),
+    "adamax": (1.5e-3, 2e-4, 5e-4, 4e-3, 1e-2),
+    "sgd": (5e-3, 1e-3, 2e-2, 1e-1, 5e-1),
+    "rmsprop": (1e-3, 3e-5, 1e-4, 3e-4, 3e-3),
+    "adagrad": (3e-3, 3e-4, 1e-3, 1e-2, 3e-2),
+    "asgd": (5e-3, 1e-3, 2e-2, 1e-1, 5e-1),
+    "rprop": (1e-3, 1e-5, 1e-4, 3e-4, 3e-3),
+}
+POOLINGS = list(product(("max", "average"), repeat=3))
+
+UNALTERED = "as it is"
+# What belongs together when settings are set back; another optimizer with all that is its own.
+OPTIMIZER = ("optimizer", "lr", "momentum", "weight_decay", "schedule")
+PARTS = {
+    "learning rate": ("lr",),
+    "momentum": ("momentum",),
+    "schedule": ("schedule",),
+    "weight decay": ("weight_decay",),
+    "label smoothing": ("label_smoothing",),
+    "batch size": ("batch_size",),
+    "widths": ("channels1", "channels2", "channels3", "fc_width"),
+    "pooling": ("pool1", "pool2", "pool3"),
+    "output": ("output_activation",),
+    "activation": ("conv_activation",),
+    "norm": ("norm",),
+    "dropout": ("dropout",),
+    "scaling": ("scaling",),
+    "augmentation": ("mirror", "rotation", "crop_padding", "zoom", "erasing"),
+    "oversampling": ("oversample",),
+    "tta": ("tta",),
+}
+
+PLAIN = {"mirror": False, "rotation": 0.0, "crop_padding": 0, "zoom": 0.0, "erasing": 0.0}
+
+
+def _of(field: str, *values: object) -> dict[str, Settings]:
+    return {str(value): {field: value} for value in values}
+
+
+FACTORS: dict[str, Factor] = {
+    **{
+        f"lr-{name}": Factor(
+            f"learning rate of {name}",
+            {f"{rate:g}": {"optimizer": name, "lr": rate} for rate in sorted(rates)},
+            f"{rates[0]:g}",
+            f"{name} was used with a learning rate of {rates[0]:g} (figure 6a)",
+        )
+        for name, rates in RATES.items()
+    },
+    "optimizer": Factor(
+        "optimizer, each at the report's rate",
+        {name: {"optimizer": name, "lr": rates[0]} for name, rates in RATES.items()},
+        "adam",
+        "Adam with 0.0002 was chosen among the optimizers (chapter 6)",
+    ),
+    "batch-size": Factor(
+        "batch size",
+        _of("batch_size", 8, 16, 32, 64, 128, 256),
+        "32",
+        "a batch of 32 is the most stable (figure 6c)",
+    ),
+    "fc-width": Factor(
+        "units of the first dense layer",
+        _of("fc_width", 18, 35, 70, 140, 280),
+        "70",
+        "70 units achieve better results (figure 6d)",
+    ),
+    "output": Factor(
+        "output activation",
+        _of("output_activation", "none", "tanh", "sigmoid", "softmax"),
+        "tanh",
+        "tanh is better than sigmoid and softmax (figure 6e)",
+        ("sigmoid", "softmax"),
+    ),
+    "scaling": Factor(
+        "scaling of the pixels",
+        _of("scaling", "minus-one-one", "zero-one"),
+        "minus-one-one",
+        "-1 to 1 is better than 0 to 1 (figure 6e)",
+    ),
+    "pooling": Factor(
+        "pooling of the three blocks",
+        {
+            "-".join(pools): dict(zip(("pool1", "pool2", "pool3"), pools, strict=True))
+            for pools in POOLINGS
+        },
+        "max-max-average",
+        "max, max, average is the most successful mix (figure 6f)",
+    ),
+    "activation": Factor(
+        "activation of the convolutions",
+        _of("conv_activation", "prelu", "relu", "elu", "silu"),
+        "prelu",
+        "PReLU is preferred to ReLU, it converges quicker (chapter 6)",
+        ("relu",),
+    ),
+    "norm": Factor(
+        "normalisation",
+        _of("norm", "batch", "group", "none"),
+        "batch",
+        "batch normalisation is of benefit (chapter 6)",
+        ("none",),
+    ),
+    "dropout": Factor(
+        "dropout",
+        _of("dropout", 0.0, 0.2, 0.35, 0.5),
+        "0.0",
+        "dropout slows convergence, none is used (chapter 6)",
+    ),
+    "augmentation": Factor(
+        "augmentation",
+        {
+            "none": PLAIN,
+            "mirror": {**PLAIN, "mirror": True},
+            "rotation": {**PLAIN, "rotation": 10.0},
+            "crop": {**PLAIN, "crop_padding": 4},
+            "mirror, rotation, crop": {
+                **PLAIN,
+                "mirror": True,
+                "rotation": 10.0,
+                "crop_padding": 4,
+            },
+        },
+        "mirror",
+        "the horizontal flip is the most effective augmentation (chapter 3)",
+        ("none", "rotation", "crop"),
+    ),
+    "oversampling": Factor(
+        "oversampling of disgust",
+        _of("oversample", "disgust", "none"),
+        "disgust",
+        "more images of disgust improve the model (chapters 1 and 3)",
+    ),
+    "tta": Factor(
+        "views averaged at evaluation",
+        _of("tta", "none", "mirror", "ten-crop"),
+        "none",
+        "ten-crop was tried and not kept (figure 3a)",
+        ("ten-crop",),
+    ),
+    "ablation": Factor("set back to the report's", {}, UNALTERED, ""),
+    "seed": Factor("seed alone", {UNALTERED: {}}, "", ""),
+}
+
+
+def values_of(name: str, base: Config) -> dict[str, Settings]:
+    """What a factor tries with these settings. Raises UserError if there is nothing."""
+    if name != "ablation":
+        return FACTORS[name].values
+    report = PRESETS[HAND_TUNED].settings()
+    ours = base.settings()
+    parts = PARTS
+    if ours["optimizer"] != report["optimizer"]:
+        parts = {"optimizer": OPTIMIZER, **PARTS}
+        del parts["learning rate"]  # another optimizer's says nothing of this one
+    groups = {
+        part: {field: report[field] for field in fields if ours[field] != report[field]}
+        for part, fields in parts.items()
+    }
+    found = {part: changes for part, changes in groups.items() if changes}
+    if not found:
+        raise UserError("--vary ablation needs a --config that differs from the report's settings")
+    return {UNALTERED: {}, **found}
+
+
+def settings_from(file: Path | None, preset: str | None) -> tuple[str, Config]:
+    """Name and settings: those in a file, of a preset, or the report's. Raises UserError."""
+    if file is not None:
+        return file.stem, read_config(file)
+    name = preset or HAND_TUNED
+    return name, PRESETS[name]
+
+
+def check(name: str, base: Config, variants: Mapping[str, Settings], last_seed: int) -> None:
+    """Raise UserError if a variant and `base` do not go together, or a seed is too large."""
+    for label, changes in variants.items():
+        try:
+            Config.model_validate({**base.settings(), **changes, "seed": last_seed})
+        except ValidationError as error:
+            raise UserError(explain(error, f"{name} {label} with these settings")) from None
+
+
+def faces(
+    images: Images,
+    config: Config = PRESETS[HAND_TUNED],
+    remove: Sequence[str] = (),
+    space: str = "default",
+    accept: Callable[["Dataset"], None] = lambda dataset: None,
+) -> "FacePipeline":
+    """FER-2013 as the options describe it, without the emotions `remove`.
+
+    Settings that are not varied are those of `config`; a search begins with the report's. Raises
+    UserError where the images cannot be had; `accept` may refuse them before they are split.
+    """
+    from fer.pipeline import prepare
+
+    return prepare(
+        images.data,
+        remove,
+        images.split,
+        images.subset,
+        images.device,
+        config.model_copy(update={"precision": images.precision}),
+        SPACES[space],
+        {name: changes_of(preset) for name, preset in {**HAND_MADE, **RECIPES}.items()},
+        accept,
+    )
+
+
+def pipeline_again(
+    pipeline: str | None,
+    study: str,
+    identity: Identity,
+    data: Path | None,
+    device: "Device",
+    whole: bool = False,
+) -> Pipeline:
+    """The pipeline of a stored study: `pipeline` by its name, else FER-2013 as the study had it.
+
+    With `whole` on all images. Raises UserError if the study is of another one or other data.
+    """
+    if pipeline:
+        named = load_pipeline(pipeline)
+        check_data(study, identity, named.identity())
+        return named
+    if not is_of_faces(identity):
+        raise UserError(f"study {study!r} is not of FER-2013: name its --pipeline")
+    images = Images(
+        data=data,
+        subset=None if whole else identity["subset"],
+        split=identity["split"],
+        device=device,
+        precision=identity["precision"],
+    )
+
+    def same(dataset: "Dataset") -> None:
+        check_data(study, identity, {"data": dataset.name, "data_sha256": dataset.sha256})
+
+    return faces(images, remove=removed(identity), accept=same)
+
+
+def changes_of(config: Config) -> dict[str, Any]:
+    """The settings in which `config` differs from the report's final ones."""
+    report = PRESETS[HAND_TUNED].settings()
+    return {key: value for key, value in config.settings().items() if value != report[key]}
+
+
+def each_emotion() -> tuple[str, ...]:
+    """The emotions, in the order of the labels."""
+    return EMOTIONS
+
+
+def is_of_faces(identity: Mapping[str, Any]) -> bool:
+    """Whether a study is of FER-2013's pipeline."""
+    return {"data_sha256", "classes", "split", "subset"} <= identity.keys()
+
+
+def removed(identity: Mapping[str, Any]) -> tuple[str, ...]:
+    """The emotions that were left out of a study."""
+    return tuple(name for name in EMOTIONS if name not in identity["classes"])
+
+
+def in_this_version(settings: Settings, identity: Identity, trial: int) -> dict[str, Any]:
+    """Settings stored with a trial as this version has them. Raises UserError if it has none."""
+    if not is_of_faces(identity):
+        return dict(settings)
+    try:
+        return Config(**settings).settings()
+    except ValidationError as error:
+        raise UserError(explain(error, f"the settings of trial {trial}")) from None
+
+
+def described(settings: Settings) -> str:
+    """The preset that these settings are, or what they change of the hand-tuned ones."""
+    names: dict[str, dict[str, Any]] = {}
+    for name, preset in PRESETS.items():
+        theirs = preset.settings()
+        names[name] = {
+            key: value
+            for key, value in settings.items()
+            if key in theirs and key not in OWN and theirs[key] != value
+        }
+        if not names[name]:
+            return name
+    shown = (
+        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in names[HAND_TUNED].items()
+    )
+    return ", ".join(shown)
+
+
+def is_preset(name: str) -> bool:
+    """Whether a preset is called so."""
+    return name in PRESETS
+
+
+def write_settings(settings: Settings, path: Path) -> None:
+    """Write settings as a file for `--config`."""
+    write_yaml({"config": Config(**settings).settings()}, path)

@@ -1,0 +1,106 @@
+"""A search space, and settings drawn from it."""
+
+import json
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    distribution_to_json,
+)
+
+from study.pipeline import Only, Settings, Space
+
+
+def suggest(trial: optuna.trial.BaseTrial, space: Space, base: Settings) -> dict[str, Any]:
+    """All settings of a trial: `base` with what the space varies.
+
+    Unconditional parameters come first, so that a joint sampler sees them in every trial.
+    """
+    settings = dict(base)
+    for name, kind in space.items():
+        if not isinstance(kind, Only):
+            settings[name] = _draw(trial, name, kind)
+    for name, kind in space.items():
+        if isinstance(kind, Only) and kind.applies(settings):
+            settings[kind.setting] = _draw(trial, name, kind.distribution)
+    return settings
+
+
+def _draw(trial: optuna.trial.BaseTrial, name: str, distribution: BaseDistribution) -> Any:
+    match distribution:
+        case CategoricalDistribution(choices=choices):
+            return trial.suggest_categorical(name, choices)
+        case IntDistribution(low=low, high=high, step=step, log=log):
+            return trial.suggest_int(name, low, high, step=step, log=log)
+        case FloatDistribution(low=low, high=high, step=step, log=log):
+            return trial.suggest_float(name, low, high, step=step, log=log)
+    raise TypeError(f"no such kind of parameter: {distribution}")
+
+
+def parameters_of(settings: Settings, space: Space, base: Settings) -> dict[str, Any] | None:
+    """The parameters of a trial that has `settings`; None if the space has none such.
+
+    Settings that are not given are those of `base`.
+    """
+    whole = {**base, **settings}
+    found: dict[str, Any] = {}
+    given = set()
+    for name, kind in space.items():
+        if isinstance(kind, Only):
+            if not kind.applies(whole):
+                continue
+            setting, distribution = kind.setting, kind.distribution
+        else:
+            setting, distribution = name, kind
+        if setting not in whole or not holds(distribution, whole[setting]):
+            return None
+        found[name] = whole[setting]
+        given.add(setting)
+    fixed = (key for key in whole if key not in given)
+    return found if all(whole[key] == base.get(key) for key in fixed) else None
+
+
+def holds(distribution: BaseDistribution, value: Any) -> bool:
+    """Whether a distribution can give a value."""
+    match distribution:
+        case CategoricalDistribution(choices=choices):
+            return value in choices
+        case IntDistribution(low=low, high=high, step=step):
+            return isinstance(value, int) and low <= value <= high and (value - low) % step == 0
+        case FloatDistribution(low=low, high=high):
+            return isinstance(value, float | int) and low <= value <= high
+    return False
+
+
+def examples(space: Space, base: Settings, seed: int, count: int = 5) -> list[dict[str, Any]]:
+    """Settings drawn at random, to measure how long trials take.
+
+    Every value of the first numeric choice, such as batch sizes, is among them.
+    """
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    numeric = (
+        (name, kind.choices)
+        for name, kind in space.items()
+        if isinstance(kind, CategoricalDistribution)
+        and all(type(choice) is int for choice in kind.choices)
+    )
+    name, choices = next(numeric, ("", ()))
+    for choice in choices:
+        study.enqueue_trial({name: choice})
+    return [suggest(study.ask(), space, base) for _ in choices or range(count)]
+
+
+def describe(space: Space) -> dict[str, Any]:
+    """The space as JSON, to be stored and compared."""
+    return {name: _described(kind) for name, kind in space.items()}
+
+
+def _described(kind: BaseDistribution | Only) -> Any:
+    if isinstance(kind, Only):
+        only = {"of": kind.of, "value": kind.value, "setting": kind.setting}
+        return {"only": only, **_described(kind.distribution)}
+    return json.loads(distribution_to_json(kind))

@@ -1,0 +1,118 @@
+"""What a study asks: which settings its trials may have, and which it begins with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import BaseTrial
+
+from fer.errors import UserError
+from study.pipeline import Pipeline, Settings, Space
+from study.spec.space import examples, parameters_of, suggest
+
+BUDGET = ("epochs", "seed")
+"""Settings that the study gives to every trial, beside those of the pipeline."""
+
+
+class Kind(StrEnum):
+    """What a study is for."""
+
+    SEARCH = "search"
+    COMPARE = "compare"  # the values of a setting
+    SEEDS = "seeds"  # one setting, several seeds
+    CONFIRM = "confirm"  # the best of a search again
+    REMOVED = "emotions"  # what each class costs
+
+
+@dataclass(frozen=True)
+class Spec:
+    """`space` varies `base`; `queue` holds the parameters of the first trials by origin."""
+
+    kind: Kind
+    name: str
+    space: Space
+    base: dict[str, Any]
+    queue: Mapping[str, dict[str, Any]]
+    control: str = ""  # origin of the trial that is never pruned
+    variants: Mapping[str, Settings] = field(default_factory=dict)  # by label; none in a search
+    seeds: int = 1
+    about: Mapping[str, Any] = field(default_factory=dict)  # what else is kept with the study
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of a trial."""
+        epochs: int = self.base["epochs"]
+        return epochs
+
+    @property
+    def seed(self) -> int:
+        """Seed of the sampler, and of every trial that is given no other."""
+        seed: int = self.base["seed"]
+        return seed
+
+    def suggest(self, trial: BaseTrial) -> dict[str, Any]:
+        """All settings of a trial. Of a queued one: `spec.suggest(FixedTrial(parameters))`."""
+        return suggest(trial, self.space, self.base)
+
+    def examples(self) -> list[dict[str, Any]]:
+        """Settings whose pace says how long trials take."""
+        if not self.variants:
+            return examples(self.space, self.base, self.seed)
+        return [{**self.base, **changes} for changes in self.variants.values()][:6]
+
+
+def searching(pipeline: Pipeline, name: str, epochs: int | None, seed: int) -> Spec:
+    """What is best in the pipeline's space? Begins with those of its presets that lie in it."""
+    base = {**pipeline.base, "epochs": epochs or pipeline.epochs, "seed": seed}
+    begin = {
+        origin: parameters_of(preset, pipeline.space, base)
+        for origin, preset in pipeline.presets.items()
+    }
+    queue = {origin: found for origin, found in begin.items() if found is not None}
+    control = next(iter(pipeline.presets), "")
+    return Spec(Kind.SEARCH, name, pipeline.space, base, queue, control=control)
+
+
+def comparing(
+    kind: Kind,
+    name: str,
+    pipeline: Pipeline,
+    variants: Mapping[str, Settings],
+    seeds: int,
+    epochs: int | None,
+    first_seed: int = 0,
+    about: Mapping[str, Any] | None = None,
+) -> Spec:
+    """Which of the variants of the pipeline's base is better, each trained with as many seeds?
+
+    Every seed is trained in all variants before the next one. Raises UserError if a variant
+    leaves a setting open that another one gives and the base does not have.
+    """
+    base = {**pipeline.base, "epochs": epochs or pipeline.epochs, "seed": 0}
+    varied = dict.fromkeys(setting for changes in variants.values() for setting in changes)
+    variants = {
+        label: {key: whole[key] for key in varied if key in whole}
+        for label, whole in ((label, base | dict(own)) for label, own in variants.items())
+    }
+    for label, changes in variants.items():
+        if lacking := [key for key in varied if key not in changes]:
+            raise UserError(
+                f"{label} has no {', '.join(lacking)}, which others have: the pipeline's base "
+                "must say what it is without"
+            )
+    drawn = range(first_seed, first_seed + seeds)
+    queue = {
+        f"{label}, seed {seed}": {**changes, "seed": seed}
+        for seed in drawn
+        for label, changes in variants.items()
+    }
+    values: dict[str, list[Any]] = {}
+    for row in queue.values():
+        for setting, value in row.items():
+            seen = values.setdefault(setting, [])
+            if value not in seen:
+                seen.append(value)
+    space: Space = {setting: CategoricalDistribution(each) for setting, each in values.items()}
+    return Spec(kind, name, space, base, queue, variants=variants, seeds=seeds, about=about or {})

@@ -1,0 +1,124 @@
+"""What is stored with a trial beside Optuna's own: its settings, its result, how it ended."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from fer.errors import UserError
+
+CONFIG, RESULT, ORIGIN, FAILURE, DEATHS = "config", "result", "origin", "failure", "deaths"
+"""Names of the attributes (also OWNER)."""
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+class Ending(StrEnum):
+    """How a trial ended. The middle three are pruned for Optuna: its samplers learn from them."""
+
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    DIVERGED = "diverged"
+    OUT_OF_MEMORY = "out of memory"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished trial gave."""
+
+    ending: str
+    score: float | None  # of the best epoch; None if it trained none
+    epoch: int | None  # the best one
+    epochs: int  # trained
+    seconds: float
+    values: Mapping[str, float] = field(default_factory=dict)  # beside the score, in that epoch
+    # By epoch. Not for comparing trials: they have every bit, and show whether one repeats.
+    curves: Mapping[str, list[float]] = field(default_factory=dict)
+    reason: str = ""
+    repeats: int | None = None  # the trial that had these settings, of the study named next
+    repeats_study: str = ""
+
+    def stored(self) -> dict[str, Any]:
+        """As JSON; what is empty is left out."""
+        return {key: value for key, value in asdict(self).items() if value not in (None, "", {})}
+
+
+def result_of(trial: FrozenTrial) -> Result | None:
+    """The result stored with a trial; None if there is none, or it is not this program's."""
+    stored = trial.user_attrs.get(RESULT)
+    if not isinstance(stored, dict):
+        return None
+    if "accuracy" in stored:
+        stored = _of_format_2(stored)
+    known = {"score": None, "epoch": None, **stored}
+    try:
+        return Result(**{**known, "ending": str(ending(trial))})
+    except TypeError:
+        return None
+
+
+def _of_format_2(stored: Mapping[str, Any]) -> dict[str, Any]:
+    scores = ("macro_f1", "balanced_accuracy")
+    values = {key: stored[key] for key in scores if stored.get(key) is not None}
+    curves = {"loss": stored.get("losses"), "train_loss": stored.get("train_losses")}
+    kept = ("epoch", "epochs", "seconds", "reason", "repeats", "repeats_study")
+    return {
+        "score": stored["accuracy"],
+        "values": values,
+        "curves": {key: curve for key, curve in curves.items() if curve},
+        **{key: stored[key] for key in kept if stored.get(key) is not None},
+    }
+
+
+def ending(trial: FrozenTrial) -> str:
+    """How a trial ended, or its state if it did not."""
+    stored = trial.user_attrs.get(RESULT) or {}
+    if trial.state == TrialState.PRUNED:
+        # Older studies kept whether it diverged, and no ending.
+        return stored.get("ending") or ("diverged" if stored.get("diverged") else "pruned")
+    if trial.state == TrialState.WAITING and trial.intermediate_values:
+        return "interrupted"
+    return {TrialState.FAIL: "failed"}.get(trial.state, trial.state.name.lower())
+
+
+def settings_of(trial: FrozenTrial) -> dict[str, Any]:
+    """The settings of a trial. Raises UserError if none are stored."""
+    settings = trial.user_attrs.get(CONFIG)
+    if not isinstance(settings, dict):
+        raise UserError(f"trial {trial.number} has no stored settings")
+    return settings
+
+
+def finished(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials that count toward a study's total: complete and pruned ones."""
+    return study.get_trials(deepcopy=False, states=FINISHED)
+
+
+def scored(study: optuna.Study) -> list[tuple[FrozenTrial, Result]]:
+    """The finished trials that this program trained and that reached a score, with their results.
+
+    Whoever tells a trial through the dashboard leaves no result.
+    """
+    found = [(trial, result_of(trial)) for trial in finished(study)]
+    return [
+        (trial, result)
+        for trial, result in found
+        if result is not None and result.score is not None
+    ]
+
+
+def finished_twin(
+    finished: Mapping[str, list[FrozenTrial]], settings: Mapping[str, Any]
+) -> tuple[str, FrozenTrial] | None:
+    """One of the finished trials that had these very settings and trained, after its study."""
+    for where, trials in finished.items():
+        for trial in trials:
+            if trial.user_attrs.get(CONFIG) == settings:
+                result = result_of(trial)
+                trained = result is not None and result.repeats is None
+                if trained and ending(trial) != Ending.OUT_OF_MEMORY:
+                    return where, trial
+    return None

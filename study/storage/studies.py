@@ -1,0 +1,274 @@
+"""The database of studies: opening it, finding studies in it, and whose trials are abandoned."""
+
+import re
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import StorageInternalError
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy import create_engine, inspect
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    IntegrityError,
+    OperationalError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
+from sqlalchemy.pool import NullPool
+
+from fer.errors import UserError
+from study.options import DEFAULT_URL
+from study.spec.identity import (
+    IDENTITY,
+    SEARCH,
+    Identity,
+    check,
+    check_format,
+    is_search,
+    same_conditions,
+    same_question,
+)
+from study.storage.database import Database
+from study.storage.leases import begin_study, change_attribute, silent_trials
+from study.storage.owner import OWNER, Owner
+from study.storage.records import ORIGIN
+
+COMMAND = "command"
+"""The study attribute with the latest command that worked on it, without a password."""
+SEARCH_CHANGES = "search_changes"
+"""The study attribute with each later sampler and pruner, and the first trial they hold for."""
+
+ATTEMPTS = 20  # to open a database that another process is just making
+BEGUN_BY_ANOTHER = ("already exists", "unique constraint", "duplicate key", "no such table")
+
+
+def hidden(url: str) -> str:
+    """The URL without its password, wherever it has one."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number
+        return re.sub(r":[^/@][^@]*($|@)", r":***\1", url)
+    secret = {
+        key: "***"
+        for key, value in parsed.query.items()
+        if any(word in f"{key} {value}".lower() for word in ("pass", "pwd"))
+    }
+    return parsed.update_query_dict(secret).render_as_string(hide_password=True)
+
+
+def no_wait(reason: str, seconds: float) -> None:
+    """Say nothing while the database is away."""
+
+
+def open_database(
+    url: str,
+    total: int | None = None,
+    on_wait: Callable[[str, float], None] = no_wait,
+) -> Database:
+    """The database at an SQLAlchemy URL, made if it is missing, for this process's trials.
+
+    For `total` and `on_wait` see Database. Raises UserError if it is no database or cannot be
+    written.
+    """
+    _check(url)
+    owner = asdict(Owner.this())
+    with _refusals(url):
+        for _ in range(ATTEMPTS):
+            try:
+                return Database(url, owner, total, on_wait)
+            except (OperationalError, ProgrammingError, IntegrityError) as error:
+                # Of two processes that begin together, one finds the other's tables half made.
+                if not any(words in str(error).lower() for words in BEGUN_BY_ANOTHER):
+                    raise
+                time.sleep(0.2)
+        return Database(url, owner, total, on_wait)
+
+
+def open_to_read(url: str) -> RDBStorage:
+    """The storage at an SQLAlchemy URL. Raises UserError if there is none."""
+    parsed = _check(url)
+    if parsed.get_backend_name() == "sqlite":
+        is_path = not str(parsed.database).startswith("file:")
+        if is_path and not Path(str(parsed.database)).is_file():
+            raise UserError(f"no such storage: {hidden(url)}; study.run makes one")
+    with _refusals(url):
+        known = inspect(create_engine(url, poolclass=NullPool)).has_table("studies")
+        if not known:  # Optuna would make its tables in a stranger's database
+            raise UserError(f"no study in {hidden(url)}; study.run makes one")
+        # Whoever only reads closes nothing: no connection outlives the statement it was made for.
+        return RDBStorage(url, engine_kwargs={"poolclass": NullPool})
+
+
+def _check(url: str) -> URL:
+    """The URL's parts. Raises UserError if it is none, or if its database would be lost."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise UserError(
+            f"--storage must be an SQLAlchemy URL such as {DEFAULT_URL}, got {hidden(url)!r}"
+        ) from None
+    in_memory = not parsed.database or parsed.database == ":memory:"
+    if parsed.get_backend_name() == "sqlite" and in_memory:
+        raise UserError(f"--storage must name a file, a study in memory is lost: {hidden(url)}")
+    return parsed
+
+
+@contextmanager
+def _refusals(url: str) -> Iterator[None]:
+    try:
+        yield
+    except (SQLAlchemyError, sqlite3.Error, ImportError, RuntimeError) as error:
+        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        raise UserError(f"cannot use storage {hidden(url)}: {reason}") from None
+
+
+def begin_or_check(
+    database: Database,
+    name: str,
+    identity: Identity,
+    queue: list[FrozenTrial],
+    command: str = "",
+    change_search: bool = False,
+) -> tuple[int, bool]:
+    """The id of the study `name`, and whether it is new and has `queue` as its first trials.
+
+    Raises UserError naming what differs if it was begun with another identity. With
+    `change_search` another sampler or pruner is noted in it instead.
+    """
+    try:
+        made_by = {COMMAND: command} if command else {}
+        new = begin_study(database, name, {IDENTITY: identity, **made_by}, queue)
+        study_id = database.get_study_id_from_name(name)
+        attributes = database.get_study_user_attrs(study_id)
+    except (SQLAlchemyError, StorageInternalError) as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise UserError(f"cannot write to storage {hidden_url(database)}: {reason}") from None
+    if not new:
+        stored = current(attributes)
+        check(name, stored, identity, change_search)
+        assert stored is not None
+        change = {key: identity[key] for key in SEARCH if stored.get(key) != identity.get(key)}
+        if change:
+            first = len(database.get_all_trials(study_id, deepcopy=False))
+            noted = {"from_trial": first, **change}
+            change_attribute(database, study_id, SEARCH_CHANGES, lambda old: [*(old or []), noted])
+        if command:
+            change_attribute(database, study_id, COMMAND, lambda _: command)
+    return study_id, new
+
+
+def current(attributes: dict[str, Any]) -> Identity | None:
+    """The identity among a study's attributes, with the sampler and pruner it has now."""
+    identity: Identity | None = attributes.get(IDENTITY)
+    if identity is None:
+        return None
+    for change in attributes.get(SEARCH_CHANGES, []):
+        identity = identity | {key: change[key] for key in SEARCH if key in change}
+    return identity
+
+
+def waiting(parameters: dict[str, Any], origin: str) -> FrozenTrial:
+    """A trial for the queue of a study that is to be begun."""
+    return create_trial(
+        state=TrialState.WAITING,
+        system_attrs={"fixed_params": parameters},
+        user_attrs={ORIGIN: origin},
+    )
+
+
+def hidden_url(storage: RDBStorage) -> str:
+    """The URL of an open storage without its password."""
+    return hidden(storage.engine.url.render_as_string(hide_password=False))
+
+
+def similar(database: Database, name: str, identity: Identity) -> str | None:
+    """Another study that asks the same question of another installation."""
+    for study in database.get_all_studies():
+        stored = study.user_attrs.get(IDENTITY)
+        other = study.study_name != name and stored != identity
+        if other and same_question(stored, identity):
+            return study.study_name
+    return None
+
+
+def trained_elsewhere(
+    database: Database, name: str, identity: Identity
+) -> dict[str, list[FrozenTrial]]:
+    """By study, the complete trials of others than `name` under the same conditions."""
+    return {
+        study.study_name: database.get_all_trials(
+            study._study_id, deepcopy=False, states=(TrialState.COMPLETE,)
+        )
+        for study in database.get_all_studies()
+        if study.study_name != name and same_conditions(study.user_attrs.get(IDENTITY), identity)
+    }
+
+
+def storage_names(storage: RDBStorage) -> list[str]:
+    """Names of the studies in `storage`."""
+    return optuna.get_all_study_names(storage)
+
+
+def load_study(url: str, name: str | None, search: bool = False) -> optuna.Study:
+    """The study `name`, or the one that was worked on last, with `search` of those that search.
+
+    Raises UserError if there is none.
+    """
+    storage = open_to_read(url)
+    names = storage_names(storage)
+    studies = [optuna.load_study(study_name=each, storage=storage) for each in names]
+    if search:
+        studies = [study for study in studies if is_search(study.user_attrs.get(IDENTITY))]
+    if name is None and studies:
+        name = max(studies, key=_last_activity).study_name
+    if name is None or name not in names:
+        wanted = f"no study {name!r}" if name else f"no {'search' if search else 'study'}"
+        has = f", it has {', '.join(names)}" if names else ""
+        raise UserError(f"{wanted} in {hidden(url)}{has}")
+    study = optuna.load_study(study_name=name, storage=storage)
+    check_format(name, study.user_attrs.get(IDENTITY, {}))
+    return study
+
+
+def _last_activity(study: optuna.Study) -> float:
+    times = [
+        moment.timestamp()
+        for trial in study.get_trials(deepcopy=False)
+        for moment in (trial.datetime_start, trial.datetime_complete)
+        if moment is not None
+    ]
+    return max(times, default=0.0)
+
+
+def requeue_abandoned(study: optuna.Study, database: Database) -> int:
+    """Put trials whose process is gone back into the queue; how many.
+
+    On this machine that is known at once, of others after five minutes of silence.
+    """
+    silent = silent_trials(database, study._study_id)
+    count = 0
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if trial._trial_id in database.own:
+            continue
+        stored = trial.user_attrs.get(OWNER)
+        owner = Owner.of(stored)
+        lost = owner is None or owner.is_gone() or stored == database.owner
+        lost = lost or (trial._trial_id in silent and not (owner and owner.is_here()))
+        count += lost and database.requeue(trial._trial_id, stored)
+    return count
+
+
+def checkpoints_beside(url: str) -> Path:
+    """Where the states of interrupted trials are kept: beside an SQLite file, else here."""
+    parsed = _check(url)
+    if parsed.get_backend_name() == "sqlite" and not str(parsed.database).startswith("file:"):
+        return Path(f"{parsed.database}.checkpoints")
+    return Path("studies.checkpoints")

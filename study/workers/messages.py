@@ -1,0 +1,95 @@
+"""What a worker and its parent tell each other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from study.pipeline import Device, Epoch, Settings
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker is for: a pickled pipeline, the device that it is opened on, how many trials
+    train at once, and examples of settings whose pace is measured first."""
+
+    pipeline: bytes
+    device: Device
+    lanes: int
+    examples: Sequence[Settings]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A trial to train: its settings, where its state is kept under which key, and how many
+    epochs of it are stored from before it was interrupted."""
+
+    settings: Settings
+    state: Path
+    key: str
+    behind: int = 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """After Trained: whether to train another epoch."""
+
+    go_on: bool
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A worker has loaded its libraries and waits for its task."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A worker can take a trial on each lane; an epoch takes it about `epoch_seconds`, if that
+    was measured. `memory` is what the device has free, in bytes; None if that does not count."""
+
+    epoch_seconds: float | None
+    memory: int | None = None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A new epoch; or, if `resumed`, those that a trial has behind it.
+
+    `note` says what a person should know, such as a checkpoint that could not be written.
+    """
+
+    epochs: Sequence[Epoch]
+    note: str = ""
+    resumed: bool = False
+
+
+@dataclass(frozen=True)
+class Done:
+    """A trial is over: all its epochs are reported, or it was told to stop."""
+
+
+@dataclass(frozen=True)
+class OutOfMemory:
+    """A trial wanted more memory than there is; everything of it is freed."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A trial raised an exception: where and which, and its traceback as text."""
+
+    reason: str
+    traceback: str
+
+
+@dataclass(frozen=True)
+class Died:
+    """A worker process ended by itself, and with it these lanes; another one has begun in its
+    place."""
+
+    reason: str
+    lanes: Sequence[int]
+
+
+OfTrial = Trained | Done | OutOfMemory | Broken
+Message = Ready | Died | OfTrial

@@ -1,0 +1,146 @@
+"""The life of a worker process: one thread that trains a few trials at once, a lane each."""
+
+import importlib
+import os
+import pickle
+import threading
+import traceback
+from collections.abc import Generator
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from study.pipeline import Epoch, Mark, Pipeline, Scored, Session
+from study.workers.messages import (
+    Answer,
+    Broken,
+    Done,
+    Imported,
+    Job,
+    OfTrial,
+    OutOfMemory,
+    Ready,
+    Task,
+    Trained,
+)
+
+NAP = 2e-4  # seconds between looks at a device that is busy with all lanes
+
+
+def main(handle: int, preload: str) -> None:
+    """What a worker process does: a Task, then Jobs on its lanes, until the parent ends.
+
+    `handle` is the file descriptor of its connection, `preload` a module to import before the
+    task comes. Its standard input ends with its parent.
+    """
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    connection: Connection[Any, Any] = Connection(handle)
+    with suppress(ImportError):  # the task will say what is missing
+        importlib.import_module(preload)
+    with suppress(EOFError, OSError):  # the parent has ended
+        connection.send(Imported())
+        task: Task = connection.recv()
+        session, ready = prepare(task)
+        connection.send((0, ready))
+        serve(connection, session)
+
+
+def prepare(task: Task) -> tuple[Session, Ready]:
+    """Open the pipeline and measure its pace. Whatever goes wrong ends the process."""
+    try:
+        pipeline: Pipeline = pickle.loads(task.pipeline)
+        session = pipeline.open(task.device)
+        pace = session.pace(task.examples, task.lanes) if task.examples else None
+        return session, Ready(pace, session.memory)
+    except OSError as error:  # which must not be taken for the end of the parent
+        raise RuntimeError(f"the pipeline cannot be opened: {error}") from error
+
+
+@dataclass
+class Lane:
+    """A trial in training, and what it waits for."""
+
+    training: Generator[OfTrial | Mark]
+    mark: Mark | None = None  # the device has to reach it first
+    asked: bool = False  # the parent has to say whether it should go on
+
+
+def serve(connection: "Connection[Any, Any]", session: Session) -> None:
+    """Train whatever the parent puts on the lanes, taking turns, and tell it every epoch."""
+    lanes: dict[int, Lane] = {}
+    moved = False
+    while True:
+        moving = {number: lane for number, lane in lanes.items() if not lane.asked}
+        while connection.poll((0 if moved else NAP) if moving else None):
+            number, message = connection.recv()
+            match message:
+                case Job():
+                    moving[number] = lanes[number] = Lane(train(session, message))
+                case Answer(go_on):
+                    moving[number] = lanes[number]
+                    lanes[number].asked = False
+                    if not go_on:
+                        lanes[number].training.close()
+            moved = True
+        moved = False
+        for number, lane in moving.items():
+            if lane.mark is not None and not lane.mark.query():
+                continue
+            moved = True
+            news = advance(lane)
+            if news is None:
+                continue
+            connection.send((number, news))
+            lane.asked = isinstance(news, Trained)
+            if not lane.asked:
+                del lanes[number]
+
+
+def advance(lane: Lane) -> OfTrial | None:
+    """Let a lane do what it can without waiting; its news, if there are any."""
+    item = next(lane.training, Done())
+    lane.mark = None if isinstance(item, OfTrial) else item
+    return item if isinstance(item, OfTrial) else None
+
+
+def train(session: Session, job: Job) -> Generator[OfTrial | Mark]:
+    """A trial from where it was interrupted: what is to be told of it, and what to wait for.
+
+    Whatever exception a trial raises ends that trial alone.
+    """
+    note, first = "", True
+    try:
+        for item in session.train(job.settings, job.state, job.key):
+            match item:
+                case str():
+                    note = item
+                case Mark():
+                    yield item
+                case [*epochs]:
+                    yield Trained([_plain(each) for each in epochs], note, resumed=True)
+                    note, first = "", False
+                case _:
+                    if first and job.behind and not note:
+                        note = "its checkpoint is missing: trained again from its seed"
+                    yield Trained([_plain(item)], note)
+                    note, first = "", False
+    except MemoryError as error:
+        yield OutOfMemory(" ".join(str(error).split())[:300])
+    except Exception as error:  # whatever it is, the parent stores and counts it
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(frame.filename).name}:{frame.lineno}"
+        yield Broken(f"{type(error).__name__} at {place}", traceback.format_exc())
+
+
+def _plain(epoch: Scored) -> Epoch:
+    """An epoch in plain types, which the parent knows whatever the pipeline."""
+    values = {name: float(value) for name, value in epoch.values.items()}
+    return Epoch(int(epoch.number), float(epoch.score), values, float(epoch.seconds))
+
+
+def _end_with_parent() -> None:
+    while os.read(0, 1):
+        pass
+    os._exit(1)

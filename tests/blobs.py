@@ -1,0 +1,72 @@
+"""The smallest whole pipeline: two classes of points told apart by a plane, in NumPy."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+from study.pipeline import Cost, Epoch, Only, Settings
+
+
+@dataclass(frozen=True)
+class Blobs:
+    """A pipeline, and its own session."""
+
+    name: str = "blobs"
+    epochs: int = 4
+    devices: Sequence[str] = ("cpu",)
+    memory: int | None = None
+    metric, validation, about, curves_by = "share right", 200, "300 points", ()
+    base: ClassVar[Settings] = {"decay": 0.0}
+    presets: ClassVar[dict[str, Settings]] = {
+        "control": {"rule": "plain", "lr": 0.1},
+        "fast": {"rule": "sign", "lr": 0.5},
+    }
+    space: ClassVar[dict[str, Any]] = {
+        "rule": CategoricalDistribution(["plain", "sign"]),
+        "plain_lr": Only("rule", "plain", "lr", FloatDistribution(1e-3, 10.0, log=True)),
+        "sign_lr": Only("rule", "sign", "lr", FloatDistribution(1e-3, 1.0, log=True)),
+    }
+
+    def identity(self) -> dict[str, Any]:
+        return {"data": "blobs"}
+
+    def cost(self, settings: Settings) -> Cost:
+        return Cost(seconds=2.0 if settings["rule"] == "sign" else 1.0, memory=1.0, load=0.5)
+
+    def open(self, device: str) -> "Blobs":
+        return self
+
+    def pace(self, examples: Sequence[Settings], at_once: int) -> float | None:
+        return 0.01
+
+    def train(self, settings: Settings, state: Path, key: str) -> Iterator[Epoch | list[Epoch]]:
+        points = np.random.default_rng(0).normal(size=(300, 8)) + 0.3
+        labels = np.where(np.arange(300) % 2, 1.0, -1.0)
+        points *= labels[:, None]
+        weights, epochs = np.random.default_rng(settings["seed"]).normal(size=8), []
+        if state.exists() and (kept := np.load(state))["key"] == key:
+            weights = kept["weights"]
+            epochs = [
+                Epoch(int(n), score, {"loss": loss}, 0.01) for n, score, loss in kept["epochs"]
+            ]
+            yield list(epochs)
+        for number in range(len(epochs) + 1, settings["epochs"] + 1):
+            margins = labels[:100] * (points[:100] @ weights)
+            gradient = -np.where(margins < 1, labels[:100], 0) @ points[:100] / 100
+            step = np.sign(gradient) if settings["rule"] == "sign" else gradient
+            weights = weights - settings["lr"] * step
+            score = float((labels[100:] * (points[100:] @ weights) > 0).mean())
+            loss = float(np.maximum(0, 1 - margins).mean())
+            epochs.append(Epoch(number, score, {"loss": loss}, 0.01))
+            rows = [[each.number, each.score, each.values["loss"]] for each in epochs]
+            state.parent.mkdir(parents=True, exist_ok=True)
+            with state.open("wb") as file:
+                np.savez(file, weights=weights, key=key, epochs=rows)
+            yield epochs[-1]
+
+
+pipeline = Blobs()
