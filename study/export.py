@@ -1,10 +1,17 @@
 """The best configuration of a study as a file: `python -m study.export --out best.yaml`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fer import command
 from fer.errors import UserError
 from study.options import Name, Stored
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial
+
+    from study.storage.records import Result
 
 
 class Options(Stored):
@@ -26,33 +33,18 @@ def main() -> None:
 
     import optuna
     import yaml
-    from optuna.trial import TrialState
 
     from study.spec.identity import IDENTITY
     from study.spec.report import in_this_version
     from study.storage import studies
-    from study.storage.records import ending, finished, result_of, settings_of
+    from study.storage.records import finished, settings_of
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = studies.load_study(options.storage, options.study, search=True)
-    found = [(trial, result_of(trial)) for trial in finished(study)]
-    trials = [(trial, result) for trial, result in found if result is not None]
-    if options.trial is not None:
-        trials = [each for each in trials if each[0].number == options.trial]
-        missing = f"no finished trial {options.trial}"
-    else:
-        trials = [each for each in trials if each[0].state == TrialState.COMPLETE]
-        missing = "no complete trial"
-    if not trials:
-        raise UserError(
-            f"{missing} in study {study.study_name!r} of {studies.hidden(options.storage)}"
-        )
+    best, result = best_of(study, options.trial, studies.hidden(options.storage))
     identity = study.user_attrs.get(IDENTITY)
     if identity is None:
         raise UserError(f"study {study.study_name!r} was not begun by study.run")
-    best, result = max(trials, key=lambda each: each[1].score or 0.0)
-    if result.score is None:
-        raise UserError(f"trial {best.number} {ending(best)}: it has no score to go by")
     settings = in_this_version(settings_of(best), identity, best.number)
     metric = identity.get("metric", "validation accuracy")
     kept = ("data", "data_sha256", "split", "subset", "kernels", "device", "code", "versions")
@@ -64,7 +56,7 @@ def main() -> None:
         metric.replace(" ", "_"): result.score,
         **{f"validation_{name}": value for name, value in result.values.items()},
         "best_epoch": result.epoch,
-        "chosen_among": len(found),
+        "chosen_among": len(finished(study)),
         **{key: identity.get(key) for key in kept},
         "exported_with": {"fer-study": version("fer-study"), "python": platform.python_version()},
     }
@@ -77,6 +69,31 @@ def main() -> None:
         f"{options.out}: trial {best.number} of study {study.study_name}, {metric} "
         f"{result.score:.4f} at epoch {result.epoch}"
     )
+
+
+def best_of(study: "optuna.Study", number: int | None, place: str) -> "tuple[FrozenTrial, Result]":
+    """The best complete trial of a study in the storage `place`, or its finished trial `number`.
+
+    Raises UserError if there is none, or it has no score.
+    """
+    from optuna.trial import TrialState
+
+    from study.storage.records import ending, finished, result_of
+
+    found = [(trial, result_of(trial)) for trial in finished(study)]
+    trials = [(trial, result) for trial, result in found if result is not None]
+    if number is not None:
+        trials = [each for each in trials if each[0].number == number]
+        missing = f"no finished trial {number}"
+    else:
+        trials = [each for each in trials if each[0].state == TrialState.COMPLETE]
+        missing = "no complete trial"
+    if not trials:
+        raise UserError(f"{missing} in study {study.study_name!r} of {place}")
+    best, result = max(trials, key=lambda each: each[1].score or 0.0)
+    if result.score is None:
+        raise UserError(f"trial {best.number} {ending(best)}: it has no score to go by")
+    return best, result
 
 
 if __name__ == "__main__":

@@ -64,17 +64,8 @@ def main() -> None:
         f"{pipeline.about}",
         flush=True,
     )
-    replayed: dict[int, float] = {}
-    new: dict[str, list[float]] = {name: [] for name in curves}
-    print("epoch  stored   replayed  difference")
-    for epoch in trained(pipeline, settings, len(stored)):
-        replayed[epoch.number] = epoch.score
-        for name, curve in new.items():
-            curve.append(epoch.values.get(name, float("nan")))
-        before = stored.get(epoch.number, float("nan"))
-        difference = epoch.score - before
-        marked = f"{difference:+.4f}" if difference else "none"
-        print(f"{epoch.number:5}  {before:.4f}   {epoch.score:.4f}    {marked}", flush=True)
+    epochs = trained(pipeline, settings, len(stored))
+    replayed, new = beside(stored, curves, epochs)
     causes = likely_causes(trial, identity, pipeline)
     # Scores are coarse; losses show the last bit. Compared as text: NaN equals NaN there.
     identical = str(replayed) == str(stored) and str(new) == str(curves)
@@ -96,6 +87,24 @@ def main() -> None:
         + ("; ".join(causes) or "something the study does not store: nothing that it does differs")
     )
     sys.exit(1)
+
+
+def beside(
+    stored: Mapping[int, float], curves: Mapping[str, list[float]], epochs: "Iterator[Scored]"
+) -> tuple[dict[int, float], dict[str, list[float]]]:
+    """Scores and curves of `epochs`, each score printed beside the `stored` one."""
+    replayed: dict[int, float] = {}
+    new: dict[str, list[float]] = {name: [] for name in curves}
+    print("epoch  stored   replayed  difference")
+    for epoch in epochs:
+        replayed[epoch.number] = epoch.score
+        for name, curve in new.items():
+            curve.append(epoch.values.get(name, float("nan")))
+        before = stored.get(epoch.number, float("nan"))
+        difference = epoch.score - before
+        marked = f"{difference:+.4f}" if difference else "none"
+        print(f"{epoch.number:5}  {before:.4f}   {epoch.score:.4f}    {marked}", flush=True)
+    return replayed, new
 
 
 def trained(pipeline: "Pipeline", settings: "Settings", epochs: int) -> "Iterator[Scored]":

@@ -160,9 +160,11 @@ training.free_memory = lambda device: 1 << 28
 def progress(run, validation):
     with open("LOG", "a") as log:
         log.write("begins ")
-    yield from original(run, validation)
-    with open("LOG", "a") as log:
-        log.write("ends ")
+    try:
+        yield from original(run, validation)
+    finally:
+        with open("LOG", "a") as log:
+            log.write("ends ")
 """
 
 
