@@ -161,7 +161,7 @@ def test_a_trial_pruned_in_mid_flight_leaves_its_neighbour_alone(
     sides: tuple[Faces, Faces], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def pruned(run: Run, validation: Faces) -> Iterator[Epoch | Mark]:
-        yield from islice(progress(run, validation), 20)
+        yield from islice(progress(run, validation), 8)
 
     monkeypatch.setattr(pipeline, "progress", pruned)
     epochs, news = lanes_beside(config(), config(optimizer="sgd", epochs=50), sides)

@@ -74,7 +74,7 @@ class Conducted:
 
 
 def conduct(request: Request, conclude: Callable[[optuna.Study], None]) -> Conducted:
-    """Run or continue a study; `conclude` is told it, as far as it came.
+    """Run or continue a study; `conclude` is called with it, even if it is incomplete.
 
     Raises UserError if it cannot be continued as asked.
     """

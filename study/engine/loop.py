@@ -196,7 +196,7 @@ class Loop:
             self._queue.forget(trial)
 
     def _off(self, lane: int) -> Trial:
-        """The trial of a lane, taken off it: once told it can't be put back."""
+        """Take a lane's trial off it first: a finished trial cannot be requeued."""
         self._display.left(lane)
         self._ahead[lane] = 0
         return self._schedule.end(lane)

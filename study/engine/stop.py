@@ -39,7 +39,7 @@ class Stop:
             raise KeyboardInterrupt
 
     def gently(self) -> None:
-        """Let signals be asked for from here on instead of ending the program."""
+        """From here on, signals request a graceful stop instead of ending the program."""
         self._gentle = True
 
     @property
