@@ -14,6 +14,9 @@ from fer.errors import UserError
 from fer.files import read_file
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from fer.data import Dataset, Faces
     from fer.training.metrics import Counts, Score
 
@@ -46,7 +49,6 @@ def main() -> None:
 
     from fer import data, runs
     from fer.data.faces import image_digests
-    from fer.pages import plots
     from fer.training import metrics
     from fer.training.device import choose
     from fer.training.fit import evaluate, to_device
@@ -83,41 +85,72 @@ def main() -> None:
             fresh_counts.cpu().numpy(), np.random.default_rng(config.seed)
         )
 
-    looks = earlier + 1
     note_look(options.run, usage, dataset.sha256, scores)
-    again = "" if looks == 1 else "  (each look makes the score a little less believable)"
-    print(f"{usage}: {len(faces)} images of {dataset.name}; look {looks} of this run at it{again}")
-    print(f"{'':18} score   95% interval       without {int((~fresh).sum())} twins of training")
-    for name, score in scores.items():
-        print(f"{name:18} {score}   {fresh_scores.get(name, 'no image is left')}")
-    print(f"{'loss':18} {loss:.4f}")
+    shown = Shown(usage, dataset, earlier + 1, float(loss), confusion, fresh, scores, fresh_scores)
+    show(shown, options.run)
+    if out is not None:
+        write_figures(shown, out)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a look at a test split gave."""
+
+    usage: str
+    dataset: "Dataset"
+    look: int  # of this run at this split, from 1
+    loss: float
+    confusion: "Counts"
+    fresh: "NDArray[np.bool_]"  # [N]: images without a twin in training
+    scores: "dict[str, Score]"
+    fresh_scores: "dict[str, Score]"  # without the others; empty if none is left
+
+
+def show(shown: Shown, run: Path) -> None:
+    """Print scores and classes, and draw the confusion matrix into the folder of the run."""
+    from fer.pages import plots
+
+    confusion, classes = shown.confusion, shown.dataset.classes
+    more = "  (each look makes the score a little less believable)" if shown.look > 1 else ""
+    print(
+        f"{shown.usage}: {len(shown.fresh)} images of {shown.dataset.name}; "
+        f"look {shown.look} of this run at it{more}"
+    )
+    twins = int((~shown.fresh).sum())
+    print(f"{'':18} score   95% interval       without {twins} twins of training")
+    for name, score in shown.scores.items():
+        print(f"{name:18} {score}   {shown.fresh_scores.get(name, 'no image is left')}")
+    print(f"{'loss':18} {shown.loss:.4f}")
     print()
-    print(class_table(confusion, dataset.classes))
-    picture = options.run / f"confusion-{usage}.png"
-    title = f"{usage}: accuracy {scores['accuracy'].value:.4f}"
+    print(class_table(confusion, classes))
+    picture = run / f"confusion-{shown.usage}.png"
+    title = f"{shown.usage}: accuracy {shown.scores['accuracy'].value:.4f}"
     try:
         # A link in a stranger's folder would lead the picture to another file.
         picture.unlink(missing_ok=True)
-        plots.save_confusion(confusion, dataset.classes, title, picture)
+        plots.save_confusion(confusion, classes, title, picture)
     except OSError as error:
         raise UserError(f"cannot write {picture}: {error.strerror}") from None
     print(f"\nsaved  {command.printable(str(picture))}")
-    if out is not None:
-        figures = {
-            "split": usage,
-            "images": len(faces),
-            "look": looks,
-            "loss": float(loss),
-            "scores": {name: vars(score) for name, score in scores.items()},
-            "without_twins": {name: vars(score) for name, score in fresh_scores.items()},
-            "classes": list(dataset.classes),
-            "confusion": confusion.tolist(),
-        }
-        try:
-            out.write_text(json.dumps(figures, indent=2))
-        except OSError as error:
-            raise UserError(f"cannot write {out}: {error.strerror}") from None
-        print(f"saved  {command.printable(str(out))}")
+
+
+def write_figures(shown: Shown, out: Path) -> None:
+    """Write the figures as JSON. Raises UserError if they cannot be written."""
+    figures = {
+        "split": shown.usage,
+        "images": len(shown.fresh),
+        "look": shown.look,
+        "loss": shown.loss,
+        "scores": {name: vars(score) for name, score in shown.scores.items()},
+        "without_twins": {name: vars(score) for name, score in shown.fresh_scores.items()},
+        "classes": list(shown.dataset.classes),
+        "confusion": shown.confusion.tolist(),
+    }
+    try:
+        out.write_text(json.dumps(figures, indent=2))
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}") from None
+    print(f"saved  {command.printable(str(out))}")
 
 
 def choose_split(dataset: "Dataset", wanted: str) -> "tuple[str, Faces]":

@@ -2,13 +2,17 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from fer import command
 from fer.config import PRESETS, Config, read_config, read_yaml
 from fer.errors import UserError
+
+if TYPE_CHECKING:
+    from fer.data import Faces
+    from fer.training.fit import Epoch, Run
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ def train(options: Options, provenance: dict[str, Any]) -> None:
     from fer.network.model import parameter_count
     from fer.pages import plots
     from fer.training.device import choose, in_words, settle
-    from fer.training.fit import Run, fit
+    from fer.training.fit import Run
     from fer.training.memory import reuse_memory
 
     reuse_memory()
@@ -124,37 +128,8 @@ def train(options: Options, provenance: dict[str, Any]) -> None:
 
     with runs.alone(options.out):
         runs.new_run(options.out, settings, on, provenance)  # another may have finished it since
-        epochs = runs.go_on(options.out, run)
-        if epochs:
-            print(f"goes on     after epoch {epochs[-1].number} of an interrupted run")
-        told: set[str] = set()
-        best = max(epochs, key=lambda epoch: epoch.accuracy, default=None)
-        for epoch in fit(run, validation):
-            epochs.append(epoch)
-            if run.launcher.refused and run.launcher.refused not in told:
-                print(f"note        every step is called: {run.launcher.refused}")
-                told.add(run.launcher.refused)
-            improved = best is None or epoch.accuracy > best.accuracy
-            if improved:
-                best = epoch
-                runs.save_weights(options.out, run.net, epoch.number)
-            runs.keep(options.out, run, epochs)
-            left = (settings.epochs - epoch.number) * epoch.seconds
-            print(
-                f"epoch {epoch.number:3}/{settings.epochs}  "
-                f"train loss {epoch.train_loss:.4f}  loss {epoch.loss:.4f}  "
-                f"accuracy {epoch.accuracy:.4f}{'*' if improved else ' '} "
-                f"macro-F1 {epoch.macro_f1:.4f}  balanced {epoch.balanced_accuracy:.4f}  "
-                f"{epoch.seconds:.1f} s  left {left / 60:.1f} min",
-                flush=True,
-            )
-            if epoch.diverged:
-                runs.finish(options.out)
-                raise UserError(
-                    f"the loss is no finite number after epoch {epoch.number}: "
-                    f"lr = {settings.lr} is too high for {settings.optimizer}"
-                )
-        assert best is not None
+        epochs = fit_in_folder(run, validation, options.out)
+        best = max(epochs, key=lambda epoch: epoch.accuracy)
         plots.save_curves(epochs, options.out / "curves.png")
         title = f"validation, epoch {best.number}: accuracy {best.accuracy:.4f}"
         plots.save_confusion(best.confusion, dataset.classes, title, options.out / "confusion.png")
@@ -164,6 +139,48 @@ def train(options: Options, provenance: dict[str, Any]) -> None:
     print(f"saved       {out}: weights of epoch {best.number}, settings, metrics, pictures")
     path = f" --data {command.printable(str(options.data))}" if options.data else ""
     print(f"next        python -m fer.evaluate {out}{path}")
+
+
+def fit_in_folder(run: "Run", validation: "Faces", out: Path) -> "list[Epoch]":
+    """Train a run, or go on with it, keeping its best weights and its state in the folder `out`.
+
+    All its epochs, a line printed for each new one. Raises UserError if the loss diverges.
+    """
+    from fer import runs
+    from fer.training.fit import fit
+
+    settings = run.config
+    epochs = runs.go_on(out, run)
+    if epochs:
+        print(f"goes on     after epoch {epochs[-1].number} of an interrupted run")
+    told = ""
+    best = max((epoch.accuracy for epoch in epochs), default=-1.0)
+    for epoch in fit(run, validation):
+        epochs.append(epoch)
+        if run.launcher.refused != told:
+            told = run.launcher.refused
+            print(f"note        every step is called: {told}")
+        improved = epoch.accuracy > best
+        if improved:
+            best = epoch.accuracy
+            runs.save_weights(out, run.net, epoch.number)
+        runs.keep(out, run, epochs)
+        left = (settings.epochs - epoch.number) * epoch.seconds
+        print(
+            f"epoch {epoch.number:3}/{settings.epochs}  "
+            f"train loss {epoch.train_loss:.4f}  loss {epoch.loss:.4f}  "
+            f"accuracy {epoch.accuracy:.4f}{'*' if improved else ' '} "
+            f"macro-F1 {epoch.macro_f1:.4f}  balanced {epoch.balanced_accuracy:.4f}  "
+            f"{epoch.seconds:.1f} s  left {left / 60:.1f} min",
+            flush=True,
+        )
+        if epoch.diverged:
+            runs.finish(out)
+            raise UserError(
+                f"the loss is no finite number after epoch {epoch.number}: "
+                f"lr = {settings.lr} is too high for {settings.optimizer}"
+            )
+    return epochs
 
 
 def check_data(sha256: str, name: str, options: Options, provenance: dict[str, Any]) -> None:
