@@ -43,7 +43,8 @@ def main() -> None:
     from bench.steps import where_time_goes
     from fer import data
     from fer.config import Config
-    from fer.training.device import available_cores, choose, settle
+    from fer.machine import available_cores
+    from fer.training.device import choose, settle
     from study.workers.pool import LANES, processes_of_a_processor
 
     device = choose(options.device)

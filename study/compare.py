@@ -76,6 +76,7 @@ def main() -> None:
 
     from study.engine.conduct import Request
     from study.spec import report
+    from study.spec.faces import check, faces
     from study.spec.spec import Kind, comparing
     from study.storage.studies import hidden
 
@@ -83,13 +84,13 @@ def main() -> None:
     # All of them before the first trains, so that mistakes come first.
     variants = {name: report.values_of(name, base) for name in options.vary}
     for name, values in variants.items():
-        report.check(name, base, values, last_seed=options.seeds - 1)
+        check(name, base, values, last_seed=options.seeds - 1)
+    pipeline = faces(options, base)
     if options.out is not None:
         try:
             options.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot write {options.out}: {error.strerror}") from None
-    pipeline = report.faces(options, base)
     line = command_line("study.compare", sys.argv[1:], hidden(options.storage))
     for name, values in variants.items():
         if time.monotonic() > until:
@@ -104,7 +105,7 @@ def main() -> None:
             options.seeds,
             options.epochs,
         )
-        search = options.whole(len(spec.queue))
+        search = options.unpruned(len(spec.queue))
         request = Request(pipeline, spec, options, search, None, line, until)
         compare(request, report.FACTORS[name], options.out)
 

@@ -3,14 +3,13 @@
 import statistics
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import tyro
 from pydantic import model_validator
 
 from fer import command
 from fer.errors import UserError
-from study.options import Count, Name, Seeds, command_line, deadline
+from study.options import Count, Existing, Pipelined, Place, Seeds, command_line, deadline
 
 if TYPE_CHECKING:
     import optuna
@@ -20,29 +19,21 @@ if TYPE_CHECKING:
     from study.pipeline import Settings
 
 
-class Options(Seeds):
+class Options(Existing, Place, Pipelined, Seeds):
     """Train the best settings of a search again, beside the control it began with, with seeds
     that had no part in choosing them, and say whether a winner is one by more than their noise.
 
     A study of its own; the same command finishes it.
     """
 
-    study: Name = None
-    """Name of the search; by default the one that was worked on last."""
     top: Count = 5
     """Settings to train again: those of the best complete trials."""
     seeds: Count = 5
     """Trials of each, with the seeds after the search's own."""
     epochs: Count | None = None
     """Epochs of a trial; by default those of the search."""
-    all_images: Annotated[bool, tyro.conf.arg(name="whole")] = False
+    whole: bool = False
     """Train and validate on all images, where the search had a subset of them."""
-    data: Path | None = None
-    """The search's images in any known form; else FER_DATA, ./data, or demo faces."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute."""
-    pipeline: str | None = None
-    """What the search trains, if it is not FER-2013's network: module:object."""
     out: Path | None = None
     """PNG file for a picture of what came out."""
 
@@ -57,13 +48,14 @@ class Options(Seeds):
 
 def main() -> None:
     options: Options = command.parse(Options, "study.confirm")
+    options.refuse(*Place.model_fields, "whole")
     until = deadline(options)
 
     import optuna
 
     from study.engine.conduct import Request, conduct
+    from study.spec.faces import pipeline_again
     from study.spec.identity import IDENTITY, is_search
-    from study.spec.report import pipeline_again
     from study.spec.spec import Kind, comparing
     from study.storage.studies import hidden, load_study
 
@@ -74,7 +66,7 @@ def main() -> None:
         raise UserError(f"study {search.study_name!r} is no search; name one with --study")
     pipeline = pipeline_again(
         *(options.pipeline, search.study_name, identity, options.data, options.device),
-        whole=options.all_images,
+        whole=options.whole,
     )
     control, given = next(iter(pipeline.presets.items()), ("the base settings", {}))
     given = {key: each for key, each in given.items() if pipeline.base.get(key) != each}
@@ -95,8 +87,9 @@ def main() -> None:
         show(study, search, control, trials, options.out)
 
     line = command_line("study.confirm", sys.argv[1:], hidden(options.storage))
-    whole = options.whole(len(spec.queue))
-    done = conduct(Request(pipeline, spec, options, whole, None, line, until), conclude)
+    search_options = options.unpruned(len(spec.queue))
+    request = Request(pipeline, spec, options, search_options, None, line, until)
+    done = conduct(request, conclude)
     sys.exit(done.exit_code)
 
 
@@ -108,8 +101,8 @@ def best_settings(
     Those of the `control` are left out. Raises UserError if there is no other.
     """
     from study.analysis.summary import complete_of
+    from study.spec.faces import in_this_version
     from study.spec.identity import IDENTITY
-    from study.spec.report import in_this_version
     from study.spec.spec import BUDGET
     from study.storage.records import settings_of
 
@@ -125,8 +118,8 @@ def best_settings(
             found.append((trial, changes))
     if not found:
         raise UserError(
-            f"study {search.study_name!r} has no complete trial with other settings than those "
-            "it varies"
+            f"study {search.study_name!r} has no complete trial with other settings than its "
+            "control's"
         )
     return list(found[:top])
 

@@ -28,18 +28,18 @@ def main() -> None:
     from study.analysis.removed import CHANCE, CHANCE_IN_WORDS, NOTHING, PREFIX, removed_table
     from study.analysis.tables import own_console
     from study.engine.conduct import Request, conduct
-    from study.spec import report
+    from study.spec.faces import EMOTIONS, faces
     from study.spec.identity import IDENTITY
     from study.spec.spec import Kind, comparing
     from study.storage.studies import hidden
 
     rows: list[list[str]] = []
     line = command_line("study.emotions", sys.argv[1:], hidden(options.storage))
-    for name in (NOTHING, *report.each_emotion()):
+    for name in (NOTHING, *EMOTIONS):
         if time.monotonic() > until:
             print(f"the time is up before {name} is removed; the same command continues")
             break
-        pipeline = report.faces(options, remove=() if name == NOTHING else (name,))
+        pipeline = faces(options, remove=() if name == NOTHING else (name,))
         chance = pipeline.chance
 
         def conclude(study: "optuna.Study", chance: float = chance) -> None:
@@ -51,7 +51,7 @@ def main() -> None:
             Kind.REMOVED, f"{PREFIX}{name}", pipeline, {NOTHING: {}}, options.seeds, options.epochs
         )
         request = Request(
-            pipeline, spec, options, options.whole(len(spec.queue)), None, line, until
+            pipeline, spec, options, options.unpruned(len(spec.queue)), None, line, until
         )
         if exit_code := conduct(request, conclude).exit_code:
             sys.exit(exit_code)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from fer import command
 from fer.errors import UserError
-from study.options import Name, Stored
+from study.options import Existing
 
 if TYPE_CHECKING:
     import optuna
@@ -14,11 +14,9 @@ if TYPE_CHECKING:
     from study.storage.records import Result
 
 
-class Options(Stored):
+class Options(Existing):
     """Write the settings of a study's best trial, with where they come from, for fer.train."""
 
-    study: Name = None
-    """Name of the study; by default the search that was worked on last."""
     trial: int | None = None
     """Number of the trial; by default the best complete one."""
     out: Path = Path("best.yaml")
@@ -34,8 +32,8 @@ def main() -> None:
     import optuna
     import yaml
 
+    from study.spec.faces import in_this_version
     from study.spec.identity import IDENTITY
-    from study.spec.report import in_this_version
     from study.storage import studies
     from study.storage.records import finished, settings_of
 

@@ -37,17 +37,45 @@ class Stored(Options):
     """SQLAlchemy URL of the database of studies."""
 
 
-class Images(Options):
-    """What FER-2013's pipeline trains on, and how it computes."""
+class Existing(Stored):
+    """A study that is stored."""
+
+    study: Name = None
+    """Name of the study; by default the one that was worked on last, where a search is needed the
+    last search."""
+
+
+class Place(Options):
+    """Which data, and where to compute."""
 
     data: Path | None = None
     """FER-2013 in any known form; else FER_DATA, ./data, or demo faces."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute."""
+
+
+class Pipelined(Options):
+    """What is trained."""
+
+    pipeline: str | None = None
+    """What is trained instead of FER-2013's network: module:object, see examples/digits.py."""
+
+    def refuse(self, *names: str) -> None:
+        """Raise UserError if one of these options was given beside another pipeline."""
+        for name in names if self.pipeline else ():
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise UserError(
+                    f"--{name} is an option of FER-2013; --pipeline is {self.pipeline}"
+                )
+
+
+class Images(Place):
+    """What FER-2013's pipeline trains on, and how it computes."""
+
     subset: Count | None = None
     """Train and validate on this many images, stratified."""
     split: Literal["grouped", "stratified"] = "grouped"
     """grouped keeps identical images on one side; stratified is the report's."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the convolutions; auto is bfloat16 where the device has it."""
 
@@ -90,8 +118,8 @@ class Seeds(Running):
     seeds: Count = 3
     """Trials of each value, with seeds from 0 on."""
 
-    def whole(self, trials: int) -> Search:
-        """A study of so many trials, none of them pruned."""
+    def unpruned(self, trials: int) -> Search:
+        """A study of so many trials, each trained to its end."""
         return Search(trials=trials, pruner="none")
 
 
@@ -109,10 +137,3 @@ def command_line(program: str, arguments: Sequence[str], hidden_url: str) -> str
 def deadline(options: Running) -> float:
     """When the time is up, on the monotonic clock, counted from now."""
     return math.inf if options.timeout is None else time.monotonic() + options.timeout
-
-
-def refuse_others(options: Options, pipeline: str, *names: str) -> None:
-    """Raise UserError if an option of FER-2013's pipeline was given beside another one."""
-    for name in (*Images.model_fields, *names):
-        if getattr(options, name) != type(options).model_fields[name].default:
-            raise UserError(f"--{name} is an option of FER-2013; --pipeline is {pipeline}")

@@ -225,11 +225,17 @@ class Pipeline(Protocol):
 MEMBERS = tuple(name for name in vars(Pipeline) if not name.startswith("_"))
 
 
+def split_name(name: str) -> tuple[str, str]:
+    """Module and object of "module:object". Raises UserError if it is not of that form."""
+    module, _, attribute = name.partition(":")
+    if not all(part.isidentifier() for part in (*module.split("."), attribute)):
+        raise UserError(f"--pipeline must be module:object, got {name!r}")
+    return module, attribute
+
+
 def load_pipeline(name: str) -> Pipeline:
     """The pipeline that `name`, "module:object", stands for. Raises UserError if it is none."""
-    module_name, _, attribute = name.partition(":")
-    if not all(part.isidentifier() for part in (*module_name.split("."), attribute)):
-        raise UserError(f"--pipeline must be module:object, got {name!r}")
+    module_name, attribute = split_name(name)
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:

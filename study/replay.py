@@ -6,11 +6,11 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from fer import command
 from fer.errors import UserError
-from study.options import Name, Stored
+from study.options import Existing, Pipelined, Place
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from study.spec.identity import Identity
 
 
-class Options(Stored):
+class Options(Existing, Place, Pipelined):
     """Train a stored trial again and compare its curve, epoch by epoch.
 
     On the same device with the same packages it is identical. Exit code 1 if it is not.
@@ -27,23 +27,16 @@ class Options(Stored):
 
     trial: int
     """Number of the trial."""
-    study: Name = None
-    """Name of the study; by default the one that was worked on last."""
-    data: Path | None = None
-    """The study's images in any known form; else FER_DATA, ./data, or demo faces."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute."""
-    pipeline: str | None = None
-    """What the study trains, if it is not FER-2013's network: module:object."""
     out: Path | None = None
     """Also write both curves to this JSON file."""
 
 
 def main() -> None:
     options: Options = command.parse(Options, "study.replay")
+    options.refuse(*Place.model_fields)
 
+    from study.spec.faces import in_this_version, pipeline_again
     from study.spec.identity import IDENTITY
-    from study.spec.report import in_this_version, pipeline_again
     from study.storage import studies
     from study.storage.records import result_of, settings_of
 
@@ -141,15 +134,16 @@ def find(trials: "list[FrozenTrial]", number: int, study_name: str) -> "FrozenTr
 
 def likely_causes(trial: "FrozenTrial", identity: "Identity", pipeline: "Pipeline") -> list[str]:
     """What of this installation differs from the one that trained the trial, in words."""
+    from fer.machine import processor
     from study.spec.identity import INSTALLATION, differences
-    from study.storage.owner import OWNER, Owner, machine
+    from study.storage.owner import OWNER, Owner
 
     def installed(known: Mapping[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in known.items() if key in INSTALLATION}
 
     causes = differences(installed(identity), installed(pipeline.identity()))
     owner = Owner.of(trial.user_attrs.get(OWNER))
-    here = machine()
+    here = processor()
     if owner is not None and owner.processor and owner.processor != here:
         causes.append(f"the processor was {owner.processor}, now {here}")
     return causes

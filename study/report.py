@@ -4,14 +4,12 @@ from pathlib import Path
 
 from fer import command
 from fer.errors import UserError
-from study.options import Name, Stored
+from study.options import Existing
 
 
-class Options(Stored):
+class Options(Existing):
     """Write one self-contained HTML page with a study's history, curves, settings and scores."""
 
-    study: Name = None
-    """Name of the study; by default the one that was worked on last."""
     out: Path = Path("study.html")
     """File to write."""
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Literal
 
 from fer import command
 from fer.errors import UserError
-from study.options import Images, Name, Running, Search, command_line, deadline, refuse_others
+from fer.machine import has_gpu
+from study.options import Images, Name, Pipelined, Running, Search, command_line, deadline
 
 if TYPE_CHECKING:
     import optuna
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from study.workers.pool import Started
 
 
-class Options(Images, Running, Search):
+class Options(Images, Pipelined, Running, Search):
     """Search hyperparameters of the emotion network, prune bad trials, store everything.
 
     The report's hand-made settings are the first trials of every study. Run the same command
@@ -28,8 +29,6 @@ class Options(Images, Running, Search):
     beyond it (schedules, augmentation, regularisation, widths)."""
     remove: tuple[str, ...] = ()
     """Classes to leave out."""
-    pipeline: str | None = None
-    """What is trained instead of FER-2013's network: module:object, see examples/digits.py."""
 
 
 def main() -> None:
@@ -37,13 +36,13 @@ def main() -> None:
     until = deadline(options)
     if options.change_search and options.study is None:
         raise UserError("--change-search needs --study: it goes on with a study that is named")
-    if options.pipeline:
-        refuse_others(options, options.pipeline, "space", "remove")
+    options.refuse(*Images.model_fields, "space", "remove")
 
     # Workers load their libraries while this process loads its own and reads the data.
-    from study.workers.pool import has_gpu, head_start, processes_of_a_processor
+    from study.pipeline import split_name
+    from study.workers.pool import head_start, processes_of_a_processor
 
-    preload = options.pipeline.split(":")[0] if options.pipeline else "fer.pipeline"
+    preload = split_name(options.pipeline)[0] if options.pipeline else "fer.pipeline"
     count = 1
     if options.device == "cpu" or not has_gpu():
         count = options.workers or processes_of_a_processor()
@@ -59,16 +58,17 @@ def search(options: Options, until: float, spare: "list[Started]") -> None:
     from study.analysis.summary import next_commands, summary
     from study.engine.conduct import Request, conduct
     from study.pipeline import load_pipeline
-    from study.spec import report
+    from study.spec.faces import faces
     from study.spec.spec import searching
     from study.storage.studies import hidden
 
     pipeline = (
         load_pipeline(options.pipeline)
         if options.pipeline
-        else report.faces(options, remove=options.remove, space=options.space)
+        else faces(options, remove=options.remove, space=options.space)
     )
-    spec = searching(pipeline, options.space, options.epochs, options.seed)
+    space = pipeline.name if options.pipeline else options.space
+    spec = searching(pipeline, space, options.epochs, options.seed)
     line = command_line("study.run", sys.argv[1:], hidden(options.storage))
 
     def conclude(study: "optuna.Study") -> None:

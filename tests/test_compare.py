@@ -22,7 +22,8 @@ from study.analysis.sections import unfinished
 from study.compare import Vary
 from study.engine.samplers import RowSampler
 from study.options import DEFAULT_URL, Images
-from study.spec.report import FACTORS, OWN, PARTS, RECIPES, check, faces, values_of
+from study.spec.faces import check, faces
+from study.spec.report import FACTORS, OWN, PARTS, RECIPES, values_of
 from study.spec.spec import Kind, comparing, searching
 from study.storage import records
 from tests.conftest import Command, trials
@@ -181,6 +182,12 @@ def test_a_mistake_is_one_line_and_nothing_is_written(
     assert all(word in done.err for word in named), done.err
     assert "Traceback" not in done.err
     assert {path.name for path in Path().iterdir()} == {"file", "sgd.yaml"}
+
+
+def test_a_folder_is_made_only_once_the_images_are_read(command: Command) -> None:
+    done = command("study.compare", "--vary", "norm", "--data", "no.csv", "--out", "pictures")
+    assert done.code == 2, done
+    assert not list(Path().iterdir())
 
 
 def test_the_time_is_shared_by_all_settings(command: Command) -> None:

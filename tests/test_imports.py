@@ -26,8 +26,9 @@ ROOMS = {
     "study.words": set(),
 }
 EVERYWHERE = {"study.pipeline", "study.words"}
-PLUMBING = {"fer.errors", "fer.command", "fer.files", "fer.syntax"}
+PLUMBING = {"fer.errors", "fer.command", "fer.files", "fer.machine", "fer.syntax"}
 OF_THE_REPORT = "study.spec.report"
+OF_THE_PIPELINE = "study.spec.faces"
 
 
 def modules(package: str) -> Iterator[tuple[str, ast.Module]]:
@@ -64,9 +65,9 @@ def test_fer_imports_nothing_of_study() -> None:
             assert not {each for each in found if each.startswith("study")}, name
 
 
-def test_study_imports_fer_in_the_file_of_the_report_alone() -> None:
+def test_study_imports_fer_in_the_files_of_the_report_and_of_the_default_pipeline_alone() -> None:
     for name, found in IMPORTS.items():
-        if name.startswith("study") and name != OF_THE_REPORT:
+        if name.startswith("study") and name not in (OF_THE_REPORT, OF_THE_PIPELINE):
             assert not {each for each in found if each.startswith("fer")} - PLUMBING, name
 
 

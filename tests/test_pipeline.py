@@ -77,6 +77,12 @@ def test_the_digits_go_through_search_report_export_replay_and_confirmation(
     confirmed = process("study.confirm", *DIGITS, "--top", 1, "--seeds", 2, "--workers", 1)
     assert confirmed.code == 0, confirmed
     assert "first guess" in confirmed.out
+    again = command("study.results", "--out", "results")
+    assert again.code == 0, again
+    assert "first guess" in Path("results/results.md").read_text().split("## Best of")[1]
+    both = command("study.confirm", *DIGITS, "--data", "faces.csv")
+    assert both.code == 2
+    assert "--data is an option of FER-2013" in both.err
 
 
 @pytest.mark.parametrize(
@@ -236,3 +242,20 @@ def test_another_version_of_a_pipelines_code_is_another_study(
     name = study.search(before, trials=1, workers=1).study_name
     with pytest.raises(UserError, match=r"code was .*, now"):
         study.search(after, trials=2, workers=1, study=name)
+
+
+def test_the_command_and_python_work_on_one_study() -> None:
+    line = ("--pipeline", "tests.blobs:pipeline", "--workers", 1, "--trials")
+    first = process("study.run", *line, 2)
+    assert first.code == 0, first
+    found = study.search(load_pipeline("tests.blobs:pipeline"), trials=3, workers=1)
+    assert optuna.get_all_study_names(DEFAULT_URL) == [found.study_name]
+    assert len(found.trials) == 3
+
+
+def test_a_pipeline_that_cannot_be_imported_is_refused_without_a_word_from_workers() -> None:
+    done = process("study.run", "--pipeline", "./examples/digits.py:pipeline")
+    assert done.code == 2
+    assert done.err == (
+        "error: --pipeline must be module:object, got './examples/digits.py:pipeline'\n"
+    )

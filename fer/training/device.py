@@ -1,12 +1,12 @@
 """Where a run is computed."""
 
-import os
 from typing import Literal
 
 import torch
 
 from fer.config import Config
 from fer.errors import UserError
+from fer.machine import available_cores
 from fer.network.kernels import kernels_for
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -19,13 +19,6 @@ def choose(device: Device) -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(device)
-
-
-def available_cores() -> int:
-    """Processor cores this process may use."""
-    return (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
 
 
 def settle(config: Config, device: torch.device) -> Config:

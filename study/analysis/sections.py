@@ -19,6 +19,8 @@ from study.analysis.removed import CHANCE_IN_WORDS, removed_table
 from study.analysis.summary import count_endings, verdict
 from study.analysis.tables import markdown
 from study.spec import report
+from study.spec.faces import is_of_faces
+from study.spec.faces import removed as removed_of
 from study.spec.identity import IDENTITY, Identity, digest, in_words, kind_of
 from study.spec.spec import Kind
 from study.storage.records import ORIGIN, finished, scored, settings_of
@@ -63,7 +65,7 @@ def conditions(study: optuna.Study, identity: Identity) -> str:
     """The command that made a study, and all that its numbers depend on."""
     command = study.user_attrs.get(COMMAND)
     kept = {"code": "not kept", "device": "", "kernels": "", "versions": {}, **identity}
-    without = report.removed(identity) if report.is_of_faces(identity) else ()
+    without = removed_of(identity) if is_of_faces(identity) else ()
     words = [
         f"Data {kept.get('data', 'not named')}, sha256 {str(kept.get('data_sha256'))[:12]}",
         f"without {', '.join(without)}" if without else "",
@@ -123,7 +125,7 @@ def section(
     """A comparison: its command, its settings, its table, its verdict and its picture."""
     given = identity.get("base") or identity["space_definition"]["base"]
     base, settings = report.described(given), ""
-    if not report.is_preset(base):
+    if is_of_faces(identity) and base not in report.PRESETS:
         file = f"settings-{digest(given)[:6]}.yaml"
         report.write_settings({**given, "epochs": identity["epochs"]}, out / file)
         settings = f"`{file}`, where it is not the hand-tuned: {base}."
@@ -187,7 +189,7 @@ def search_section(study: optuna.Study, identity: Identity, out: Path) -> str:
 def changed(trial: FrozenTrial, identity: Identity) -> str:
     """The settings in which a trial differs from what its study does not vary."""
     settings = settings_of(trial)
-    if report.is_of_faces(identity):
+    if is_of_faces(identity):
         return report.described(settings)
     base: Mapping[str, Any] = identity.get("base", {})
     kept = (key for key in settings if key not in base or settings[key] != base[key])

@@ -20,7 +20,6 @@ from study.engine.queue import Queue
 from study.engine.samplers import ROWS, RowSampler, describe_sampler, make_sampler
 from study.engine.schedule import Schedule
 from study.engine.stop import Stop
-from study.engine.trial import put_back
 from study.options import Running, Search
 from study.pipeline import Only, Pipeline
 from study.spec.identity import Identity, identity_of, study_name
@@ -66,10 +65,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Conducted:
-    """A study as far as it came. `exit_code` is 0, or that of the signal which stopped it."""
+    """The name of a study, and 0 or the exit code of the signal which stopped it."""
 
     name: str
-    outcome: Outcome
     exit_code: int
 
 
@@ -95,8 +93,7 @@ def conduct(request: Request, conclude: Callable[[optuna.Study], None]) -> Condu
                 elsewhere = studies.trained_elsewhere(database, name, identity)
             again = request.search.duplicates == "train"
             queue = Queue(study, spec, identity, folder, elsewhere, display, again)
-            if queue.known() and (trial := queue.next()):  # takes over those at its head
-                put_back(database, trial)
+            queue.take_over(database)
             outcome: Outcome = "finished"
             if len(finished(study)) < total:
                 outcome = train(request, identity, study, database, queue, stop, display)
@@ -106,7 +103,7 @@ def conduct(request: Request, conclude: Callable[[optuna.Study], None]) -> Condu
                     "command continues"
                 )
             conclude(study)
-    return Conducted(name, outcome, stop.exit_code if outcome == "interrupted" else 0)
+    return Conducted(name, stop.exit_code if outcome == "interrupted" else 0)
 
 
 def waiter(stop: Stop, display: Display) -> Callable[[str, float], None]:

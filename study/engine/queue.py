@@ -8,9 +8,10 @@ import optuna
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from study.engine.display import Display
-from study.engine.trial import Trial, ask, repeat
+from study.engine.trial import Trial, ask, put_back, repeat
 from study.spec.identity import QUESTION, Identity, digest
 from study.spec.spec import Spec
+from study.storage.database import Database
 from study.storage.owner import TotalReached
 from study.storage.records import finished, finished_twin
 from study.workers.messages import Job
@@ -53,6 +54,11 @@ class Queue:
                 return trial
             self._display.finished(repeat(self._study, trial, *twin))
             self.forget(trial)
+
+    def take_over(self, database: Database) -> None:
+        """Finish the trials at the head that other studies have trained."""
+        if self.known() and (trial := self.next()):
+            put_back(database, trial)
 
     def known(self) -> int:
         """How many waiting trials other studies have trained."""

@@ -26,9 +26,10 @@ def describe_sampler(name: str) -> dict[str, Any]:
     return {"name": name, **SAMPLERS[name]}
 
 
-def make_sampler(name: str, seed: int, trials_before: int) -> optuna.samplers.BaseSampler:
-    """The sampler called `name`. A continued study does not draw the same proposals again."""
-    seed = (seed * 1_000_003 + trials_before) % 2**32
+def make_sampler(name: str, seed: int, session: int) -> optuna.samplers.BaseSampler:
+    """The sampler called `name`. Each `session`, a process that works on a study, has a number of
+    its own and draws other proposals."""
+    seed = (seed * 1_000_003 + session) % 2**32
     settings: dict[str, Any] = {"seed": seed, **SAMPLERS[name]}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

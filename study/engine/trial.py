@@ -87,11 +87,10 @@ class Trial:
         elif len(self.epochs) >= last:
             self.state = State.TRAINED
         # Stored epochs that are trained again say nothing before the last of them.
-        elif prunable and epochs and epochs[-1].number >= self.behind and self._should_prune():
+        elif (
+            prunable and epochs and epochs[-1].number >= self.behind and self.handle.should_prune()
+        ):
             self.state = State.STOPPING
-
-    def _should_prune(self) -> bool:
-        return self.handle.should_prune()
 
 
 def diverged(epoch: Epoch) -> bool:

@@ -4,26 +4,17 @@ The one file of `study` that knows emotions, optimizers and layers. Chapters and
 of "Facial Emotion Recognition with Data Augmentation".
 """
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from pydantic import ValidationError
 
-from fer.command import explain
-from fer.config import EMOTIONS, PRESETS, Config, read_config, write_yaml
+from fer.config import PRESETS as PRESETS
+from fer.config import Config, read_config, write_yaml
 from fer.errors import UserError
-from study.options import Images
-from study.pipeline import Only, Pipeline, Settings, Space, load_pipeline
-from study.spec.identity import Identity, check_data
-
-if TYPE_CHECKING:
-    from fer.data import Dataset
-    from fer.pipeline import FacePipeline
-    from fer.training.device import Device
+from study.pipeline import Only, Settings, Space
 
 # Every optimizer has learning rates of its own, and the sampler must know them apart.
 LEARNING_RATES = {
@@ -151,8 +142,10 @@ CURVES: dict[str, dict[int, float]] = {
 
 @dataclass(frozen=True)
 class Factor:
-    """Settings of the base settings by the name of the value, the others are compared with
-    `control`: what the report chose."""
+    """A setting that the report varied: what each value changes of the base settings, by label.
+
+    The others are compared with `control`, which the report chose.
+    """
 
     title: str
     values: dict[str, Settings]
@@ -336,103 +329,10 @@ def settings_from(file: Path | None, preset: str | None) -> tuple[str, Config]:
     return name, PRESETS[name]
 
 
-def check(name: str, base: Config, variants: Mapping[str, Settings], last_seed: int) -> None:
-    """Raise UserError if a variant and `base` do not go together, or a seed is too large."""
-    for label, changes in variants.items():
-        try:
-            Config.model_validate({**base.settings(), **changes, "seed": last_seed})
-        except ValidationError as error:
-            raise UserError(explain(error, f"{name} {label} with these settings")) from None
-
-
-def faces(
-    images: Images,
-    config: Config = PRESETS[HAND_TUNED],
-    remove: Sequence[str] = (),
-    space: str = "default",
-    accept: Callable[["Dataset"], None] = lambda dataset: None,
-) -> "FacePipeline":
-    """FER-2013 as the options describe it, without the emotions `remove`.
-
-    Settings that are not varied are those of `config`; a search begins with the report's. Raises
-    UserError where the images cannot be had; `accept` may refuse them before they are split.
-    """
-    from fer.pipeline import prepare
-
-    return prepare(
-        images.data,
-        remove,
-        images.split,
-        images.subset,
-        images.device,
-        config.model_copy(update={"precision": images.precision}),
-        SPACES[space],
-        {name: changes_of(preset) for name, preset in {**HAND_MADE, **RECIPES}.items()},
-        accept,
-    )
-
-
-def pipeline_again(
-    pipeline: str | None,
-    study: str,
-    identity: Identity,
-    data: Path | None,
-    device: "Device",
-    whole: bool = False,
-) -> Pipeline:
-    """The pipeline of a stored study: `pipeline` by its name, else FER-2013 as the study had it.
-
-    With `whole` on all images. Raises UserError if the study is of another one or other data.
-    """
-    if pipeline:
-        named = load_pipeline(pipeline)
-        check_data(study, identity, named.identity())
-        return named
-    if not is_of_faces(identity):
-        raise UserError(f"study {study!r} is not of FER-2013: name its --pipeline")
-    images = Images(
-        data=data,
-        subset=None if whole else identity["subset"],
-        split=identity["split"],
-        device=device,
-        precision=identity["precision"],
-    )
-
-    def same(dataset: "Dataset") -> None:
-        check_data(study, identity, {"data": dataset.name, "data_sha256": dataset.sha256})
-
-    return faces(images, remove=removed(identity), accept=same)
-
-
 def changes_of(config: Config) -> dict[str, Any]:
     """The settings in which `config` differs from the report's final ones."""
     report = PRESETS[HAND_TUNED].settings()
     return {key: value for key, value in config.settings().items() if value != report[key]}
-
-
-def each_emotion() -> tuple[str, ...]:
-    """The emotions, in the order of the labels."""
-    return EMOTIONS
-
-
-def is_of_faces(identity: Mapping[str, Any]) -> bool:
-    """Whether a study is of FER-2013's pipeline."""
-    return {"data_sha256", "classes", "split", "subset"} <= identity.keys()
-
-
-def removed(identity: Mapping[str, Any]) -> tuple[str, ...]:
-    """The emotions that were left out of a study."""
-    return tuple(name for name in EMOTIONS if name not in identity["classes"])
-
-
-def in_this_version(settings: Settings, identity: Identity, trial: int) -> dict[str, Any]:
-    """Settings stored with a trial as this version has them. Raises UserError if it has none."""
-    if not is_of_faces(identity):
-        return dict(settings)
-    try:
-        return Config(**settings).settings()
-    except ValidationError as error:
-        raise UserError(explain(error, f"the settings of trial {trial}")) from None
 
 
 def described(settings: Settings) -> str:
@@ -452,11 +352,6 @@ def described(settings: Settings) -> str:
         for key, value in names[HAND_TUNED].items()
     )
     return ", ".join(shown)
-
-
-def is_preset(name: str) -> bool:
-    """Whether a preset is called so."""
-    return name in PRESETS
 
 
 def write_settings(settings: Settings, path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import platform
 import socket
 import sys
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages._rdb import models
 from optuna.trial import TrialState
 from sqlalchemy.orm import Session
+
+from fer.machine import processor
 
 OWNER = "owner"
 """The trial attribute that names the process running it."""
@@ -53,7 +54,7 @@ class Owner:
     def this(cls) -> "Owner":
         """This process."""
         host, process = socket.gethostname(), os.getpid()
-        return cls(host, process, _started(process), machine(), _boot())
+        return cls(host, process, _started(process), processor(), _boot())
 
     @classmethod
     def of(cls, stored: Any) -> "Owner | None":
@@ -95,16 +96,6 @@ def _boot() -> str:
     """Changes with every boot, where the system says so."""
     file = Path("/proc/sys/kernel/random/boot_id")
     return file.read_text().strip() if file.exists() else ""
-
-
-def machine() -> str:
-    """The name of this machine's processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())
 
 
 def check_total(session: Session, study_id: int, total: int | None) -> None:

@@ -86,10 +86,10 @@ def parameter(
     return insert_new(engine, PARAMETER), row
 
 
-def report(engine: sa.Engine, trial_id: int, step: int, accuracy: float) -> Statement:
-    """The accuracy of an epoch."""
+def report(engine: sa.Engine, trial_id: int, step: int, score: float) -> Statement:
+    """The score of an epoch."""
     kind = models.TrialIntermediateValueModel
-    value, value_type = kind.intermediate_value_to_stored_repr(accuracy)
+    value, value_type = kind.intermediate_value_to_stored_repr(score)
     row = {
         "trial_id": trial_id,
         "step": step,
@@ -107,5 +107,5 @@ def everything(engine: sa.Engine, trial_id: int, trial: FrozenTrial) -> Iterator
     for key, attribute in trial.user_attrs.items():
         row = {"trial_id": trial_id, "key": key, "value_json": json.dumps(attribute)}
         yield insert_new(engine, ATTRIBUTE), row
-    for step, accuracy in trial.intermediate_values.items():
-        yield report(engine, trial_id, step, accuracy)
+    for step, score in trial.intermediate_values.items():
+        yield report(engine, trial_id, step, score)

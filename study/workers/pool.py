@@ -12,12 +12,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import cloudpickle
 import psutil
 
+from fer.machine import available_cores
 from study.pipeline import Pipeline, Settings
 from study.workers.messages import Answer, Died, Imported, Job, Message, Ready, Task
 
@@ -248,15 +248,3 @@ def processes_of_a_processor() -> int:
     """How many worker processes this machine's processor serves best."""
     fitting = int(psutil.virtual_memory().available / BYTES_PER_WORKER)
     return max(1, min(available_cores(), fitting))
-
-
-def has_gpu() -> bool:
-    """Whether this machine seems to have an NVIDIA GPU; told without loading a library."""
-    return any(Path("/dev").glob("nvidia[0-9]*"))
-
-
-def available_cores() -> int:
-    """Processor cores this process may use."""
-    return (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )

@@ -37,7 +37,7 @@ def main(handle: int, preload: str) -> None:
     """
     threading.Thread(target=_end_with_parent, daemon=True).start()
     connection: Connection[Any, Any] = Connection(handle)
-    with suppress(ImportError):  # the task will say what is missing
+    with suppress(Exception):  # the task will say what is wrong with it
         importlib.import_module(preload)
     with suppress(EOFError, OSError):  # the parent has ended
         connection.send(Imported())

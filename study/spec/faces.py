@@ -1,0 +1,109 @@
+"""FER-2013 as the pipeline of a command: from its options, or as a stored study had it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from fer.command import explain
+from fer.config import EMOTIONS as EMOTIONS
+from fer.config import PRESETS, Config
+from fer.errors import UserError
+from study.options import Images
+from study.pipeline import Pipeline, Settings, load_pipeline
+from study.spec.identity import Identity, check_data
+from study.spec.report import HAND_MADE, HAND_TUNED, RECIPES, SPACES, changes_of
+
+if TYPE_CHECKING:
+    from fer.data import Dataset
+    from fer.pipeline import FacePipeline
+    from fer.training.device import Device
+
+
+def faces(
+    images: Images,
+    config: Config = PRESETS[HAND_TUNED],
+    remove: Sequence[str] = (),
+    space: str = "default",
+    accept: Callable[["Dataset"], None] = lambda dataset: None,
+) -> "FacePipeline":
+    """FER-2013 as the options describe it, without the emotions `remove`.
+
+    Settings that are not varied are those of `config`; a search begins with the report's. Raises
+    UserError where the images cannot be had; `accept` may refuse them before they are split.
+    """
+    from fer.pipeline import prepare
+
+    return prepare(
+        images.data,
+        remove,
+        images.split,
+        images.subset,
+        images.device,
+        config.model_copy(update={"precision": images.precision}),
+        SPACES[space],
+        {name: changes_of(preset) for name, preset in {**HAND_MADE, **RECIPES}.items()},
+        accept,
+    )
+
+
+def pipeline_again(
+    pipeline: str | None,
+    study: str,
+    identity: Identity,
+    data: Path | None,
+    device: "Device",
+    whole: bool = False,
+) -> Pipeline:
+    """The pipeline of a stored study: `pipeline` by its name, else FER-2013 as the study had it.
+
+    With `whole` on all images. Raises UserError if the study is of another one or other data.
+    """
+    if pipeline:
+        named = load_pipeline(pipeline)
+        check_data(study, identity, named.identity())
+        return named
+    if not is_of_faces(identity):
+        raise UserError(f"study {study!r} is not of FER-2013: name its --pipeline")
+    images = Images(
+        data=data,
+        subset=None if whole else identity["subset"],
+        split=identity["split"],
+        device=device,
+        precision=identity["precision"],
+    )
+
+    def same(dataset: "Dataset") -> None:
+        check_data(study, identity, {"data": dataset.name, "data_sha256": dataset.sha256})
+
+    return faces(images, remove=removed(identity), accept=same)
+
+
+def is_of_faces(identity: Mapping[str, Any]) -> bool:
+    """Whether a study is of FER-2013's pipeline."""
+    return {"data_sha256", "classes", "split", "subset"} <= identity.keys()
+
+
+def removed(identity: Mapping[str, Any]) -> tuple[str, ...]:
+    """The emotions that were left out of a study."""
+    return tuple(name for name in EMOTIONS if name not in identity["classes"])
+
+
+def in_this_version(settings: Settings, identity: Identity, trial: int) -> dict[str, Any]:
+    """Settings stored with a trial as this version has them. Raises UserError if it has none."""
+    if not is_of_faces(identity):
+        return dict(settings)
+    try:
+        return Config(**settings).settings()
+    except ValidationError as error:
+        raise UserError(explain(error, f"the settings of trial {trial}")) from None
+
+
+def check(name: str, base: Config, variants: Mapping[str, Settings], last_seed: int) -> None:
+    """Raise UserError if a variant and `base` do not go together, or a seed is too large."""
+    for label, changes in variants.items():
+        try:
+            Config.model_validate({**base.settings(), **changes, "seed": last_seed})
+        except ValidationError as error:
+            raise UserError(explain(error, f"{name} {label} with these settings")) from None
