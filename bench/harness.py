@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import optuna
 import sqlalchemy as sa
-from optuna.storages._rdb import models
 from optuna.trial import TrialState, create_trial
 
 from fer.config import Config
@@ -27,7 +26,17 @@ from study.pipeline import Epoch
 from study.spec.report import SPACES
 from study.spec.spec import Kind, Spec
 from study.storage import records, studies
-from study.storage.database import Database
+from study.storage.owned import OwnedDatabase
+from study.storage.tables import (
+    PARAMETERS,
+    TRIAL_SYSTEM,
+    TRIAL_USER,
+    TRIALS,
+    VALUES,
+)
+from study.storage.tables import (
+    REPORTS as REPORTED,
+)
 
 REPORTS = 30
 SPEC = Spec(Kind.SEARCH, "default", SPACES["default"], Config(epochs=REPORTS).settings(), queue={})
@@ -64,14 +73,14 @@ def storage_costs(url: str, sizes: list[int], trials: int) -> list[StorageCost]:
     return costs
 
 
-def open_study(database: Database, name: str, seed: int) -> optuna.Study:
+def open_study(database: OwnedDatabase, name: str, seed: int) -> optuna.Study:
     """A study as a search opens it, settings drawn at random; begun if there is none."""
     study_id, _ = studies.begin_or_check(database, name, {}, [])
     return optuna.load_study(
         study_name=name,
         storage=database,
         sampler=optuna.samplers.RandomSampler(seed=seed),
-        pruner=make_pruner("median", REPORTS, database.complete[study_id]),
+        pruner=make_pruner("median", REPORTS, database.complete(study_id)),
     )
 
 
@@ -89,15 +98,8 @@ def run_trial(study: optuna.Study, generator: np.random.Generator) -> Trial:
 
 def grow(engine: sa.Engine, size: int) -> None:
     """Copy the trials in a database again and again, until it has `size`."""
-    trials = models.TrialModel.__table__
-    belongings = (
-        models.TrialParamModel,
-        models.TrialValueModel,
-        models.TrialIntermediateValueModel,
-        models.TrialUserAttributeModel,
-        models.TrialSystemAttributeModel,
-    )
-    tables: list[Any] = [trials, *(model.__table__ for model in belongings)]
+    trials = TRIALS
+    tables = [TRIALS, PARAMETERS, VALUES, REPORTED, TRIAL_USER, TRIAL_SYSTEM]
     with engine.begin() as connection:
         count = connection.scalar(sa.select(sa.func.count()).select_from(trials)) or 0
         step = connection.scalar(sa.select(sa.func.max(trials.c.trial_id))) or 0

@@ -45,36 +45,35 @@ def main() -> None:
 def copy(source: Any, target: Path) -> dict[str, int]:
     """Copy Optuna's tables to a new SQLite file; the rows of each."""
     import sqlalchemy as sa
-    from optuna.storages import RDBStorage
-    from optuna.storages._rdb import models
 
-    storage = RDBStorage(f"sqlite:///{target}")
+    from study.storage.database import Database
+    from study.storage.tables import METADATA
+
+    storage = Database(f"sqlite:///{target}")
     if source.name == "postgresql":
         source = source.execution_options(isolation_level="REPEATABLE READ")
     rows = {}
     # One transaction that reads: whoever writes meanwhile is not seen, and does not wait.
-    with source.connect() as reading, storage.engine.begin() as writing:
-        if source.name == "sqlite":
-            reading.exec_driver_sql("BEGIN")
-        for table in models.BaseModel.metadata.sorted_tables:
+    with source.connect() as reading, storage.transaction() as writing:
+        for table in METADATA.sorted_tables:
             writing.execute(table.delete())
             found = reading.execution_options(stream_results=True).execute(sa.select(table))
             rows[table.name] = 0
             for part in found.mappings().partitions(1000):
                 writing.execute(table.insert(), [dict(row) for row in part])
                 rows[table.name] += len(part)
-    storage.engine.dispose()
+    storage.close()
     return rows
 
 
 def check(path: Path, rows: dict[str, int]) -> None:
     """Raise OSError unless the file is whole, has the `rows` of each table and can be read."""
-    import optuna
     import sqlalchemy as sa
-    from optuna.storages import RDBStorage
 
-    storage = RDBStorage(f"sqlite:///{path}")
-    with storage.engine.connect() as connection:
+    from study.storage.database import Database
+
+    database = Database(f"sqlite:///{path}", writing=False)
+    with database.engine.connect() as connection:
         verdict = connection.exec_driver_sql("PRAGMA integrity_check").scalar()
         if verdict != "ok":
             raise OSError(f"the copy is damaged: {verdict}")
@@ -82,9 +81,8 @@ def check(path: Path, rows: dict[str, int]) -> None:
             found = connection.scalar(sa.select(sa.func.count()).select_from(sa.table(name)))
             if found != count:
                 raise OSError(f"the copy has {found} rows of {name} instead of {count}")
-    for name in optuna.get_all_study_names(storage):
-        optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
-    storage.engine.dispose()
+    for study in database.get_all_studies():
+        database.get_all_trials(database.get_study_id_from_name(study.study_name), deepcopy=False)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 import torch
-from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial
 from PIL import Image
 
@@ -133,9 +132,8 @@ def url_of_server(server: Server) -> str:
     """An empty database of the PostgreSQL server."""
     engine = sa.create_engine(server.url)
     with engine.begin() as connection:
-        for table in reversed(models.BaseModel.metadata.sorted_tables):
-            table.drop(connection, checkfirst=True)
-        connection.execute(sa.text("DROP TABLE IF EXISTS alembic_version"))
+        connection.execute(sa.text("DROP SCHEMA public CASCADE"))
+        connection.execute(sa.text("CREATE SCHEMA public"))
     engine.dispose()
     return server.url
 

@@ -1,6 +1,7 @@
 """The database keeps what Optuna's own storage keeps, sooner and in fewer transactions."""
 
 import multiprocessing
+import sqlite3
 import subprocess
 import sys
 from contextlib import closing
@@ -17,16 +18,18 @@ import sqlalchemy as sa
 from optuna.trial import TrialState
 
 from bench.harness import SPEC, grow, open_study, run_trial
+from fer.errors import UserError
 from study.engine.trial import ask
 from study.storage import database as module
-from study.storage import known_trials, records
+from study.storage import known_trials, records, retry, sql
 from study.storage import owner as ownership
 from study.storage import studies as store
-from study.storage.owner import OWNER, TakenOver
+from study.storage.owned import OwnedDatabase
+from study.storage.owner import OWNER, TakenOver, TotalReached
 from tests.conftest import trials
 
 
-def begin(database: module.Database, name: str = "a") -> optuna.Study:
+def begin(database: OwnedDatabase, name: str = "a") -> optuna.Study:
     return open_study(database, name, seed=1)
 
 
@@ -88,7 +91,7 @@ def test_trials_of_other_processes_are_seen(url: str, monkeypatch: pytest.Monkey
         study_id = mine._study_id
         other.get_trials()
         for database in (ours, theirs):
-            assert sorted(t.number for t in database.complete[study_id]) == [0, 1]
+            assert sorted(t.number for t in database.complete(study_id)) == [0, 1]
 
 
 def test_a_slow_trial_of_another_process_hides_nothing_and_counts_nothing_twice(
@@ -111,7 +114,7 @@ def test_a_slow_trial_of_another_process_hides_nothing_and_counts_nothing_twice(
         trials = mine.get_trials()
         assert [trial.number for trial in trials] == list(range(6))
         assert trials[1].value == 0.4
-        counted = [trial.number for trial in ours.complete[mine._study_id]]
+        counted = [trial.number for trial in ours.complete(mine._study_id)]
         assert len(counted) == len(set(counted))
 
 
@@ -120,7 +123,7 @@ def test_a_finished_trial_is_not_written_again(url: str) -> None:
         study = begin(database)
         trial = study.ask()
         study.tell(trial, 0.5)
-        assert not database.requeue(trial._trial_id, database.owner)
+        assert not database.requeue(study._study_id, trial.number, database.owner)
         with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
             database.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 
@@ -132,7 +135,7 @@ def test_an_abandoned_trial_is_the_next_one_asked_for(url: str) -> None:
         with closing(store.open_database(url)) as database:
             study = begin(database)
             assert study.get_trials()[0].state == TrialState.RUNNING
-            assert database.requeue(study.get_trials()[0]._trial_id, gone.owner)
+            assert database.requeue(study._study_id, 0, gone.owner)
             run = ask(study, SPEC)
             assert run.number == 0
             assert run.settings == abandoned.settings
@@ -160,6 +163,76 @@ def test_the_benchmark_grows_a_study_to_a_size_optuna_can_read(url: str) -> None
     assert stored[4].intermediate_values == stored[1].intermediate_values
 
 
+def test_a_database_with_another_schema_is_refused_by_name(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(store.open_database(url)) as database, database.transaction() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = 'v9'"))
+    with pytest.raises(UserError, match=r"cannot use storage .*: The runtime optuna version"):
+        store.open_database(url)
+    with closing(sa.create_engine(url).connect()) as connection, connection.begin():
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = 'v3.2.0.a'"))
+    connection.engine.dispose()
+    # As when a later Optuna has made the tables, and knows them.
+    monkeypatch.setattr(module, "SCHEMA", "v3")
+    with pytest.raises(UserError, match=r"its tables have Optuna's schema v3\.2\.0\.a, this"):
+        store.open_to_read(url)
+
+
+@pytest.mark.parametrize("held", ["BEGIN EXCLUSIVE", "BEGIN; SELECT * FROM studies"])
+def test_opening_waits_for_a_process_that_holds_the_file_and_says_why(
+    held: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql, "LOCK_SECONDS", 0.01)
+    monkeypatch.setattr(retry, "PAUSE", 0.0)
+    if "SELECT" in held:  # the tables are there; to set the journal mode needs the file alone
+        store.open_database("sqlite:///studies.db").close()
+    told: list[str] = []
+    with closing(sqlite3.connect("studies.db", isolation_level=None)) as holder:
+        for statement in held.split("; "):
+            holder.execute(statement).fetchall()
+
+        def on_wait(reason: str, seconds: float) -> None:
+            told.append(reason)
+            if len(told) == 3:
+                holder.execute("ROLLBACK")
+
+        with closing(store.open_database("sqlite:///studies.db", on_wait=on_wait)) as database:
+            begin(database)
+    assert told == ["database is locked"] * 3
+
+
+def test_a_file_that_stays_locked_is_given_up_after_a_while_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sql, "LOCK_SECONDS", 0.01)
+    monkeypatch.setattr(retry, "PATIENCE", 0.0)
+    with closing(sqlite3.connect("studies.db", isolation_level=None)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(UserError, match="out of reach for 0 s: database is locked"):
+            store.open_database("sqlite:///studies.db")
+
+
+def test_a_paused_trial_is_asked_for_only_once_it_is_resumed(url: str) -> None:
+    with closing(store.open_database(url, total=2)) as database:
+        study = begin(database)
+        first = ask(study, SPEC)
+        first.handle.report(0.3, 1)
+        assert database.requeue(study._study_id, 0, database.owner, paused=True)
+        assert study.get_trials()[0].state == TrialState.WAITING
+        run_trial(study, np.random.default_rng(0))
+        with pytest.raises(TotalReached):  # a paused trial counts
+            ask(study, SPEC)
+        assert database.resume(study._study_id, 0)
+        assert not database.resume(study._study_id, 0)
+        again = ask(study, SPEC)
+        assert again.number == 0
+        assert again.settings == first.settings
+        assert again.known == {1}
+        study.tell(again.handle, 0.4)
+    assert all(trial.state.is_finished() for trial in trials(url, "a"))
+
+
 def test_processes_that_begin_together_open_one_database(url: str) -> None:
     context = multiprocessing.get_context("spawn")
     together = context.Barrier(4)
@@ -181,7 +254,7 @@ def test_a_trial_that_another_process_took_over_is_not_finished_here(url: str) -
         lost = ask(begin(silent), SPEC)
         other.owner["process"] = 1  # else both are this process
         study = begin(other)
-        assert other.requeue(lost.handle._trial_id, silent.owner)
+        assert other.requeue(study._study_id, lost.number, silent.owner)
         with pytest.raises(TakenOver):
             silent.set_trial_state_values(lost.handle._trial_id, TrialState.COMPLETE, [0.9])
         taken = ask(study, SPEC)
@@ -192,7 +265,7 @@ def test_a_trial_that_another_process_took_over_is_not_finished_here(url: str) -
         with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
             silent.set_trial_state_values(lost.handle._trial_id, TrialState.COMPLETE, [0.9])
         # Two that find it abandoned do not both put it back.
-        assert not silent.requeue(lost.handle._trial_id, silent.owner)
+        assert not silent.requeue(study._study_id, lost.number, silent.owner)
     (trial,) = trials(url, "a")
     assert trial.value == 0.4
 
@@ -202,15 +275,13 @@ def test_a_commit_that_did_not_say_so_is_not_done_twice(url: str) -> None:
         study = begin(database)
         first = study.ask()
         # As after a commit that succeeded on the server while the connection broke.
-        del database._own[first._trial_id]
+        database._own.clear()
         database._doubtful = True
         again = study.ask()
         assert again.number == first.number
-        database._waiting.clear()
+        known = database._own[first._trial_id]
         study.tell(again, 0.5)
-        database._own[first._trial_id] = database._open[study._study_id].get(
-            first._trial_id, again._cached_frozen_trial
-        )
+        database._own[first._trial_id] = known
         assert database.set_trial_state_values(first._trial_id, TrialState.COMPLETE, [0.5])
         assert len(study.get_trials()) == 1
 
@@ -237,9 +308,9 @@ def test_a_trial_that_cannot_be_put_back_is_seen_as_its_new_owner_left_it(
         other.owner["process"] = 1
         mine, study = begin(silent), begin(other)
         lost = ask(mine, SPEC)
-        assert other.requeue(lost.handle._trial_id, silent.owner)
+        assert other.requeue(study._study_id, lost.number, silent.owner)
         study.tell(ask(study, SPEC).handle, 0.4)
-        assert not silent.requeue(lost.handle._trial_id, silent.owner)
+        assert not silent.requeue(study._study_id, lost.number, silent.owner)
         assert silent.own == set()
         assert [trial.value for trial in mine.get_trials()] == [0.4]
 

@@ -25,8 +25,8 @@ from study.pipeline import Only, Pipeline
 from study.spec.identity import Identity, identity_of, study_name
 from study.spec.spec import Spec
 from study.storage import studies
-from study.storage.database import Database
 from study.storage.leases import next_session
+from study.storage.owned import OwnedDatabase
 from study.storage.records import ending, finished
 from study.storage.retry import DatabaseAway
 from study.words import counted
@@ -121,7 +121,7 @@ def waiter(stop: Stop, display: Display) -> Callable[[str, float], None]:
 
 
 def open_study(
-    request: Request, name: str, identity: Identity, database: Database
+    request: Request, name: str, identity: Identity, database: OwnedDatabase
 ) -> optuna.Study:
     """The study `name`, begun with its queue or continued, and what it finds said."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -137,7 +137,7 @@ def open_study(
         pruner=make_pruner(
             identity["pruner"]["name"],
             spec.epochs,
-            database.complete[study_id],
+            database.complete(study_id),
             identity["pruner"].get("within", ()),
         ),
     )
@@ -170,7 +170,7 @@ def train(
     request: Request,
     identity: Identity,
     study: optuna.Study,
-    database: Database,
+    database: OwnedDatabase,
     queue: Queue,
     stop: Stop,
     display: Display,

@@ -25,8 +25,8 @@ from study.engine.trial import (
     put_back,
 )
 from study.spec.spec import Spec
-from study.storage.database import Database
 from study.storage.leases import show_life
+from study.storage.owned import OwnedDatabase
 from study.storage.owner import HEARTBEAT_SECONDS, OWNER, Owner
 from study.storage.records import finished
 from study.storage.retry import DatabaseAway
@@ -60,7 +60,7 @@ class Loop:
     def __init__(
         self,
         study: optuna.Study,
-        database: Database,
+        database: OwnedDatabase,
         spec: Spec,
         queue: Queue,
         total: int,

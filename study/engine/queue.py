@@ -11,7 +11,7 @@ from study.engine.display import Display
 from study.engine.trial import Trial, ask, put_back, repeat
 from study.spec.identity import QUESTION, Identity, digest
 from study.spec.spec import Spec
-from study.storage.database import Database
+from study.storage.owned import OwnedDatabase
 from study.storage.owner import TotalReached
 from study.storage.records import finished, finished_twin
 from study.workers.messages import Job
@@ -55,7 +55,7 @@ class Queue:
             self._display.finished(repeat(self._study, trial, *twin))
             self.forget(trial)
 
-    def take_over(self, database: Database) -> None:
+    def take_over(self, database: OwnedDatabase) -> None:
         """Finish the trials at the head that other studies have trained."""
         if self.known() and (trial := self.next()):
             put_back(database, trial)

@@ -60,11 +60,11 @@ class RowSampler(optuna.samplers.BaseSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        others = study._storage.get_all_trials(study._study_id, deepcopy=False)
+        others = study.get_trials(deepcopy=False)
         tried = [
             other.params or other.system_attrs.get("fixed_params", {})
             for other in others
-            if other.state != TrialState.FAIL and other._trial_id != trial._trial_id
+            if other.state != TrialState.FAIL and other.number != trial.number
         ]
         return dict(min(self._rows, key=lambda row: tried.count(dict(row))))
 

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from study.pipeline import Epoch
 from study.spec.spec import Spec
-from study.storage.database import Database
+from study.storage.owned import OwnedDatabase
 from study.storage.records import (
     CONFIG,
     DEATHS,
@@ -119,7 +119,8 @@ def ask(study: optuna.Study, spec: Spec) -> Trial:
     trial = study.ask()
     settings = spec.suggest(trial)
     trial.set_user_attr(CONFIG, settings)
-    known = study._storage.get_trial(trial._trial_id).intermediate_values
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    (known,) = (each.intermediate_values for each in running if each.number == trial.number)
     return Trial(trial, settings, trial.user_attrs.get(ORIGIN, ""), frozenset(known))
 
 
@@ -190,9 +191,10 @@ def fail(study: optuna.Study, trial: Trial, reason: str, traceback: str = "") ->
     return _told(trial, result, reason)
 
 
-def put_back(database: Database, trial: Trial) -> None:
+def put_back(database: OwnedDatabase, trial: Trial) -> None:
     """Put a trial back into the queue: same number, settings and stored epochs."""
-    database.requeue(trial.handle._trial_id, database.owner)
+    study_id = database.get_study_id_from_name(trial.handle.study.study_name)
+    database.requeue(study_id, trial.number, database.owner)
     trial.state = State.TOLD
 
 

@@ -1,71 +1,104 @@
-"""Optuna's tables, for many writers, with few and short transactions, and with patience."""
+"""Optuna's tables behind Optuna's interface for storages, in few and short transactions."""
 
+import copy
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+import threading
+import weakref
+from collections import defaultdict
+from collections.abc import Callable, Container, Iterator, Sequence, Set
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
-from optuna.distributions import BaseDistribution
+import sqlalchemy as sa
+from optuna.distributions import BaseDistribution, check_distribution_compatibility
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.storages._rdb import models
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from sqlalchemy import text
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import IntegrityError, OperationalError
-from sqlalchemy.orm import Session
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import NullPool
 
-from study.storage.known_trials import REFRESH, KnownTrials
-from study.storage.owner import (
-    OWNER,
-    TakenOver,
-    beat,
-    check_total,
-    owner_of,
-    running,
+from study.storage.known_trials import KnownTrials
+from study.storage.reading import distribution_in, read_trial, read_trials
+from study.storage.retry import patient, say_nothing, waits_while, why_busy
+from study.storage.sql import WRITES, arguments, make_engine
+from study.storage.tables import (
+    DIRECTIONS,
+    SCHEMA,
+    STUDIES,
+    STUDY_SYSTEM,
+    STUDY_USER,
+    TRIAL_SYSTEM,
+    TRIAL_USER,
+    TRIALS,
 )
-from study.storage.retry import patient
-from study.storage.sql import WRITES, Statement, arguments, everything, parameter, report, set_up
+from study.storage.writing import (
+    Row,
+    attribute,
+    change_state,
+    insert_trial,
+    lock_study,
+    lock_trial,
+    parameter,
+    report,
+    write,
+)
 
 
-class Database(KnownTrials):
-    """An Optuna storage whose tables are Optuna's and whose transactions are its own.
+class Database(BaseStorage):
+    """An Optuna storage in the tables of Optuna's own, `optuna.storages.RDBStorage`.
 
-    Trials that this process runs are kept in memory as well, so that reading them costs nothing;
-    those of other processes are read when a second has passed. Parameters wait for the next
-    write of an attribute, a report or a state, and go with it in one transaction; Optuna asks no
-    more of a storage than that nothing is missing once a state is written. A report is committed
-    before the call returns.
+    Both read and write the same database at once. Trials of other processes are read again when a
+    second has passed. While the database is away the methods wait, telling `on_wait` why and for
+    how long, and end in DatabaseAway. Without `writing` an SQLite file keeps its journal mode.
 
-    `owner` is stored with a trial in the very transaction that makes it this process's. No trial
-    begins beyond `total` finished and running ones (TotalReached), whoever runs them. A trial
-    that another process has taken over is not finished here (TakenOver). While the database is
-    away its methods wait, telling `on_wait` why and for how long, and end in DatabaseAway.
-
-    Not safe for threads: one process, one loop.
+    Safe for threads. A pickled copy opens the database anew.
     """
 
     def __init__(
         self,
         url: str,
-        owner: dict[str, Any],
-        total: int | None,
-        on_wait: Callable[[str, float], None],
+        on_wait: Callable[[str, float], None] = say_nothing,
+        writing: bool = True,
     ) -> None:
-        super().__init__(url, on_wait, **arguments(make_url(url).get_backend_name()))
-        self.owner, self._total = owner, total
-        self._waiting: list[Statement] = []  # statements for the next commit
-        set_up(self.engine)
+        self.url = url
+        self.lock = threading.RLock()
+        self.engine = make_engine(url, writing)
+        weakref.finalize(self, self.engine.dispose)  # a copy that nobody closes
         self._writer = self.engine.execution_options(**WRITES)
-        with self._writer.begin():
-            pass  # what can't be written fails here
+        self._on_wait = on_wait
+        self._known: defaultdict[int, KnownTrials] = defaultdict(KnownTrials)
+        self._tables = self._make_tables()
+        if writing:
+            self._check_writable()
+
+    def __reduce__(self) -> Any:
+        return Database, (self.url,)
+
+    @waits_while(why_busy)
+    def _make_tables(self) -> RDBStorage:
+        """Optuna's own storage, which makes the tables where they are missing.
+
+        Raises RuntimeError if they are of another version.
+        """
+        settings = {**arguments(self.url), "poolclass": NullPool}
+        tables = RDBStorage(self.url, engine_kwargs=settings)
+        version = tables.get_current_version()
+        if version != SCHEMA:
+            raise RuntimeError(
+                f"its tables have Optuna's schema {version}, this program knows {SCHEMA}"
+            )
+        return tables
+
+    @waits_while(why_busy)
+    def _check_writable(self) -> None:
+        with self.transaction():
+            pass
 
     def close(self) -> None:
-        """Write what waits and close every connection. Leaves one plain file on SQLite."""
-        if self._waiting:
-            with suppress(OperationalError), self.transaction():
-                pass
+        """Close every connection. Leaves one plain file on SQLite."""
         if self.engine.name == "sqlite":
             # Refused while another process has the database open; the last one does it then.
             with suppress(sqlite3.OperationalError, OperationalError):
@@ -76,243 +109,191 @@ class Database(KnownTrials):
         self.engine.dispose()
 
     def waiting(self, reason: str, seconds: float) -> None:
-        super().waiting(reason, seconds)
-        # A server that crashed may have lost the last reports it said it had.
-        self._waiting = [
-            statement
-            for trial_id, trial in self._own.items()
-            for statement in everything(self.engine, trial_id, trial)
-        ]
+        """Told by `patient` before each new try."""
+        self.engine.dispose()  # connections to a server that was restarted are dead
+        self._on_wait(reason, seconds)
 
     @contextmanager
-    def transaction(self, durable: bool = False) -> Iterator[Session]:
-        """What waits and what the block does, in one transaction.
+    def transaction(self, durable: bool = False) -> Iterator[sa.Connection]:
+        """What the block does in one transaction.
 
         With `durable` a server has it on its disk, and all before it, when the block ends.
         """
-        with Session(self._writer) as session, session.begin():
+        with self._writer.begin() as connection:
             if durable and self.engine.name == "postgresql":
-                session.execute(text("SET LOCAL synchronous_commit TO on"))
-            for statement, values in self._waiting:
-                session.execute(statement, values)
-            yield session
-        self._waiting.clear()
+                connection.execute(sa.text("SET LOCAL synchronous_commit TO on"))
+            yield connection
+
+    # Studies
 
     @patient
-    def _create_new_trial(
-        self, study_id: int, template_trial: FrozenTrial | None = None
-    ) -> FrozenTrial:
-        mine = template_trial is None
-        with self.transaction(durable=True) as session:
-            lost: set[int] = set()
-            if mine:
-                template_trial = create_trial(
-                    state=TrialState.RUNNING, user_attrs={OWNER: self.owner}
-                )
-                if self._doubtful:
-                    lost = running(session, study_id, self.owner) - self._own.keys()
-                if not lost:
-                    check_total(session, study_id, self._total)
-            row: Any
-            if lost:
-                row = session.get_one(models.TrialModel, lost.pop())
-            else:
-                row = self._get_prepared_new_trial(study_id, template_trial, session)
-            session.flush()
-            if mine:
-                beat(session, {row.trial_id})
-            trial = self._build_frozen_trial_from_trial_model(row)
-        self._doubtful = False
-        self._open[study_id][trial._trial_id] = trial
-        # The next read must know of every older one: Optuna asks for newer ones alone after it.
-        self._read_at[study_id] = -REFRESH
-        if mine:
-            self._own[trial._trial_id] = trial
-        return trial
+    def create_new_study(
+        self, directions: Sequence[StudyDirection], study_name: str | None = None
+    ) -> int:
+        return self._tables.create_new_study(directions, study_name)
 
     @patient
-    def _set_trial_param(
+    def delete_study(self, study_id: int) -> None:
+        self._tables.delete_study(study_id)
+        self._known.pop(study_id, None)
+
+    @patient
+    def get_all_studies(self) -> list[Any]:
+        return self._tables.get_all_studies()
+
+    @patient
+    def get_study_id_from_name(self, study_name: str) -> int:
+        return int(self._one(STUDIES.c.study_id, STUDIES.c.study_name == study_name))
+
+    @patient
+    def get_study_name_from_id(self, study_id: int) -> str:
+        return str(self._one(STUDIES.c.study_name, STUDIES.c.study_id == study_id))
+
+    @patient
+    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
+        chosen = sa.select(DIRECTIONS.c.direction).where(DIRECTIONS.c.study_id == study_id)
+        with self.engine.connect() as connection:
+            directions = list(connection.scalars(chosen.order_by(DIRECTIONS.c.objective)))
+        if not directions:
+            raise KeyError(f"no study with id {study_id}")
+        return directions
+
+    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
+        return self._study_attributes(STUDY_USER, study_id)
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        return self._study_attributes(STUDY_SYSTEM, study_id)
+
+    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
+        self._set_study_attribute(STUDY_USER, study_id, key, value)
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        self._set_study_attribute(STUDY_SYSTEM, study_id, key, value)
+
+    @patient
+    def _study_attributes(self, table: sa.Table, study_id: int) -> dict[str, Any]:
+        self._one(STUDIES.c.study_id, STUDIES.c.study_id == study_id)
+        chosen = sa.select(table.c.key, table.c.value_json).where(table.c.study_id == study_id)
+        with self.engine.connect() as connection:
+            return {key: json.loads(text) for key, text in connection.execute(chosen)}
+
+    @patient
+    def _set_study_attribute(self, table: sa.Table, study_id: int, key: str, value: Any) -> None:
+        with self.transaction() as connection:
+            lock_study(connection, study_id)
+            write(connection, [attribute(table, study_id, key, value)], replace=True)
+
+    def _one(self, column: sa.Column[Any], condition: sa.ColumnElement[bool]) -> Any:
+        """A column of the study that meets a condition. Raises KeyError if none does."""
+        with self.engine.connect() as connection:
+            rows = connection.execute(sa.select(column).where(condition)).all()
+        if not rows:
+            raise KeyError("no such study")
+        return rows[0][0]
+
+    # Trials
+
+    @patient
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        trial = template_trial or create_trial(state=TrialState.RUNNING)
+        with self.transaction(durable=True) as connection:
+            lock_study(connection, study_id)
+            trial_id, _ = insert_trial(connection, study_id, trial)
+        self._changed(study_id, trial_id)
+        return trial_id
+
+    @patient
+    def set_trial_param(
         self,
         trial_id: int,
         param_name: str,
         param_value_internal: float,
         distribution: BaseDistribution,
-        previous_distribution: BaseDistribution | None,
     ) -> None:
-        trial = self._own.get(trial_id)
-        if trial is None or previous_distribution is None:
-            with suppress(IntegrityError), self.transaction() as session:
-                self._set_trial_param_without_commit(
-                    session,
-                    trial_id,
-                    param_name,
-                    param_value_internal,
-                    distribution,
-                    previous_distribution,
-                )
-        else:
-            self._waiting.append(
-                parameter(self.engine, trial_id, param_name, param_value_internal, distribution)
-            )
-        if trial is not None:
-            trial.params[param_name] = distribution.to_external_repr(param_value_internal)
-            trial.distributions[param_name] = distribution
+        with self._open_trial(trial_id) as (connection, _):
+            known = distribution_in(connection, trial_id, param_name)
+            if known is not None:
+                check_distribution_compatibility(known, distribution)
+            row = parameter(trial_id, param_name, param_value_internal, distribution)
+            write(connection, [row], replace=True)
 
-    @patient
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        with self._own_trial(trial_id), self.transaction() as session:
-            if trial_id in self._own and owner_of(session, trial_id) != self.owner:
-                raise TakenOver
-            self._set_trial_attr_without_commit(
-                session, models.TrialUserAttributeModel, trial_id, key, value
-            )
-        if (trial := self._own.get(trial_id)) is not None:
-            trial.user_attrs[key] = value
+        self._set(trial_id, attribute(TRIAL_USER, trial_id, key, value))
 
-    @patient
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        with self.transaction() as session:
-            self._set_trial_attr_without_commit(
-                session, models.TrialSystemAttributeModel, trial_id, key, value
-            )
-        if (trial := self._own.get(trial_id)) is not None:
-            trial.system_attrs[key] = value
+        self._set(trial_id, attribute(TRIAL_SYSTEM, trial_id, key, value))
 
-    @patient
     def set_trial_intermediate_value(
         self, trial_id: int, step: int, intermediate_value: float
     ) -> None:
-        trial = self._own.get(trial_id)
-        if trial is None or step in trial.intermediate_values:
-            super().set_trial_intermediate_value(trial_id, step, intermediate_value)
-        else:
-            with self.transaction() as session:
-                session.execute(*report(self.engine, trial_id, step, intermediate_value))
-        if trial is not None:
-            trial.intermediate_values[step] = intermediate_value
+        self._set(trial_id, report(trial_id, step, intermediate_value))
+
+    @patient
+    def _set(self, trial_id: int, row: Row) -> None:
+        with self._open_trial(trial_id) as (connection, _):
+            write(connection, [row], replace=True)
 
     @patient
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
     ) -> bool:
-        now = datetime.now()
-        with self._own_trial(trial_id), self.transaction(durable=True) as session:
-            row: Any = session.get(models.TrialModel, trial_id)
-            if row is None:
-                raise KeyError(models.NOT_FOUND_MSG)
-            study_id = row.study_id
-            if state == TrialState.RUNNING:
-                begun = self._begin_trial(session, row, now)
-            else:
-                begun = self._end_trial(session, row, state, values, now)
-        if state == TrialState.RUNNING:
-            if begun:
-                self._own[trial_id] = self._open[study_id][trial_id] = super().get_trial(trial_id)
-            return begun
-        self._own.pop(trial_id, None)
-        if (trial := self._open[study_id].get(trial_id)) is not None:
-            trial.state = state
-            if values is not None:
-                trial.values = list(values)
-            trial.datetime_complete = now
-            if state == TrialState.COMPLETE:
-                self.complete[study_id].append(trial)
+        with self._open_trial(trial_id, durable=True) as (connection, trial):
+            if state == TrialState.RUNNING and trial.state != TrialState.WAITING:
+                return False
+            change_state(connection, trial_id, state, datetime.now(), values)
         return True
-
-    def _begin_trial(self, session: Session, row: Any, now: datetime) -> bool:
-        """Make a waiting trial this process's; whether it was there to be had."""
-        session.refresh(row, with_for_update=True)
-        unsaid = (
-            row.state == TrialState.RUNNING
-            and row.trial_id not in self._own
-            and owner_of(session, row.trial_id) == self.owner
-        )
-        if unsaid:  # a commit that succeeded without saying so
-            return True
-        if row.state != TrialState.WAITING:
-            return False
-        check_total(session, row.study_id, self._total)
-        row.state, row.datetime_start = TrialState.RUNNING, now
-        self._set_trial_attr_without_commit(
-            session, models.TrialUserAttributeModel, row.trial_id, OWNER, self.owner
-        )
-        beat(session, {row.trial_id})
-        session.flush()
-        return True
-
-    def _end_trial(
-        self,
-        session: Session,
-        row: Any,
-        state: TrialState,
-        values: Sequence[float] | None,
-        now: datetime,
-    ) -> bool:
-        """Finish a trial that this process runs."""
-        session.refresh(row, with_for_update=True)
-        mine = owner_of(session, row.trial_id) == self.owner
-        if mine and row.state == state:  # a commit that succeeded without saying so
-            return True
-        self.check_trial_is_updatable(row.trial_id, row.state)
-        if not mine or row.state != TrialState.RUNNING:
-            raise TakenOver
-        for objective, value in enumerate(values or ()):
-            self._set_trial_value_without_commit(session, row, objective, value)
-        row.state, row.datetime_complete = state, now
-        session.flush()
-        return True
-
-    @patient
-    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
-        kind = models.StudySystemAttributeModel
-        with self.transaction() as session:
-            study = models.StudyModel.find_or_raise_by_id(study_id, session, for_update=True)
-            attribute: Any = kind.find_by_study_and_key(study, key, session)
-            if attribute is None:
-                attribute = kind(study_id=study_id, key=key)
-                session.add(attribute)
-            attribute.value_json = json.dumps(value)
-
-    def check_trial_is_updatable(self, trial_id: int, trial_state: TrialState) -> None:
-        # Optuna's own reads the trial for its message, here inside a transaction that writes.
-        if trial_state.is_finished():
-            raise UpdateFinishedTrialError(f"trial with id {trial_id} is finished")
 
     @contextmanager
-    def _own_trial(self, trial_id: int) -> Iterator[None]:
-        try:
-            yield
-        except UpdateFinishedTrialError:  # also TakenOver
-            self._forget(trial_id)
-            raise
+    def _open_trial(
+        self, trial_id: int, durable: bool = False
+    ) -> Iterator[tuple[sa.Connection, Any]]:
+        """A transaction that changes a trial which is not finished, and the trial's row.
 
-    def _forget(self, trial_id: int) -> None:
-        """Know no more of a trial that is another process's than the database does."""
-        self._own.pop(trial_id, None)
-        for known in self._open.values():
-            known.pop(trial_id, None)
-
-    @property
-    def own(self) -> set[int]:
-        """The trials that this process runs."""
-        return set(self._own)
+        Raises KeyError if there is none, UpdateFinishedTrialError if it is finished.
+        """
+        with self.transaction(durable) as connection:
+            trial = lock_trial(connection, trial_id)
+            if trial.state.is_finished():
+                raise UpdateFinishedTrialError(f"trial {trial.number} is finished")
+            yield connection, trial
+        self._changed(trial.study_id, trial_id)
 
     @patient
-    def requeue(self, trial_id: int, owner: Any) -> bool:
-        """Let a trial wait for its turn again that was `owner`'s: same number, settings and
-        stored epochs. False if it is no longer that owner's.
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        with self.engine.connect() as connection:
+            trial = read_trial(connection, trial_id)
+        if trial is None:
+            raise KeyError(f"no trial with id {trial_id}")
+        return trial
 
-        Optuna's public calls could only fail the trial and queue a copy behind all others.
-        """
-        with self.transaction(durable=True) as session:
-            row: Any = session.get_one(models.TrialModel, trial_id, with_for_update=True)
-            theirs = owner_of(session, trial_id) == owner
-            if row.state != TrialState.RUNNING or not theirs:
-                self._forget(trial_id)
-                return False
-            row.state = TrialState.WAITING
-            study_id = row.study_id
-        self._own.pop(trial_id, None)
-        if (trial := self._open[study_id].get(trial_id)) is not None:
-            trial.state = TrialState.WAITING
-        return True
+    @patient
+    def get_all_trials(
+        self,
+        study_id: int,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+    ) -> list[FrozenTrial]:
+        known = self._known[study_id]
+        if not known.fresh:
+            self._read_others(study_id, known)
+        trials = known.listed(states)
+        return copy.deepcopy(trials) if deepcopy else trials
+
+    def _read_others(self, study_id: int, known: KnownTrials) -> None:
+        """Read trials that another process began, changed or finished; no others."""
+        if known.read_to < 0:
+            self._one(STUDIES.c.study_id, STUDIES.c.study_id == study_id)
+        newer = sa.and_(TRIALS.c.study_id == study_id, TRIALS.c.trial_id > known.read_to)
+        with self.engine.connect() as connection:
+            ids = set(connection.scalars(sa.select(TRIALS.c.trial_id).where(newer)))
+            may_have_changed = known.not_final(ids) - self._mine()
+            found = read_trials(connection, study_id, may_have_changed)
+        known.have_read(may_have_changed, found, max(ids, default=known.read_to))
+
+    def _changed(self, study_id: int, trial_id: int) -> None:
+        """A trial was written: it is read again."""
+        self._known[study_id].forget(trial_id)
+
+    def _mine(self) -> Set[int]:
+        """Trials of which the database knows no more than this process."""
+        return set()

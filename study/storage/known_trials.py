@@ -1,100 +1,98 @@
-"""What a process knows of a study's trials: its own in memory, the others' read now and then."""
+"""What a process knows of a study's trials, so that reading them costs nothing."""
 
+import copy
 import time
-from collections import defaultdict
-from collections.abc import Callable, Container
+from collections.abc import Container, Mapping, Set
 from typing import Any
 
-import sqlalchemy as sa
-from optuna.storages import RDBStorage
+from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from study.storage.owner import TRIAL
-from study.storage.retry import patient
-
 REFRESH = 1.0  # seconds for which trials of other processes are not read again
-
-TRIALS = sa.select(TRIAL.c.trial_id, TRIAL.c.state).where(
-    TRIAL.c.study_id == sa.bindparam("study"),
-    (TRIAL.c.trial_id > sa.bindparam("after"))
-    | TRIAL.c.trial_id.in_(sa.bindparam("ids", expanding=True)),
-)
+ENDED = frozenset(state for state in TrialState if state.is_finished())
 
 
-class KnownTrials(RDBStorage):
-    """The reading half of the database: trials of this process cost nothing to read."""
+class KnownTrials:
+    """The trials of one study by id, as far as they are known.
 
-    complete: dict[int, list[FrozenTrial]]
-    """The complete trials of each study, in the order in which this process learnt of them."""
+    A trial that changes is replaced by a changed copy: whoever was given the old one keeps what
+    it saw.
+    """
 
-    def __init__(self, url: str, on_wait: Callable[[str, float], None], **settings: Any) -> None:
-        super().__init__(url, engine_kwargs=settings)
-        self.complete = defaultdict(list)
-        self._on_wait = on_wait  # told why and for how many seconds the database is waited for
-        self._own: dict[int, FrozenTrial] = {}  # the trials this process runs, by id
-        # By study, the trials that Optuna's cache does not know to be finished.
-        self._open: dict[int, dict[int, FrozenTrial]] = defaultdict(dict)
-        self._read_at: dict[int, float] = defaultdict(lambda: -REFRESH)
-        self._doubtful = False  # whether a commit may have succeeded without saying so
+    def __init__(self) -> None:
+        self.complete: list[FrozenTrial] = []
+        """The complete trials in the order in which this process learnt of them."""
+        self.distributions: dict[str, BaseDistribution] = {}
+        """Of each parameter, as the first trial that has it."""
+        self._trials: dict[int, FrozenTrial] = {}
+        self._open: set[int] = set()  # those that are not finished
+        self._lists: dict[frozenset[TrialState], list[FrozenTrial]] = {}  # of finished trials
+        self.read_to = -1
+        """The id up to which all were read: they ascend, for numbers are given under a lock."""
+        self._read_at = -REFRESH
 
-    def waiting(self, reason: str, seconds: float) -> None:
-        self._doubtful = True
-        self.engine.dispose()  # connections to a server that was restarted are dead
-        self._on_wait(reason, seconds)
+    @property
+    def fresh(self) -> bool:
+        """Whether the trials of other processes were read just now."""
+        return time.monotonic() - self._read_at < REFRESH
 
-    @patient
-    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
-        return super().get_study_system_attrs(study_id)
+    def not_final(self, newer: Set[int]) -> set[int]:
+        """Those among `newer` and the known ones that may be otherwise by now."""
+        return self._open | {each for each in newer if each not in self._trials}
 
-    @patient
-    def get_trial(self, trial_id: int) -> FrozenTrial:
-        trial = self._own.get(trial_id)
-        return super().get_trial(trial_id) if trial is None else trial
+    def get(self, trial_id: int) -> FrozenTrial | None:
+        """One of them, if it is known."""
+        return self._trials.get(trial_id)
 
-    @patient
-    def _get_trials(
-        self,
-        study_id: int,
-        states: Container[TrialState] | None,
-        included_trial_ids: set[int],
-        trial_id_greater_than: int,
-    ) -> list[FrozenTrial]:
-        if states is not None:
-            return super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
-        known = self._open[study_id]
-        afresh = not included_trial_ids and trial_id_greater_than == -1
-        if afresh:  # by a caller that keeps nothing yet
-            complete = (trial for trial in known.values() if trial.state == TrialState.COMPLETE)
-            self.complete[study_id][:] = complete
-        if afresh or time.monotonic() - self._read_at[study_id] >= REFRESH:
-            self._read_others(study_id, included_trial_ids, trial_id_greater_than)
-            self._read_at[study_id] = time.monotonic()
-        trials = [known[trial_id] for trial_id in sorted(known)]
-        for trial in trials:
-            if trial.state.is_finished():  # the caller keeps these
-                del known[trial._trial_id]
-        return trials
+    def have_read(self, ids: Set[int], trials: Mapping[int, FrozenTrial], read_to: int) -> None:
+        """Add what was found of the trials `ids` in the database just now, by id."""
+        for trial_id, trial in trials.items():
+            self.put(trial_id, trial)
+        for trial_id in ids - trials.keys():  # the study was deleted
+            self._open.discard(trial_id)
+            self._trials.pop(trial_id, None)
+        self.read_to, self._read_at = read_to, time.monotonic()
 
-    def _read_others(self, study_id: int, ids: set[int], after: int) -> None:
-        """Read trials that another process began, changed or finished; no others."""
-        known = self._open[study_id]
-        with self.engine.connect() as connection:
-            rows = connection.execute(TRIALS, {"study": study_id, "after": after, "ids": ids})
-            changed = {
-                row.trial_id
-                for row in rows
-                if row.trial_id not in self._own
-                and (
-                    row.trial_id not in known
-                    or row.state == TrialState.RUNNING
-                    or row.state != known[row.trial_id].state
-                )
-            }
-        if not changed:
+    def put(self, trial_id: int, trial: FrozenTrial) -> None:
+        """Add a trial, or the present state of one."""
+        in_order = trial_id in self._trials or trial_id > next(reversed(self._trials), -1)
+        self._trials[trial_id] = trial
+        if not in_order:
+            self._trials = dict(sorted(self._trials.items()))
+        for name, distribution in trial.distributions.items():
+            self.distributions.setdefault(name, distribution)
+        if not trial.state.is_finished():
+            self._open.add(trial_id)
             return
-        for trial in super()._get_trials(study_id, None, changed, max(changed)):
-            if trial._trial_id not in changed:  # it reads all newer ones as well
-                continue
-            known[trial._trial_id] = trial
-            if trial.state == TrialState.COMPLETE:
-                self.complete[study_id].append(trial)
+        self._open.discard(trial_id)
+        self._lists.clear()
+        if trial.state == TrialState.COMPLETE:
+            self.complete.append(trial)
+
+    def change(self, trial_id: int, **parts: Any) -> FrozenTrial:
+        """Replace parts of a trial: a mapping is added to the one it has."""
+        trial = copy.copy(self._trials[trial_id])
+        for name, part in parts.items():
+            mapping = isinstance(part, dict)
+            setattr(trial, name, {**getattr(trial, name), **part} if mapping else part)
+        self.put(trial_id, trial)
+        return trial
+
+    def forget(self, trial_id: int) -> None:
+        """Know no more of an open trial than the database does, which is read at the next look."""
+        self._read_at = -REFRESH
+        if trial_id in self._open:
+            self._trials.pop(trial_id, None)
+
+    def listed(self, states: Container[TrialState] | None) -> list[FrozenTrial]:
+        """The trials in the order of their ids, with `states` those in one of them."""
+        if states is None:
+            return list(self._trials.values())
+        wanted = frozenset(state for state in TrialState if state in states)
+        if wanted <= ENDED and wanted in self._lists:
+            return list(self._lists[wanted])
+        ids = self._trials.keys() if wanted & ENDED else sorted(self._open)
+        found = [trial for each in ids if (trial := self._trials[each]).state in wanted]
+        if wanted <= ENDED:
+            self._lists[wanted] = list(found)
+        return found

@@ -4,15 +4,16 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from optuna.storages._rdb import models
+import sqlalchemy as sa
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
 
 from study.storage import owner
-from study.storage.database import Database
+from study.storage.owned import OwnedDatabase
 from study.storage.retry import patient
+from study.storage.tables import DIRECTIONS, STUDIES, STUDY_USER
+from study.storage.writing import attribute, insert_trial, lock_study, write
 
 SESSIONS = "sessions"
 """The study attribute that counts the processes which worked on it."""
@@ -20,67 +21,65 @@ SESSIONS = "sessions"
 
 @patient
 def begin_study(
-    database: Database, name: str, attributes: dict[str, Any], queue: Sequence[FrozenTrial]
+    database: OwnedDatabase, name: str, attributes: dict[str, Any], queue: Sequence[FrozenTrial]
 ) -> bool:
     """Make a study that is maximised, with its attributes and its first trials.
 
     All or nothing of it is stored. False if there is one of that name.
     """
     try:
-        with database.transaction(durable=True) as session:
-            if models.StudyModel.find_by_name(name, session) is not None:
+        with database.transaction(durable=True) as connection:
+            named = sa.select(STUDIES.c.study_id).where(STUDIES.c.study_name == name)
+            if connection.scalar(named) is not None:
                 return False
-            direction = models.StudyDirectionModel(direction=StudyDirection.MAXIMIZE, objective=0)
-            study: Any = models.StudyModel(study_name=name, directions=[direction])
-            session.add(study)
-            session.flush()
-            for key, value in attributes.items():
-                attribute = models.StudyUserAttributeModel(
-                    study_id=study.study_id, key=key, value_json=json.dumps(value)
-                )
-                session.add(attribute)
+            made = connection.execute(STUDIES.insert(), {"study_name": name})
+            (study_id,) = made.inserted_primary_key or (0,)
+            direction = {"direction": StudyDirection.MAXIMIZE, "study_id": study_id}
+            connection.execute(DIRECTIONS.insert(), {**direction, "objective": 0})
+            rows = [attribute(STUDY_USER, study_id, *each) for each in attributes.items()]
+            write(connection, rows, replace=False)
             for trial in queue:
-                database._get_prepared_new_trial(study.study_id, trial, session)
+                insert_trial(connection, study_id, trial)
     except IntegrityError:  # another process was faster
         return False
     return True
 
 
-def next_session(database: Database, study_id: int) -> int:
+def next_session(database: OwnedDatabase, study_id: int) -> int:
     """A number, from 0, that no other process working on the study has."""
     return int(change_attribute(database, study_id, SESSIONS, lambda count: (count or 0) + 1)) - 1
 
 
 @patient
 def change_attribute(
-    database: Database, study_id: int, key: str, change: Callable[[Any], Any]
+    database: OwnedDatabase, study_id: int, key: str, change: Callable[[Any], Any]
 ) -> Any:
     """Give a study attribute the value that `change` makes of its present one (None without one).
 
     No other process changes it meanwhile. A commit may succeed although the client saw an error,
     and `change` is then applied twice.
     """
-    with database.transaction() as session:
-        study = models.StudyModel.find_or_raise_by_id(study_id, session, for_update=True)
-        kind = models.StudyUserAttributeModel
-        row: Any = kind.find_by_study_and_key(study, key, session)
-        value = change(None if row is None else json.loads(row.value_json))
-        if row is None:
-            row = kind(study_id=study_id, key=key)
-            session.add(row)
-        row.value_json = json.dumps(value)
+    with database.transaction() as connection:
+        lock_study(connection, study_id)
+        stored = connection.scalar(
+            sa.select(STUDY_USER.c.value_json).where(
+                STUDY_USER.c.study_id == study_id, STUDY_USER.c.key == key
+            )
+        )
+        value = change(None if stored is None else json.loads(stored))
+        write(connection, [attribute(STUDY_USER, study_id, key, value)], replace=True)
     return value
 
 
 @patient
-def show_life(database: Database) -> None:
+def show_life(database: OwnedDatabase) -> None:
     """Let other machines know that this process runs its trials."""
-    with database.transaction() as session:
-        owner.beat(session, database.own)
+    with database.transaction() as connection:
+        owner.beat(connection, database.own)
 
 
 @patient
-def silent_trials(database: Database, study_id: int) -> set[int]:
-    """Running trials whose process, on whatever machine, shows no life any more."""
-    with Session(database.engine) as session:
-        return owner.silent(session, study_id)
+def silent_trials(database: OwnedDatabase, study_id: int) -> set[int]:
+    """The numbers of running trials whose process, on whatever machine, shows no life any more."""
+    with database.engine.connect() as connection:
+        return owner.silent(connection, study_id)

@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import sys
+from collections.abc import Set
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -12,20 +13,22 @@ from typing import Any
 import psutil
 import sqlalchemy as sa
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.storages._rdb import models
 from optuna.trial import TrialState
-from sqlalchemy.orm import Session
 
 from fer.machine import processor
+from study.storage.tables import HEARTBEATS, TRIAL_USER, TRIALS
+from study.storage.writing import lock_study
 
 OWNER = "owner"
 """The trial attribute that names the process running it."""
+PAUSED = "paused"
+"""The trial attribute of one that waits to be resumed, and not to be asked for."""
 HEARTBEAT_SECONDS = 60.0
 GRACE = timedelta(minutes=5)  # without a heartbeat, after which a trial is abandoned
 
-TRIAL: Any = models.TrialModel.__table__
-ATTRIBUTE: Any = models.TrialUserAttributeModel.__table__
-HEARTBEAT: Any = models.TrialHeartbeatModel.__table__
+OWNER_OF = sa.select(TRIAL_USER.c.value_json).where(
+    TRIAL_USER.c.trial_id == sa.bindparam("trial"), TRIAL_USER.c.key == OWNER
+)
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 
 
@@ -98,57 +101,67 @@ def _boot() -> str:
     return file.read_text().strip() if file.exists() else ""
 
 
-def check_total(session: Session, study_id: int, total: int | None) -> None:
+def check_total(connection: sa.Connection, study_id: int, total: int | None) -> None:
     """Raise TotalReached if no further trial of the study may begin.
 
     The study's row is locked until the transaction ends, so that no two processes begin the
     same last one.
     """
-    models.StudyModel.find_or_raise_by_id(study_id, session, for_update=True)
+    lock_study(connection, study_id)
     if total is None:
         return
-    counted = sa.select(sa.func.count()).where(
-        TRIAL.c.study_id == study_id, TRIAL.c.state.in_(COUNTED)
-    )
-    if (session.scalar(counted) or 0) >= total:
+    paused = sa.exists().where(*_pause_of(TRIALS.c.trial_id))
+    begun = TRIALS.c.state.in_(COUNTED) | ((TRIALS.c.state == TrialState.WAITING) & paused)
+    counted = sa.select(sa.func.count()).where(TRIALS.c.study_id == study_id, begun)
+    if (connection.scalar(counted) or 0) >= total:
         raise TotalReached
 
 
-def owner_of(session: Session, trial_id: int) -> Any:
+def owner_of(connection: sa.Connection, trial_id: int) -> Any:
     """The owner stored with a trial, as plain types; None without one."""
-    text = session.scalar(
-        sa.select(ATTRIBUTE.c.value_json).where(
-            ATTRIBUTE.c.trial_id == trial_id, ATTRIBUTE.c.key == OWNER
-        )
-    )
+    text = connection.scalar(OWNER_OF, {"trial": trial_id})
     return None if text is None else json.loads(text)
 
 
-def running(session: Session, study_id: int, owner: dict[str, Any]) -> set[int]:
-    """The trials that the database believes `owner` to run."""
-    theirs = sa.select(TRIAL.c.trial_id).where(
-        TRIAL.c.study_id == study_id,
-        TRIAL.c.state == TrialState.RUNNING,
-        TRIAL.c.trial_id == ATTRIBUTE.c.trial_id,
-        ATTRIBUTE.c.key == OWNER,
-        ATTRIBUTE.c.value_json == json.dumps(owner),
+def _pause_of(trial_id: Any) -> tuple[sa.ColumnElement[bool], ...]:
+    return TRIAL_USER.c.trial_id == trial_id, TRIAL_USER.c.key == PAUSED
+
+
+def is_paused(connection: sa.Connection, trial_id: int) -> bool:
+    """Whether a trial waits to be resumed."""
+    return bool(connection.scalar(sa.select(sa.exists().where(*_pause_of(trial_id)))))
+
+
+def end_pause(connection: sa.Connection, trial_id: int) -> bool:
+    """Let a trial wait to be resumed no longer; whether it did."""
+    return connection.execute(TRIAL_USER.delete().where(*_pause_of(trial_id))).rowcount > 0
+
+
+def running(connection: sa.Connection, study_id: int, owner: dict[str, Any]) -> set[int]:
+    """The ids of the trials that the database believes `owner` to run."""
+    theirs = sa.select(TRIALS.c.trial_id).where(
+        TRIALS.c.study_id == study_id,
+        TRIALS.c.state == TrialState.RUNNING,
+        TRIALS.c.trial_id == TRIAL_USER.c.trial_id,
+        TRIAL_USER.c.key == OWNER,
+        TRIAL_USER.c.value_json == json.dumps(owner),
     )
-    return set(session.scalars(theirs))
+    return set(connection.scalars(theirs))
 
 
-def beat(session: Session, trial_ids: set[int]) -> None:
+def beat(connection: sa.Connection, trial_ids: Set[int]) -> None:
     """Note that these trials run now, by the database's clock."""
-    session.execute(sa.delete(HEARTBEAT).where(HEARTBEAT.c.trial_id.in_(trial_ids)))
     if trial_ids:
-        session.execute(HEARTBEAT.insert(), [{"trial_id": each} for each in trial_ids])
+        connection.execute(HEARTBEATS.delete().where(HEARTBEATS.c.trial_id.in_(trial_ids)))
+        connection.execute(HEARTBEATS.insert(), [{"trial_id": each} for each in trial_ids])
 
 
-def silent(session: Session, study_id: int) -> set[int]:
-    """Running trials of which nothing was heard for longer than GRACE."""
-    now = session.execute(sa.select(sa.func.now())).scalar_one().replace(tzinfo=None)
-    beats = sa.select(HEARTBEAT.c.trial_id, HEARTBEAT.c.heartbeat).where(
-        TRIAL.c.study_id == study_id,
-        TRIAL.c.state == TrialState.RUNNING,
-        TRIAL.c.trial_id == HEARTBEAT.c.trial_id,
+def silent(connection: sa.Connection, study_id: int) -> set[int]:
+    """The numbers of running trials of which nothing was heard for longer than GRACE."""
+    now = connection.execute(sa.select(sa.func.now())).scalar_one().replace(tzinfo=None)
+    beats = sa.select(TRIALS.c.number, HEARTBEATS.c.heartbeat).where(
+        TRIALS.c.study_id == study_id,
+        TRIALS.c.state == TrialState.RUNNING,
+        TRIALS.c.trial_id == HEARTBEATS.c.trial_id,
     )
-    return {row.trial_id for row in session.execute(beats) if now - row.heartbeat > GRACE}
+    return {row.number for row in connection.execute(beats) if now - row.heartbeat > GRACE}

@@ -1,53 +1,53 @@
-"""Connections by kind of database, and statements that leave alone what is there."""
+"""Connections that many writers can share, and INSERT statements for rows that may be there."""
 
-import json
-from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
-from optuna.distributions import BaseDistribution, distribution_to_json
-from optuna.storages._rdb import models
-from optuna.trial import FrozenTrial
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.engine import make_url
+from sqlalchemy.pool import NullPool
 
-from study.storage.owner import ATTRIBUTE
+from study.storage.tables import UNIQUE
 
-LOCK_SECONDS = 10  # that one try waits for another writer on SQLite
+LOCK_SECONDS = 10.0  # for which one attempt waits for another writer on SQLite
 WRITES = {"study_writes": True}
 """Execution option of a transaction that will write."""
+BACKENDS = ("sqlite", "postgresql", "mysql", "mariadb")
 
 
-def arguments(backend: str) -> dict[str, Any]:
-    """What SQLAlchemy needs to know to make an engine for `backend`."""
-    if backend == "sqlite":
+def arguments(url: str) -> dict[str, Any]:
+    """What `sqlalchemy.create_engine` is told beside the URL."""
+    if make_url(url).get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": LOCK_SECONDS}}
     return {"pool_pre_ping": True}
 
 
-def set_up(engine: sa.Engine) -> None:
-    """Let every new connection of `engine` be one that many writers can share."""
+def make_engine(url: str, writing: bool) -> sa.Engine:
+    """An engine for Optuna's tables at `url`.
+
+    One that is not for writing leaves an SQLite file in the journal mode it has, and keeps no
+    connection beyond the statement it was made for.
+    """
+    engine = sa.create_engine(
+        url, **arguments(url), **({} if writing else {"poolclass": NullPool})
+    )
     if engine.name == "sqlite":
-        sa.event.listen(engine, "connect", _write_ahead)
+        sa.event.listen(engine, "connect", _write_ahead if writing else _begin_explicitly)
         sa.event.listen(engine, "begin", _begin)
-    elif engine.name == "postgresql":
+    elif engine.name == "postgresql" and writing:
         sa.event.listen(engine, "connect", _commit_without_waiting)
-    engine.dispose()  # the connection that made the tables has none of it
+    return engine
 
 
-def insert_new(engine: sa.Engine, table: Any) -> Any:
-    """An INSERT that leaves a row alone which is there already."""
-    match engine.name:
-        case "sqlite":
-            return sqlite.insert(table).on_conflict_do_nothing()
-        case "postgresql":
-            return postgresql.insert(table).on_conflict_do_nothing()
-    return table.insert().prefix_with("IGNORE", dialect="mysql")
+def _begin_explicitly(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # the driver's own BEGIN would come too late
 
 
 def _write_ahead(connection: Any, _record: object) -> None:
     # Readers and a writer do not wait for each other, and a commit is no disk flush: after a
     # power failure the last epochs may be missing, after a kill nothing is.
-    connection.isolation_level = None  # the driver's own BEGIN would come too late
+    connection.isolation_level = None
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
 
@@ -66,46 +66,26 @@ def _begin(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-Statement = tuple[Any, dict[str, Any]]
-"""An INSERT and its row."""
-
-PARAMETER: Any = models.TrialParamModel.__table__
-REPORT: Any = models.TrialIntermediateValueModel.__table__
-
-
-def parameter(
-    engine: sa.Engine, trial_id: int, name: str, value: float, distribution: BaseDistribution
-) -> Statement:
-    """A parameter, `value` as Optuna stores it."""
-    row = {
-        "trial_id": trial_id,
-        "param_name": name,
-        "param_value": value,
-        "distribution_json": distribution_to_json(distribution),
-    }
-    return insert_new(engine, PARAMETER), row
+@cache
+def insert_or_keep(dialect: str, table: sa.Table) -> sa.Insert:
+    """An INSERT that leaves a row alone which is there already."""
+    match dialect:
+        case "sqlite":
+            return sqlite.insert(table).on_conflict_do_nothing()
+        case "postgresql":
+            return postgresql.insert(table).on_conflict_do_nothing()
+    return mysql.insert(table).prefix_with("IGNORE")
 
 
-def report(engine: sa.Engine, trial_id: int, step: int, score: float) -> Statement:
-    """The score of an epoch."""
-    kind = models.TrialIntermediateValueModel
-    value, value_type = kind.intermediate_value_to_stored_repr(score)
-    row = {
-        "trial_id": trial_id,
-        "step": step,
-        "intermediate_value": value,
-        "intermediate_value_type": value_type,
-    }
-    return insert_new(engine, REPORT), row
-
-
-def everything(engine: sa.Engine, trial_id: int, trial: FrozenTrial) -> Iterator[Statement]:
-    """All that a process knows of a trial it runs."""
-    for name, distribution in trial.distributions.items():
-        value = distribution.to_internal_repr(trial.params[name])
-        yield parameter(engine, trial_id, name, value, distribution)
-    for key, attribute in trial.user_attrs.items():
-        row = {"trial_id": trial_id, "key": key, "value_json": json.dumps(attribute)}
-        yield insert_new(engine, ATTRIBUTE), row
-    for step, score in trial.intermediate_values.items():
-        yield report(engine, trial_id, step, score)
+@cache
+def insert_or_replace(dialect: str, table: sa.Table) -> sa.Insert:
+    """An INSERT that gives a row which is there already the new values."""
+    keys = UNIQUE[table]
+    others = [column.name for column in table.c if not column.primary_key]
+    others = [name for name in others if name not in keys]
+    if dialect in ("mysql", "mariadb"):
+        of_mysql = mysql.insert(table)
+        return of_mysql.on_duplicate_key_update({name: of_mysql.inserted[name] for name in others})
+    insert = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+    new = {name: insert.excluded[name] for name in others}
+    return insert.on_conflict_do_update(index_elements=keys, set_=new)

@@ -2,7 +2,6 @@
 
 import re
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -11,17 +10,10 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import StorageInternalError
-from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import (
-    ArgumentError,
-    IntegrityError,
-    OperationalError,
-    ProgrammingError,
-    SQLAlchemyError,
-)
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from fer.errors import UserError
@@ -38,16 +30,16 @@ from study.spec.identity import (
 )
 from study.storage.database import Database
 from study.storage.leases import begin_study, change_attribute, silent_trials
+from study.storage.owned import OwnedDatabase
 from study.storage.owner import OWNER, Owner
 from study.storage.records import ORIGIN
+from study.storage.retry import say_nothing
+from study.storage.sql import BACKENDS
 
 COMMAND = "command"
 """The study attribute with the latest command that worked on it, without a password."""
 SEARCH_CHANGES = "search_changes"
 """The study attribute with each later sampler and pruner, and the first trial they hold for."""
-
-ATTEMPTS = 20  # to open a database that another process is just making
-BEGUN_BY_ANOTHER = ("already exists", "unique constraint", "duplicate key", "no such table")
 
 
 def hidden(url: str) -> str:
@@ -64,36 +56,23 @@ def hidden(url: str) -> str:
     return parsed.update_query_dict(secret).render_as_string(hide_password=True)
 
 
-def no_wait(reason: str, seconds: float) -> None:
-    """Say nothing while the database is away."""
-
-
 def open_database(
     url: str,
     total: int | None = None,
-    on_wait: Callable[[str, float], None] = no_wait,
-) -> Database:
+    on_wait: Callable[[str, float], None] = say_nothing,
+) -> OwnedDatabase:
     """The database at an SQLAlchemy URL, made if it is missing, for this process's trials.
 
-    For `total` and `on_wait` see Database. Raises UserError if it is no database or cannot be
-    written.
+    For `total` and `on_wait` see OwnedDatabase. Raises UserError if it is no database or cannot
+    be written.
     """
     _check(url)
-    owner = asdict(Owner.this())
     with _refusals(url):
-        for _ in range(ATTEMPTS):
-            try:
-                return Database(url, owner, total, on_wait)
-            except (OperationalError, ProgrammingError, IntegrityError) as error:
-                # Of two processes that begin together, one finds the other's tables half made.
-                if not any(words in str(error).lower() for words in BEGUN_BY_ANOTHER):
-                    raise
-                time.sleep(0.2)
-        return Database(url, owner, total, on_wait)
+        return OwnedDatabase(url, asdict(Owner.this()), total, on_wait)
 
 
-def open_to_read(url: str) -> RDBStorage:
-    """The storage at an SQLAlchemy URL. Raises UserError if there is none."""
+def open_to_read(url: str) -> Database:
+    """The database at an SQLAlchemy URL. Raises UserError if there is none."""
     parsed = _check(url)
     if parsed.get_backend_name() == "sqlite":
         is_path = not str(parsed.database).startswith("file:")
@@ -103,8 +82,7 @@ def open_to_read(url: str) -> RDBStorage:
         known = inspect(create_engine(url, poolclass=NullPool)).has_table("studies")
         if not known:  # Optuna would make its tables in a stranger's database
             raise UserError(f"no study in {hidden(url)}; study.run makes one")
-        # Whoever only reads closes nothing: no connection outlives the statement it was made for.
-        return RDBStorage(url, engine_kwargs={"poolclass": NullPool})
+        return Database(url, writing=False)
 
 
 def _check(url: str) -> URL:
@@ -115,6 +93,10 @@ def _check(url: str) -> URL:
         raise UserError(
             f"--storage must be an SQLAlchemy URL such as {DEFAULT_URL}, got {hidden(url)!r}"
         ) from None
+    if parsed.get_backend_name() not in BACKENDS:
+        raise UserError(
+            f"--storage must be of SQLite, PostgreSQL or MySQL, got {parsed.get_backend_name()}"
+        )
     in_memory = not parsed.database or parsed.database == ":memory:"
     if parsed.get_backend_name() == "sqlite" and in_memory:
         raise UserError(f"--storage must name a file, a study in memory is lost: {hidden(url)}")
@@ -131,7 +113,7 @@ def _refusals(url: str) -> Iterator[None]:
 
 
 def begin_or_check(
-    database: Database,
+    database: OwnedDatabase,
     name: str,
     identity: Identity,
     queue: list[FrozenTrial],
@@ -157,7 +139,7 @@ def begin_or_check(
         assert stored is not None
         change = {key: identity[key] for key in SEARCH if stored.get(key) != identity.get(key)}
         if change:
-            first = len(database.get_all_trials(study_id, deepcopy=False))
+            first = database.get_n_trials(study_id)
             noted = {"from_trial": first, **change}
             change_attribute(database, study_id, SEARCH_CHANGES, lambda old: [*(old or []), noted])
         if command:
@@ -184,35 +166,37 @@ def waiting(parameters: dict[str, Any], origin: str) -> FrozenTrial:
     )
 
 
-def hidden_url(storage: RDBStorage) -> str:
+def hidden_url(storage: Database) -> str:
     """The URL of an open storage without its password."""
-    return hidden(storage.engine.url.render_as_string(hide_password=False))
+    return hidden(storage.url)
 
 
-def similar(database: Database, name: str, identity: Identity) -> str | None:
+def similar(database: OwnedDatabase, name: str, identity: Identity) -> str | None:
     """Another study that asks the same question of another installation."""
     for study in database.get_all_studies():
         stored = study.user_attrs.get(IDENTITY)
         other = study.study_name != name and stored != identity
         if other and same_question(stored, identity):
-            return study.study_name
+            return str(study.study_name)
     return None
 
 
 def trained_elsewhere(
-    database: Database, name: str, identity: Identity
+    database: OwnedDatabase, name: str, identity: Identity
 ) -> dict[str, list[FrozenTrial]]:
     """By study, the complete trials of others than `name` under the same conditions."""
     return {
         study.study_name: database.get_all_trials(
-            study._study_id, deepcopy=False, states=(TrialState.COMPLETE,)
+            database.get_study_id_from_name(study.study_name),
+            deepcopy=False,
+            states=(TrialState.COMPLETE,),
         )
         for study in database.get_all_studies()
         if study.study_name != name and same_conditions(study.user_attrs.get(IDENTITY), identity)
     }
 
 
-def storage_names(storage: RDBStorage) -> list[str]:
+def storage_names(storage: Database) -> list[str]:
     """Names of the studies in `storage`."""
     return optuna.get_all_study_names(storage)
 
@@ -248,21 +232,22 @@ def _last_activity(study: optuna.Study) -> float:
     return max(times, default=0.0)
 
 
-def requeue_abandoned(study: optuna.Study, database: Database) -> int:
+def requeue_abandoned(study: optuna.Study, database: OwnedDatabase) -> int:
     """Put trials whose process is gone back into the queue; how many.
 
     On this machine that is known at once, of others after five minutes of silence.
     """
-    silent = silent_trials(database, study._study_id)
+    study_id = database.get_study_id_from_name(study.study_name)
+    silent = silent_trials(database, study_id)
     count = 0
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if trial._trial_id in database.own:
+        if database.owns(study_id, trial.number):
             continue
         stored = trial.user_attrs.get(OWNER)
         owner = Owner.of(stored)
         lost = owner is None or owner.is_gone() or stored == database.owner
-        lost = lost or (trial._trial_id in silent and not (owner and owner.is_here()))
-        count += lost and database.requeue(trial._trial_id, stored)
+        lost = lost or (trial.number in silent and not (owner and owner.is_here()))
+        count += lost and database.requeue(study_id, trial.number, stored)
     return count
 
 

@@ -1,0 +1,296 @@
+"""The database of a study that runs here: each trial has an owner, and the study a total."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence, Set
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from optuna.distributions import BaseDistribution, check_distribution_compatibility
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy.exc import OperationalError
+
+from study.storage.database import Database
+from study.storage.known_trials import KnownTrials
+from study.storage.owner import (
+    OWNER,
+    PAUSED,
+    TakenOver,
+    beat,
+    check_total,
+    end_pause,
+    is_paused,
+    owner_of,
+    running,
+)
+from study.storage.reading import read_trial
+from study.storage.retry import patient, say_nothing
+from study.storage.tables import TRIAL_USER
+from study.storage.writing import (
+    Row,
+    attribute,
+    belongings,
+    change_state,
+    id_of,
+    insert_trial,
+    lock_study,
+    lock_trial,
+    parameter,
+    report,
+    write,
+)
+
+
+class OwnedDatabase(Database):
+    """A database in which this process, `owner`, runs trials.
+
+    A trial that it asks for is its own: `owner` is stored with it in the very transaction that
+    begins it, and another process finishes it only after taking it over; then it is not finished
+    here (TakenOver). No trial begins beyond `total` finished and running ones (TotalReached),
+    whoever runs them.
+
+    Own trials are kept in memory, so that reading them costs nothing. Their parameters wait for
+    the next write of an attribute, a report or a state, and go with it in one transaction; a
+    report is committed before the call returns.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        owner: dict[str, Any],
+        total: int | None = None,
+        on_wait: Callable[[str, float], None] = say_nothing,
+    ) -> None:
+        self.owner, self._total = owner, total
+        self._own: dict[int, KnownTrials] = {}  # by id of the trial, those of its study
+        self._unwritten: dict[int, list[Row]] = defaultdict(list)  # by id, for the next commit
+        self._doubtful = False  # whether a commit may have succeeded without saying so
+        super().__init__(url, on_wait)
+
+    @property
+    def own(self) -> frozenset[int]:
+        """The ids of the trials that this process runs."""
+        return frozenset(self._own)
+
+    def complete(self, study_id: int) -> list[FrozenTrial]:
+        """The complete trials of a study, to which later ones are added."""
+        return self._known[study_id].complete
+
+    def owns(self, study_id: int, number: int) -> bool:
+        """Whether this process runs that trial of a study."""
+        trials = map(self._known[study_id].get, self._own)
+        return any(trial is not None and trial.number == number for trial in trials)
+
+    def close(self) -> None:
+        """Write what is unwritten and close every connection."""
+        if self._unwritten:
+            with suppress(OperationalError), self.transaction():
+                pass
+        super().close()
+
+    def waiting(self, reason: str, seconds: float) -> None:
+        super().waiting(reason, seconds)
+        self._doubtful = True
+        # A server that crashed may have lost the last reports it said it had.
+        self._unwritten.clear()
+        for trial_id, known in self._own.items():
+            if (trial := known.get(trial_id)) is not None:
+                self._unwritten[trial_id] = list(belongings(trial_id, trial))
+
+    @contextmanager
+    def transaction(self, durable: bool = False) -> Iterator[sa.Connection]:
+        """What is unwritten and what the block does, in one transaction."""
+        with super().transaction(durable) as connection:
+            for rows in self._unwritten.values():
+                write(connection, rows, replace=False)
+            yield connection
+        self._unwritten.clear()
+
+    # Beginning and ending trials
+
+    @patient
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        if template_trial is not None:
+            return super().create_new_trial(study_id, template_trial)
+        known = self._known[study_id]
+        with self.transaction(durable=True) as connection:
+            lock_study(connection, study_id)
+            lost: set[int] = set()
+            if self._doubtful:
+                lost = running(connection, study_id, self.owner) - self._own.keys()
+            if lost:
+                trial_id = lost.pop()
+                trial = read_trial(connection, trial_id)
+            else:
+                check_total(connection, study_id, self._total)
+                mine = create_trial(state=TrialState.RUNNING, user_attrs={OWNER: self.owner})
+                trial_id, trial = insert_trial(connection, study_id, mine)
+            beat(connection, {trial_id})
+        self._doubtful = False
+        self._take(trial_id, trial, known)
+        return trial_id
+
+    @patient
+    def set_trial_state_values(
+        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
+    ) -> bool:
+        if state == TrialState.RUNNING:
+            return self._begin(trial_id)
+        now = datetime.now()
+        with self._own_trial(trial_id), self.transaction(durable=True) as connection:
+            row = lock_trial(connection, trial_id)
+            mine = owner_of(connection, trial_id) == self.owner
+            if not mine or row.state != state:  # else a commit that succeeded without saying so
+                if row.state.is_finished():
+                    raise UpdateFinishedTrialError(f"trial {row.number} is finished")
+                if not mine or row.state != TrialState.RUNNING:
+                    raise TakenOver
+                change_state(connection, trial_id, state, now, values)
+        known = self._own.pop(trial_id, None)
+        if known is None:
+            self._known[row.study_id].forget(trial_id)
+        else:
+            told = {} if values is None else {"values": list(values)}
+            known.change(trial_id, state=state, datetime_complete=now, **told)
+        return True
+
+    def _begin(self, trial_id: int) -> bool:
+        """Make a waiting trial this process's; whether it was there to be had."""
+        with self.transaction(durable=True) as connection:
+            row = lock_trial(connection, trial_id)
+            if row.state.is_finished():
+                raise UpdateFinishedTrialError(f"trial {row.number} is finished")
+            known = self._known[row.study_id]
+            mine = trial_id not in self._own and owner_of(connection, trial_id) == self.owner
+            if row.state != TrialState.RUNNING or not mine:  # else a commit, as above
+                if row.state != TrialState.WAITING or is_paused(connection, trial_id):
+                    return False
+                check_total(connection, row.study_id, self._total)
+                change_state(connection, trial_id, TrialState.RUNNING, datetime.now())
+                owner = attribute(TRIAL_USER, trial_id, OWNER, self.owner)
+                write(connection, [owner], replace=True)
+                beat(connection, {trial_id})
+            trial = read_trial(connection, trial_id)
+        self._take(trial_id, trial, known)
+        return True
+
+    @patient
+    def requeue(self, study_id: int, number: int, owner: Any, paused: bool = False) -> bool:
+        """Put a trial that `owner` runs back into the queue: same number, settings and stored
+        epochs. False if it is no longer that owner's.
+
+        One that is `paused` is not asked for before `resume`. Optuna's own calls could only fail
+        the trial and queue a copy behind all others.
+        """
+        with self.transaction(durable=True) as connection:
+            trial_id = id_of(connection, study_id, number)
+            row = lock_trial(connection, trial_id)
+            theirs = bool(
+                owner_of(connection, trial_id) == owner and row.state == TrialState.RUNNING
+            )
+            if theirs:
+                change_state(connection, trial_id, TrialState.WAITING, datetime.now())
+                if paused:
+                    mark = attribute(TRIAL_USER, trial_id, PAUSED, True)
+                    write(connection, [mark], replace=True)
+        self._forget(trial_id)
+        return theirs
+
+    @patient
+    def resume(self, study_id: int, number: int) -> bool:
+        """Let a paused trial be asked for again. False if it is not paused."""
+        with self.transaction(durable=True) as connection:
+            trial_id = id_of(connection, study_id, number)
+            resumed = end_pause(connection, trial_id)
+        self._known[study_id].forget(trial_id)
+        return resumed
+
+    def _take(self, trial_id: int, trial: FrozenTrial | None, known: KnownTrials) -> None:
+        assert trial is not None
+        self._own[trial_id] = known
+        known.put(trial_id, trial)
+
+    @contextmanager
+    def _own_trial(self, trial_id: int) -> Iterator[None]:
+        try:
+            yield
+        except UpdateFinishedTrialError:  # also TakenOver
+            self._forget(trial_id)
+            raise
+
+    def _forget(self, trial_id: int) -> None:
+        """Know no more of a trial that is another process's than the database does."""
+        self._own.pop(trial_id, None)
+        self._unwritten.pop(trial_id, None)
+        for known in self._known.values():
+            known.forget(trial_id)
+
+    # What belongs to a trial
+
+    @patient
+    def set_trial_param(
+        self,
+        trial_id: int,
+        param_name: str,
+        param_value_internal: float,
+        distribution: BaseDistribution,
+    ) -> None:
+        known = self._own.get(trial_id)
+        before = None if known is None else known.distributions.get(param_name)
+        if before is None:  # another process may have been first, with another distribution
+            super().set_trial_param(trial_id, param_name, param_value_internal, distribution)
+        else:
+            check_distribution_compatibility(before, distribution)
+            row = parameter(trial_id, param_name, param_value_internal, distribution)
+            self._unwritten[trial_id].append(row)
+        if known is not None:
+            value = distribution.to_external_repr(param_value_internal)
+            known.change(
+                trial_id, params={param_name: value}, distributions={param_name: distribution}
+            )
+
+    @patient
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        if (known := self._own.get(trial_id)) is None:
+            super().set_trial_user_attr(trial_id, key, value)
+            return
+        with self._own_trial(trial_id), self.transaction() as connection:
+            if owner_of(connection, trial_id) != self.owner:
+                raise TakenOver
+            write(connection, [attribute(TRIAL_USER, trial_id, key, value)], replace=True)
+        known.change(trial_id, user_attrs={key: value})
+
+    @patient
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        super().set_trial_system_attr(trial_id, key, value)
+        if (known := self._own.get(trial_id)) is not None:
+            known.change(trial_id, system_attrs={key: value})
+
+    @patient
+    def set_trial_intermediate_value(
+        self, trial_id: int, step: int, intermediate_value: float
+    ) -> None:
+        trial = self._own_or_none(trial_id)
+        if trial is None:
+            super().set_trial_intermediate_value(trial_id, step, intermediate_value)
+            return
+        with self.transaction() as connection:
+            row = report(trial_id, step, intermediate_value)
+            write(connection, [row], replace=step in trial.intermediate_values)
+        self._own[trial_id].change(trial_id, intermediate_values={step: intermediate_value})
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        return self._own_or_none(trial_id) or super().get_trial(trial_id)
+
+    def _own_or_none(self, trial_id: int) -> FrozenTrial | None:
+        known = self._own.get(trial_id)
+        return None if known is None else known.get(trial_id)
+
+    def _changed(self, study_id: int, trial_id: int) -> None:
+        if trial_id not in self._own:
+            super()._changed(study_id, trial_id)
+
+    def _mine(self) -> Set[int]:
+        return self._own.keys()
