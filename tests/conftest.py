@@ -19,13 +19,17 @@ from optuna.trial import FrozenTrial
 from PIL import Image
 
 from bench.harness import Server, postgresql
+from fer import pipeline
 from fer.config import EMOTIONS
 from fer.data import Faces, demo
 from fer.data.faces import USAGES, canonical
+from fer.training import device
 from study.options import DEFAULT_URL
+from study.workers import pool
+from tests.forked import fork_worker
 
-# A test process a core: threads beyond that only wait for each other.
-torch.set_num_threads(1)
+# The first optimizer of a process loads another second's worth of PyTorch: once, not in each fork.
+torch.optim.SGD([torch.zeros(1)])
 os.environ["OMP_NUM_THREADS"] = "1"
 
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data" / "fer2013.parquet"
@@ -94,17 +98,29 @@ def trials(url: str = DEFAULT_URL, study: str = "small") -> list[FrozenTrial]:
     return found
 
 
+@pytest.fixture(autouse=True)
+def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test process a core: threads beyond that only wait for each other."""
+    monkeypatch.setattr(device, "available_cores", lambda: 1)
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start the workers of commands that run in this process by a fork."""
+    monkeypatch.setattr(pool, "start_process", fork_worker)
+
+
 @pytest.fixture
 def sabotage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Let code replace `progress`, the `original` one, in every worker from here on."""
 
     def write(code: str) -> None:
-        folder = tmp_path / "sabotage"
-        folder.mkdir()
-        head = "from fer import pipeline as training\noriginal = training.progress\n"
-        (folder / "sitecustomize.py").write_text(head + code + "\ntraining.progress = progress\n")
-        others = os.environ.get("PYTHONPATH", "")
-        monkeypatch.setenv("PYTHONPATH", f"{folder}:{others}")
+        file = tmp_path / "sabotage.py"  # a traceback shows its lines
+        file.write_text(code)
+        names = {"training": pipeline, "original": vars(pipeline)["progress"]}
+        exec(compile(code, file, "exec"), names)
+        monkeypatch.setattr(pipeline, "progress", names["progress"])
 
     return write
 

@@ -52,12 +52,14 @@ def test_the_turns_of_others_are_not_counted(
     assert next(epochs) < 10**6
 
 
+@pytest.mark.long
 def test_several_runs_on_one_thread_are_one_contestant(sides: tuple[Faces, Faces]) -> None:
     contestants = [Contestant("one", "ours", 1, 1), Contestant("three", "ours", 1, 1, lanes=3)]
     one, three = measure_speed(contestants, *sides, Config(), CPU, rounds=1, epochs=1)
     assert three["images_per_second"]["median"] > 0.2 * one["images_per_second"]["median"]
 
 
+@pytest.mark.long
 def test_where_the_time_of_a_step_goes_is_told_by_batch_size(
     sides: tuple[Faces, Faces], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -86,6 +88,7 @@ def test_accuracies_are_compared_seed_by_seed(command: Command) -> None:
     assert "--seeds must be at least 2, got 1" in refused.err
 
 
+@pytest.mark.long
 def test_contestants_are_measured_in_turn_as_ratios_to_the_first(
     sides: tuple[Faces, Faces],
 ) -> None:

@@ -62,6 +62,7 @@ def progress(run, validation):
 """
 
 
+@pytest.mark.long
 def test_a_study_with_one_seed_repeats_whatever_is_slow(
     command: Command, sabotage: Callable[[str], None]
 ) -> None:
@@ -73,6 +74,7 @@ def test_a_study_with_one_seed_repeats_whatever_is_slow(
     assert course("first") == course("second")
 
 
+@pytest.mark.long
 def test_a_study_on_lanes_of_one_process_is_the_study_on_as_many_processes(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,6 +97,7 @@ def progress(run, validation):
 """
 
 
+@pytest.mark.long
 def test_memory_that_runs_out_ends_that_trial_alone_and_its_neighbours_curves_are_unchanged(
     one_process: None, command: Command, sabotage: Callable[[str], None]
 ) -> None:
@@ -129,6 +132,7 @@ def progress(run, validation):
 """
 
 
+@pytest.mark.long
 def test_a_trial_that_kills_the_process_is_found_among_its_neighbours_and_only_it_fails(
     one_process: None, command: Command, sabotage: Callable[[str], None]
 ) -> None:
@@ -143,6 +147,7 @@ def test_a_trial_that_kills_the_process_is_found_among_its_neighbours_and_only_i
     assert sum(trial.state == TrialState.COMPLETE for trial in trials()) == 4
 
 
+@pytest.mark.long
 def test_the_end_of_the_time_lets_the_epochs_of_all_lanes_end(
     one_process: None, command: Command
 ) -> None:
@@ -168,6 +173,7 @@ def progress(run, validation):
 """
 
 
+@pytest.mark.long
 def test_trials_that_do_not_fit_the_memory_together_run_one_after_the_other(
     one_process: None, command: Command, sabotage: Callable[[str], None], own_folder: Path
 ) -> None:
@@ -178,6 +184,7 @@ def test_trials_that_do_not_fit_the_memory_together_run_one_after_the_other(
     assert (own_folder / "log").read_text().split() == ["begins", "ends"] * 5
 
 
+@pytest.mark.long
 def test_a_trial_that_waits_for_memory_is_not_lost_when_the_time_is_over(
     one_process: None, command: Command, sabotage: Callable[[str], None], own_folder: Path
 ) -> None:

@@ -233,6 +233,7 @@ def test_a_paused_trial_is_asked_for_only_once_it_is_resumed(url: str) -> None:
     assert all(trial.state.is_finished() for trial in trials(url, "a"))
 
 
+@pytest.mark.long
 def test_processes_that_begin_together_open_one_database(url: str) -> None:
     context = multiprocessing.get_context("spawn")
     together = context.Barrier(4)

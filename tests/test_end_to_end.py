@@ -76,7 +76,8 @@ def test_search_export_train_evaluate_predict(
 
 
 def test_an_interrupted_training_goes_on_to_the_same_model(command: Command) -> None:
-    line = ("fer.train", "--subset", 150, "--epochs", 6, "--schedule", "cosine", "--out")
+    settings = ("--subset", 150, "--epochs", 6, "--schedule", "cosine", "--threads", 1)
+    line = ("fer.train", *settings, "--out")
     assert command(*line, "whole").code == 0
     arguments = [sys.executable, "-u", "-m", *map(str, line), "run"]
     running = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)

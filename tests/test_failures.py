@@ -28,6 +28,7 @@ def run(command: Command) -> Callable[..., Result]:
     return call
 
 
+@pytest.mark.long
 def test_a_loss_that_is_no_number_ends_the_trial_as_diverged_and_the_study_goes_on(
     run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +123,7 @@ def progress(run, validation):
 """
 
 
+@pytest.mark.long
 def test_a_trial_that_kills_its_worker_twice_is_failed_with_the_reason(
     sabotage: Callable[[str], None], run: Callable[..., Result]
 ) -> None:
@@ -145,6 +147,7 @@ def test_a_trial_that_kills_its_worker_twice_is_failed_with_the_reason(
     assert trials()[failed[0].number].state == TrialState.FAIL
 
 
+@pytest.mark.long
 def test_workers_that_always_die_stop_the_study_in_one_line(
     sabotage: Callable[[str], None], run: Callable[..., Result]
 ) -> None:
@@ -156,6 +159,7 @@ def test_workers_that_always_die_stop_the_study_in_one_line(
     assert "SIGSEGV" in result.err
 
 
+@pytest.mark.long
 def test_finished_settings_are_not_trained_again_unless_asked_for(
     run: Callable[..., Result],
 ) -> None:
@@ -178,6 +182,7 @@ def test_finished_settings_are_not_trained_again_unless_asked_for(
     assert trials()[7].intermediate_values == first.intermediate_values
 
 
+@pytest.mark.long
 def test_a_continued_study_proposes_nothing_twice(run: Callable[..., Result]) -> None:
     for total in (7, 9):
         assert run("--trials", total, "--sampler", "random", "--epochs", 1).code == 0

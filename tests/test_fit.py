@@ -46,6 +46,7 @@ def test_a_curve_is_the_same_beside_a_neighbour(sides: tuple[Faces, Faces]) -> N
     assert numbers([mine for mine, _ in pairs]) == alone
 
 
+@pytest.mark.long
 def test_it_learns_the_drawn_faces(sides: tuple[Faces, Faces]) -> None:
     last = curve(Config(epochs=8, optimizer="adamax", lr=0.002, batch_size=16), sides)[-1]
     assert last.accuracy > 0.45  # chance is 0.14

@@ -185,6 +185,7 @@ def large_inputs(root: Path) -> list[tuple[str, Path, str]]:
     return large
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits memory as Linux does")
 def test_large_inputs_are_read_or_refused_in_little_memory(tmp_path: Path) -> None:
     inputs = large_inputs(tmp_path)

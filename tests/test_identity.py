@@ -30,6 +30,23 @@ def run(command: Command) -> Callable[..., Result]:
     return lambda *arguments: command("study.run", *SMALL, *arguments)
 
 
+@pytest.fixture(scope="module")
+def trained_once() -> dict[str, bytes]:
+    """The database of a study of seven trials, once a test has trained it."""
+    return {}
+
+
+@pytest.fixture
+def trained(trained_once: dict[str, bytes], run: Callable[..., Result]) -> None:
+    """A study of seven trials in the default database."""
+    file = Path("studies.db")
+    if not trained_once:
+        done = run("--trials", 7)
+        assert done.code == 0, done
+        trained_once["content"] = file.read_bytes()
+    file.write_bytes(trained_once["content"])
+
+
 def change(query: str, *values: object) -> None:
     """Change the database behind the program's back."""
     with closing(sqlite3.connect("studies.db")) as connection, connection:
@@ -48,8 +65,7 @@ def change_identity(**changed: object) -> None:
     study.set_user_attr(identity.IDENTITY, stored)
 
 
-def test_what_the_numbers_depend_on_is_stored_with_the_study(run: Callable[..., Result]) -> None:
-    assert run("--trials", 1).code == 0
+def test_what_the_numbers_depend_on_is_stored_with_the_study(trained: None) -> None:
     study = optuna.load_study(study_name="small", storage=DEFAULT_URL)
     stored = study.user_attrs[identity.IDENTITY]
     assert stored["data"] == "demo"
@@ -72,12 +88,11 @@ def test_what_the_numbers_depend_on_is_stored_with_the_study(run: Callable[..., 
     ],
 )
 def test_another_installation_is_refused_by_name(
-    changed: dict[str, object], named: str, run: Callable[..., Result]
+    changed: dict[str, object], named: str, trained: None, run: Callable[..., Result]
 ) -> None:
-    assert run("--trials", 1).code == 0
     change_identity(**changed)
     before = content()
-    result = run("--trials", 2)
+    result = run("--trials", 8)
     assert result.code == 2, result
     line = result.err.splitlines()[-1]
     assert named in line, line
@@ -86,7 +101,7 @@ def test_another_installation_is_refused_by_name(
 
 
 def test_a_new_study_says_which_one_it_does_not_continue(command: Command) -> None:
-    options = ("--subset", 150, "--trials", 1, "--workers", 1, "--epochs", 1)
+    options = ("--pipeline", "tests.blobs:pipeline", "--trials", 1, "--workers", 1)
     assert command("study.run", *options, "--study", "small").code == 0
     twin = command("study.run", *options, "--study", "twin")
     assert "another installation" not in twin.out  # it is the same one
@@ -124,10 +139,7 @@ def test_studies_of_an_older_version_are_read_and_say_why_they_do_not_go_on(
     assert "an older version of this program began it and kept no" in continued.err
 
 
-def test_replay_repeats_a_trial_from_the_database_alone(
-    run: Callable[..., Result], command: Command
-) -> None:
-    assert run("--trials", 7).code == 0
+def test_replay_repeats_a_trial_from_the_database_alone(trained: None, command: Command) -> None:
     for number in (0, 6):
         replayed = command("study.replay", "--trial", number, "--out", "curves.json")
         assert replayed.code == 0, replayed
@@ -140,10 +152,7 @@ def test_replay_repeats_a_trial_from_the_database_alone(
         assert len(content["stored"]["loss"]) == len(content["stored"]["scores"])
 
 
-def test_replay_tells_a_difference_and_its_likely_cause(
-    run: Callable[..., Result], command: Command
-) -> None:
-    assert run("--trials", 1).code == 0
+def test_replay_tells_a_difference_and_its_likely_cause(trained: None, command: Command) -> None:
     change_identity(versions={**provenance.versions(), "torch": "2.11.0"})
     assert "identical" in command("study.replay", "--trial", 0).out
     # One bit of one loss, which no score shows.
@@ -176,9 +185,8 @@ def test_replay_refuses_what_it_cannot_repeat(
 
 
 def test_a_copy_is_whole_and_can_be_made_while_a_study_writes(
-    run: Callable[..., Result], command: Command
+    trained: None, run: Callable[..., Result], command: Command
 ) -> None:
-    assert run("--trials", 2).code == 0
     with closing(store.open_database(DEFAULT_URL)) as database:
         study = optuna.load_study(study_name="small", storage=database)
         study.sampler = optuna.samplers.RandomSampler(seed=1)
@@ -187,20 +195,20 @@ def test_a_copy_is_whole_and_can_be_made_while_a_study_writes(
         copied = command("study.copy", "--out", "copy.db")
         assert copied.code == 0, copied
         trial.report(0.5, 2)
-    assert "studies: 1, trials: 6, checked" in copied.out
+    assert "studies: 1, trials: 8, checked" in copied.out
     url = "sqlite:///copy.db"
     ours, theirs = (
         optuna.load_study(study_name="small", storage=each).get_trials()
         for each in (DEFAULT_URL, url)
     )
-    assert theirs[2].intermediate_values == {1: 0.25}
-    assert ours[2].intermediate_values == {1: 0.25, 2: 0.5}
+    assert theirs[7].intermediate_values == {1: 0.25}
+    assert ours[7].intermediate_values == {1: 0.25, 2: 0.5}
     assert [trial.params for trial in ours] == [trial.params for trial in theirs]
-    assert ours[:2] == theirs[:2]
+    assert ours[:7] == theirs[:7]
     assert not Path("copy.db-wal").exists()
     # The copy is a database like any other.
     assert command("study.export", "--storage", url).code == 0
-    assert run("--trials", 3, "--storage", url).code == 0
+    assert run("--trials", 8, "--storage", url).code == 0
 
 
 def test_a_copy_of_a_server_is_an_sqlite_file(url: str, command: Command) -> None:

@@ -100,6 +100,7 @@ def test_the_picture_has_a_bar_each(tmp_path: Path) -> None:
     assert (tmp_path / "bars.png").stat().st_size > 5000
 
 
+@pytest.mark.long
 def test_a_search_stands_on_the_results_page_with_its_best_and_its_beginning(
     command: Command,
 ) -> None:

@@ -4,9 +4,13 @@ import subprocess
 import sys
 from collections import Counter
 
+import pytest
+
 from bench.writers import STUDY, write_together
 from study.storage import records
 from tests.conftest import trials
+
+pytestmark = pytest.mark.long
 
 SMALL = ("--subset", "150", "--study", "shared", "--workers", "1", "--epochs", "4")
 

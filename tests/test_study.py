@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from tests.conftest import Command, Result, process, trials
 
 Run = Callable[..., Result]
 SMALL = ("--subset", "150", "--study", "small", "--workers", "1")
+BLOBS = ("--study", "small", "--pipeline", "tests.blobs:pipeline")
 
 
 @pytest.fixture
@@ -41,17 +43,23 @@ def finished(study: str = "small") -> list[FrozenTrial]:
     return [trial for trial in trials(study=study) if trial.state in records.FINISHED]
 
 
-def test_trials_is_the_total_and_the_same_command_finishes_the_remainder(run: Run) -> None:
-    first = run("--trials", 2, "--epochs", 1)
+def test_trials_is_the_total_and_the_same_command_finishes_the_remainder(
+    command: Command,
+) -> None:
+    def search(total: int) -> str:
+        done = command("study.run", *BLOBS, "--workers", 1, "--trials", total)
+        assert done.code == 0, done
+        return done.out
+
+    assert "plan   2 trials x 4 epochs of 300 points" in search(2)
     assert len(finished()) == 2
-    assert "plan   2 trials x 1 epoch of 120 training and 30 validation images" in first.out
-    run("--trials", 4, "--epochs", 1)
+    search(4)
     assert len(finished()) == 4
-    again = run("--trials", 4, "--epochs", 1)
+    assert "4 trials finished" in search(4)
     assert len(finished()) == 4
-    assert "4 trials finished" in again.out
 
 
+@pytest.mark.long
 def test_the_reports_settings_come_first_and_the_final_ones_are_never_pruned(run: Run) -> None:
     result = run("--trials", 10, "--epochs", 3, "--workers", 2, "--pruner", "median")
     ordered = trials()
@@ -89,6 +97,7 @@ def test_a_study_refuses_other_data_split_space_epochs_or_seed_and_names_them(ru
     assert trials() == before
 
 
+@pytest.mark.long
 def test_a_study_does_not_mix_compiled_and_other_kernels(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,21 +133,33 @@ def test_a_trial_has_one_curve_alone_beside_a_neighbour_and_trained_again(
 
 def test_the_default_name_tells_data_and_settings_apart(command: Command) -> None:
     for epochs in (1, 1, 2):
-        result = command(
-            "study.run", "--subset", 150, "--trials", 1, "--workers", 1, "--epochs", epochs
-        )
+        line = ("--trials", 1, "--workers", 1, "--epochs", epochs)
+        result = command("study.run", "--pipeline", "tests.blobs:pipeline", *line)
         assert result.code == 0, result
     names = optuna.get_all_study_names(DEFAULT_URL)
     assert len(names) == 2
-    assert all(name.startswith("demo-") for name in names)
+    assert all(name.startswith("blobs-") for name in names)
 
 
 @pytest.mark.parametrize("sampler", ["gp", "qmc", "random"])
-def test_every_sampler_and_pruner_runs_the_report_space(sampler: str, run: Run) -> None:
+def test_every_sampler_and_pruner_runs_a_space_of_conditions(
+    sampler: str, command: Command
+) -> None:
     pruner = {"gp": "halving", "qmc": "hyperband", "random": "none"}[sampler]
-    options = ("--trials", 12, "--epochs", 1, "--space", "report")
-    result = run(*options, "--sampler", sampler, "--pruner", pruner)
+    options = ("--trials", 14, "--workers", 1, "--sampler", sampler, "--pruner", pruner)
+    result = command("study.run", *BLOBS, *options)
+    assert result.code == 0, result
     assert "Warning" not in result.err, result.err
+    done = finished()
+    assert len(done) == 14
+    assert {trial.params["rule"] for trial in done} == {"plain", "sign"}
+    assert all(f"{trial.params['rule']}_lr" in trial.params for trial in done)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("sampler", ["gp", "qmc", "random"])
+def test_every_sampler_runs_the_report_space(sampler: str, run: Run) -> None:
+    run("--trials", 12, "--epochs", 1, "--space", "report", "--sampler", sampler)
     done = finished()
     assert len(done) == 12
     assert {"scaling", "dropout", "conv_activation"} <= done[-1].params.keys()
@@ -158,6 +179,7 @@ def start(*arguments: object) -> "subprocess.Popen[str]":
     raise AssertionError(running.communicate())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_study_says_how_to_continue_and_loses_no_settings(kind: int) -> None:
     running = start("--trials", 3, "--epochs", 40)
@@ -172,6 +194,7 @@ def test_an_interrupted_study_says_how_to_continue_and_loses_no_settings(kind: i
     assert trials()[0].params["optimizer"] == "adam"
 
 
+@pytest.mark.long
 def test_a_killed_study_leaves_no_orphans_and_is_finished_by_the_next_run(run: Run) -> None:
     options = ("--trials", 2, "--epochs", 3)
     running = start(*options)
@@ -190,7 +213,10 @@ def test_a_killed_study_leaves_no_orphans_and_is_finished_by_the_next_run(run: R
     assert not [child for child in children if child.is_running()]
 
 
-def test_a_timeout_stops_cleanly(run: Run) -> None:
-    result = run("--trials", 50, "--epochs", 40, "--timeout", 3)
+def test_a_timeout_stops_cleanly(command: Command) -> None:
+    line = ("--study", "small", "--pipeline", "tests.blobs:held", "--trials", 5, "--timeout", 1)
+    threading.Timer(2, Path("go on").touch).start()
+    result = command("study.run", *line, "--workers", 1)
+    assert result.code == 0, result
     assert "the same command continues" in result.out
     assert not [trial for trial in trials() if trial.state == TrialState.RUNNING]

@@ -27,6 +27,8 @@ from bench.harness import Server, has_report
 from study.storage import records
 from tests.conftest import process, trials
 
+pytestmark = pytest.mark.long
+
 KILLS = int(os.environ.get("CHAOS_KILLS", "4"))
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
 # Enough epochs that the study outlasts the kills.

@@ -1,5 +1,6 @@
 """The life of a worker process: one thread that trains a few trials at once, a lane each."""
 
+import gc
 import importlib
 import os
 import pickle
@@ -43,6 +44,7 @@ def main(handle: int, preload: str) -> None:
         connection.send(Imported())
         task: Task = connection.recv()
         session, ready = prepare(task)
+        gc.freeze()  # no collection between trials looks through the libraries again
         connection.send((0, ready))
         serve(connection, session)
 

@@ -1,0 +1,61 @@
+"""Workers as copies of the test's own process, which has loaded PyTorch already.
+
+They run the very code of a worker behind the same pipes, and are killed and replaced like any
+other; only the start of an interpreter is left out, two seconds of a core each. Whatever a test
+runs as a process of its own starts its workers as a user's command does.
+"""
+
+import os
+import signal
+import traceback
+import warnings
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import Any
+
+from study.workers import worker
+
+
+class Forked:
+    """A forked worker, which ends when the pipe on its standard input does."""
+
+    def __init__(self, pid: int, lifeline: int) -> None:
+        self._pid, self._lifeline = pid, lifeline
+        self._code: int | None = None
+
+    def kill(self) -> None:
+        if self._code is None:
+            os.kill(self._pid, signal.SIGKILL)
+
+    def wait(self) -> int:
+        if self._code is None:
+            _, status = os.waitpid(self._pid, 0)
+            self._code = os.waitstatus_to_exitcode(status)
+            os.close(self._lifeline)
+        return self._code
+
+
+def fork_worker(preload: str) -> "tuple[Forked, Connection[Any, Any]]":
+    """What `study.workers.pool.start_process` does, by a fork."""
+    ours, theirs = Pipe()
+    end, lifeline = os.pipe()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads: pytest-xdist has one
+        pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            os.dup2(end, 0)
+            os.close(lifeline)
+            ours.close()
+            worker.main(theirs.fileno(), preload)
+            code = 0
+        except BaseException:
+            os.write(2, traceback.format_exc().encode())
+        finally:
+            os._exit(code)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    os.close(end)
+    theirs.close()
+    return Forked(pid, lifeline), ours
