@@ -106,7 +106,9 @@ def main() -> None:
             options.epochs,
         )
         search = options.unpruned(len(spec.queue))
-        request = Request(pipeline, spec, options, search, None, line, until)
+        request = Request(
+            pipeline, spec, running=options, search=search, command=line, deadline=until
+        )
         compare(request, report.FACTORS[name], options.out)
 
 

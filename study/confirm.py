@@ -88,7 +88,9 @@ def main() -> None:
 
     line = command_line("study.confirm", sys.argv[1:], hidden(options.storage))
     search_options = options.unpruned(len(spec.queue))
-    request = Request(pipeline, spec, options, search_options, None, line, until)
+    request = Request(
+        pipeline, spec, running=options, search=search_options, command=line, deadline=until
+    )
     done = conduct(request, conclude)
     sys.exit(done.exit_code)
 

@@ -34,7 +34,9 @@ def search_from_python(
     if chosen.change_search and chosen.study is None:
         raise UserError("change_search needs study: it goes on with a study that is named")
     spec = searching(pipeline, pipeline.name, chosen.epochs, chosen.seed)
-    request = Request(pipeline, spec, chosen, chosen, chosen.study, "", deadline(chosen))
+    request = Request(
+        pipeline, spec, running=chosen, search=chosen, name=chosen.study, deadline=deadline(chosen)
+    )
     done = conduct(request, lambda found: summary(found, spec.control, pipeline.validation))
     if done.exit_code:
         raise KeyboardInterrupt

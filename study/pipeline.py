@@ -178,7 +178,8 @@ class Pipeline(Protocol):
 
     @property
     def base(self) -> Settings:
-        """Settings of a trial that the space does not vary."""
+        """Settings of a trial where the space gives no others: all that it does not vary, and
+        what `study.confirm` is to take for a setting that only some trials have."""
         ...
 
     @property
@@ -188,7 +189,8 @@ class Pipeline(Protocol):
 
     @property
     def presets(self) -> Mapping[str, Settings]:
-        """Settings that every search begins with, by name: the control, then others.
+        """Settings that a search begins with if they lie in its space, by name: the control,
+        then others.
 
         The control is never pruned: the search is measured against it.
         """
@@ -208,8 +210,11 @@ class Pipeline(Protocol):
     def identity(self) -> Mapping[str, Any]:
         """What the numbers depend on beside the settings, as JSON: data, code, versions.
 
-        A study is not continued where one of these differs. Without `code` it is a hash of the
-        module in which the pipeline's class stands.
+        A study is not continued where one of these differs; `versions` is a dictionary by
+        package. Without `code` it is a hash of the module in which the pipeline's class stands
+        and of those beside it that it imports, or, in a script or notebook, of the functions,
+        classes and plain values that the class uses. What the pipeline's own attributes change
+        belongs here.
         """
         ...
 

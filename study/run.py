@@ -78,7 +78,16 @@ def search(options: Options, until: float, spare: "list[Started]") -> None:
             images = {"data": options.data, "split": split, "remove": options.remove}
             next_commands(study.study_name, options.storage, images, options.pipeline)
 
-    request = Request(pipeline, spec, options, options, options.study, line, until, spare)
+    request = Request(
+        pipeline,
+        spec,
+        running=options,
+        search=options,
+        name=options.study,
+        command=line,
+        deadline=until,
+        spare=spare,
+    )
     sys.exit(conduct(request, conclude).exit_code)
 
 

@@ -104,12 +104,12 @@ def test_a_new_study_says_which_one_it_does_not_continue(command: Command) -> No
     options = ("--pipeline", "tests.blobs:pipeline", "--trials", 1, "--workers", 1)
     assert command("study.run", *options, "--study", "small").code == 0
     twin = command("study.run", *options, "--study", "twin")
-    assert "another installation" not in twin.out  # it is the same one
+    assert "other code or packages" not in twin.out  # it is the same one
     optuna.delete_study(study_name="twin", storage=DEFAULT_URL)
     change_identity(code="0123456789ab")
     result = command("study.run", *options)
     assert result.code == 0, result
-    assert "study small asked the same of another installation: not continued" in result.out
+    assert "study small asked the same of other code or packages: not continued" in result.out
 
 
 def test_studies_of_an_older_version_are_read_and_say_why_they_do_not_go_on(

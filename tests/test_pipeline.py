@@ -1,11 +1,14 @@
 """Any pipeline under the same study: through the commands, a script, a notebook."""
 
+import importlib
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import nbformat
 import optuna
@@ -18,7 +21,8 @@ from optuna.trial import TrialState
 import study
 from fer.errors import UserError
 from study.options import DEFAULT_URL
-from study.pipeline import load_pipeline
+from study.pipeline import Settings, load_pipeline
+from study.spec.code import code_of
 from study.storage import records
 from tests.blobs import Blobs
 from tests.conftest import Command, process
@@ -29,9 +33,12 @@ DIGITS = ("--pipeline", "examples.digits:pipeline")
 FIVE_LINES = """
 import study
 from examples.digits import pipeline
-search = study.search(pipeline, trials=4, storage="sqlite:///digits.db", epochs=3)
+search = study.search(pipeline, trials=2, storage="sqlite:///digits.db", epochs=2, workers=1)
 print(search.best_trial.params, search.trials_dataframe().head())
 """
+
+WIDTH = r"\{'lr': .*'width'"
+"""What the digits' parameters look like."""
 
 
 @pytest.fixture(autouse=True)
@@ -117,7 +124,7 @@ def test_a_pipeline_whose_own_imports_fail_keeps_its_traceback(
         load_pipeline("broken:pipeline")
 
 
-def ran(code: int, out: str, err: str, parameters: str = r"\{'lr': .*'width'") -> None:
+def ran(code: int, out: str, err: str, parameters: str = WIDTH) -> None:
     assert code == 0, (out, err)
     assert re.search(parameters, out), out
     assert "trials complete" in out
@@ -125,11 +132,18 @@ def ran(code: int, out: str, err: str, parameters: str = r"\{'lr': .*'width'") -
     assert not Path("digits.db.checkpoints").exists()
 
 
-@pytest.mark.parametrize("how", ["a script", "standard input"])
-def test_five_lines_of_python_search_without_a_main_guard(how: str) -> None:
-    source, parameters = FIVE_LINES, r"\{'lr': .*'width'"
-    if how == "standard input":  # once with PyTorch is enough
-        source, parameters = source.replace("examples.digits", "tests.blobs"), r"\{'rule': "
+@pytest.mark.parametrize(
+    ("how", "module", "parameters"),
+    [
+        ("a script", "tests.blobs", r"\{'rule': "),
+        ("standard input", "tests.blobs", r"\{'rule': "),
+        pytest.param("a script", "examples.digits", WIDTH, marks=pytest.mark.long),
+    ],
+)
+def test_five_lines_of_python_search_without_a_main_guard(
+    how: str, module: str, parameters: str
+) -> None:
+    source = FIVE_LINES.replace("examples.digits", module)
     Path("five.py").write_text(source)
     line = [sys.executable, "five.py" if how == "a script" else "-"]
     text = None if how == "a script" else source
@@ -246,6 +260,83 @@ def test_another_version_of_a_pipelines_code_is_another_study(
     name = study.search(before, trials=1, workers=1).study_name
     with pytest.raises(UserError, match=r"code was .*, now"):
         study.search(after, trials=2, workers=1, study=name)
+
+
+SCRIPT = """
+WIDTH = 3
+
+def helper(x):
+    return x + 1
+
+def unused(x):
+    return 2 * x
+
+class Session:
+    def train(self):
+        "Say nothing."
+        return helper(WIDTH)
+
+class Mine:
+    @property
+    def about(self):
+        return "points"
+
+    def open(self, device):
+        return Session()
+
+trials = 4
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "another"),
+    [
+        ("x + 1", "x + 2", True),
+        ("WIDTH = 3", "WIDTH = 4", True),
+        ("helper(WIDTH)", "helper(WIDTH) + 1", True),
+        ('"points"', '"dots"', True),
+        ("trials = 4", "trials = 6", False),
+        ("2 * x", "3 * x", False),
+        ('"Say nothing."', '"Say so."', False),
+        ("class Mine", "# what a study trains\nclass Mine", False),
+    ],
+)
+def test_the_code_of_a_script_is_what_its_pipeline_uses(old: str, new: str, another: bool) -> None:
+    def version(source: str) -> dict[str, str]:
+        Path("script.py").write_text(source)
+        return code_of(runpy.run_path("script.py", run_name="__main__")["Mine"]())
+
+    assert (version(SCRIPT) != version(SCRIPT.replace(old, new))) == another
+
+
+def test_the_code_of_a_pipeline_is_that_of_the_modules_beside_it_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    package = Path("mine")
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "net.py").write_text("def net():\n    return 1\n")
+    (package / "other.py").write_text("def other():\n    return 1\n")
+    (package / "pipeline.py").write_text(
+        "import numpy\nfrom study.pipeline import Cost\nfrom .net import net\n"
+        "class Mine:\n    pass\n"
+    )
+    mine = importlib.import_module("mine.pipeline").Mine()
+    first = code_of(mine)
+    (package / "other.py").write_text("def other():\n    return 2\n")
+    assert code_of(mine) == first
+    (package / "net.py").write_text("def net():\n    return 2\n")
+    assert code_of(mine) != first
+
+
+def test_a_preset_with_an_unknown_setting_is_refused_by_name() -> None:
+    class Wrong(Blobs):
+        presets: ClassVar[dict[str, Settings]] = {"mine": {"rl": 0.1}}
+
+    with pytest.raises(UserError, match="preset 'mine' names rl, which neither"):
+        study.search(Wrong(), trials=1, workers=1)
+    assert not list(Path().iterdir())
 
 
 def test_the_command_and_python_work_on_one_study() -> None:

@@ -152,7 +152,7 @@ def open_study(
     if running:
         print(f"       {counted(running, 'trial')} running in other processes: joining them")
     if new and (other := studies.similar(database, name, identity)):
-        print(f"       study {other} asked the same of another installation: not continued")
+        print(f"       study {other} asked the same of other code or packages: not continued")
     return study
 
 
@@ -195,8 +195,17 @@ def train(
         processes = {lane: pool.process_of(lane) for lane in range(lanes)}
         # Whoever names a number of trials at once gets it, as far as memory goes.
         schedule = Schedule(processes, pipeline.cost, math.inf if running.workers else CROWD)
-        earliest = earliest_pruning(pruner["name"], spec.epochs)
-        total = request.search.trials
-        return Loop(
-            study, database, spec, queue, total, earliest, pool, schedule, stop, display, say_plan
-        ).run()
+        loop = Loop(
+            study=study,
+            database=database,
+            spec=spec,
+            queue=queue,
+            total=request.search.trials,
+            earliest_pruning=earliest_pruning(pruner["name"], spec.epochs),
+            workers=pool,
+            schedule=schedule,
+            stop=stop,
+            display=display,
+            say_plan=say_plan,
+        )
+        return loop.run()

@@ -1,11 +1,11 @@
-"""Which trials may run beside each other on one GPU."""
+"""Which trials may run beside each other on one device."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from study.pipeline import Expense
 
-CROWD = 2.0  # trials that keep a GPU busy to run at once: more would only wait for each other
+CROWD = 2.0  # trials that keep a device busy to run at once: more would only wait for each other
 SPARE = 0.9  # of the free memory
 
 

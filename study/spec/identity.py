@@ -1,15 +1,13 @@
 """What a study's numbers depend on. Trials of two identities are never mixed."""
 
 import hashlib
-import inspect
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from fer.errors import UserError
-from fer.syntax import syntax_hash
 from study.pipeline import Pipeline
+from study.spec.code import code_of
 from study.spec.space import describe
 from study.spec.spec import BUDGET, Kind, Spec
 
@@ -32,7 +30,8 @@ def identity_of(
 ) -> Identity:
     """The identity of a study: what it asks, how it searches, and what the pipeline depends on.
 
-    Raises TypeError if the pipeline's own part has a name that is the study's.
+    Raises TypeError if the pipeline's own part has a name that is the study's, or versions that
+    are no dictionary.
     """
     study = {
         "format": FORMAT,
@@ -49,21 +48,12 @@ def identity_of(
     own = dict(pipeline.identity())
     if shared := own.keys() & study.keys():
         raise TypeError(f"the identity of a pipeline must not have {', '.join(sorted(shared))}")
+    if not isinstance(own.get("versions", {}), Mapping):
+        raise TypeError("the versions of a pipeline's identity must be a dictionary by package")
+    own = own if "code" in own else {**own, **code_of(pipeline)}
     # As JSON has it: tuples are lists, whatever the pipeline says.
-    identity: Identity = json.loads(json.dumps({**study, **code_of(pipeline), **own}))
+    identity: Identity = json.loads(json.dumps({**study, **own}))
     return identity
-
-
-def code_of(pipeline: Pipeline) -> dict[str, str]:
-    """A hash of the module that a pipeline is written in, for one that says nothing of its code.
-
-    Nothing of one that is written in a notebook or in the script that runs.
-    """
-    module = type(pipeline).__module__
-    file = inspect.getsourcefile(type(pipeline)) if module != "__main__" else None
-    if file is None:
-        return {}
-    return {"code": syntax_hash([Path(file)], ())[:12]}
 
 
 def definition_of(spec: Spec) -> dict[str, Any]:
@@ -120,11 +110,13 @@ def check(name: str, stored: Any, identity: Identity, change_search: bool = Fals
     different = differences(stored, identity, SEARCH if change_search else ())
     if different:
         only_search = all(words.startswith(SEARCH) for words in different)
-        hint = "or --change-search to go on with these" if only_search else ""
-        raise UserError(
-            f"study {name!r} cannot be continued: {'; '.join(different)}; "
-            f"choose another --study or the settings it was begun with{hint and f', {hint}'}"
-        )
+        hint = "choose another --study or the settings it was begun with"
+        if only_search:
+            hint = (
+                "choose another --study, give the sampler and pruner it has now, or change them "
+                "with --study and --change-search"
+            )
+        raise UserError(f"study {name!r} cannot be continued: {'; '.join(different)}; {hint}")
 
 
 def check_format(name: str, stored: Identity) -> None:

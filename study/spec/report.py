@@ -1,6 +1,6 @@
 """The report's part of a study: its settings, what it varied by hand, its claims and its curves.
 
-The one file of `study` that knows emotions, optimizers and layers. Chapters and figures are those
+The one file of `study` that names emotions, optimizers and layers. Chapters and figures are those
 of "Facial Emotion Recognition with Data Augmentation".
 """
 

@@ -64,6 +64,11 @@ def parameters_of(settings: Settings, space: Space, base: Settings) -> dict[str,
     return found if all(whole[key] == base.get(key) for key in fixed) else None
 
 
+def settings_of(space: Space) -> set[str]:
+    """The settings that a space varies."""
+    return {kind.setting if isinstance(kind, Only) else name for name, kind in space.items()}
+
+
 def holds(distribution: BaseDistribution, value: Any) -> bool:
     """Whether a distribution can give a value."""
     match distribution:

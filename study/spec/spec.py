@@ -10,7 +10,7 @@ from optuna.trial import BaseTrial
 
 from fer.errors import UserError
 from study.pipeline import Pipeline, Settings, Space
-from study.spec.space import examples, parameters_of, suggest
+from study.spec.space import examples, parameters_of, settings_of, suggest
 
 BUDGET = ("epochs", "seed")
 """Settings that the study gives to every trial, beside those of the pipeline."""
@@ -64,8 +64,18 @@ class Spec:
 
 
 def searching(pipeline: Pipeline, name: str, epochs: int | None, seed: int) -> Spec:
-    """What is best in the pipeline's space? Begins with those of its presets that lie in it."""
+    """What is best in the pipeline's space? Begins with those of its presets that lie in it.
+
+    Raises UserError if a preset names a setting that neither the space nor the base has.
+    """
     base = {**pipeline.base, "epochs": epochs or pipeline.epochs, "seed": seed}
+    known = base.keys() | settings_of(pipeline.space)
+    for origin, preset in pipeline.presets.items():
+        if unknown := preset.keys() - known:
+            raise UserError(
+                f"preset {origin!r} names {', '.join(sorted(unknown))}, which neither the "
+                "pipeline's space nor its base has"
+            )
     begin = {
         origin: parameters_of(preset, pipeline.space, base)
         for origin, preset in pipeline.presets.items()
@@ -99,8 +109,8 @@ def comparing(
     for label, changes in variants.items():
         if lacking := [key for key in varied if key not in changes]:
             raise UserError(
-                f"{label} has no {', '.join(lacking)}, which others have: the pipeline's base "
-                "must say what it is without"
+                f"{label} has no value for {', '.join(lacking)}, which others vary: give the "
+                "pipeline's base one"
             )
     drawn = range(first_seed, first_seed + seeds)
     queue = {

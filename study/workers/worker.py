@@ -137,7 +137,14 @@ def train(session: Session, job: Job) -> Generator[OfTrial | Mark]:
 
 
 def _plain(epoch: Scored) -> Epoch:
-    """An epoch in plain types, which the parent knows whatever the pipeline."""
+    """An epoch in plain types, which the parent knows whatever the pipeline.
+
+    Raises TypeError if it is no epoch.
+    """
+    if not hasattr(epoch, "score"):
+        raise TypeError(
+            f"train must yield an Epoch, a list of them, a Mark or a str, got {epoch!r}"
+        )
     values = {name: float(value) for name, value in epoch.values.items()}
     return Epoch(int(epoch.number), float(epoch.score), values, float(epoch.seconds))
 
