@@ -133,7 +133,7 @@ class FacePipeline:
             # As in fer.training.cuda, but here CUDA begins before there is a stream.
             os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
             torch.cuda.set_device(place)
-        # The first optimizer imports for a second what else the first epoch would wait for.
+        # The first optimizer of a process imports for a second: not within the first epoch.
         torch.optim.SGD([torch.zeros(1, requires_grad=True, device=place)])
         training, validation = map(self._faces, (self.training_side, self.validation_side))
         return FaceSession(to_device(training, place), to_device(validation, place), place)

@@ -42,7 +42,7 @@ def main() -> None:
     from study.pipeline import split_name
     from study.workers.pool import head_start, processes_of_a_processor
 
-    preload = split_name(options.pipeline)[0] if options.pipeline else "fer.pipeline"
+    preload = split_name(options.pipeline)[0] if options.pipeline else "fer.preload"
     count = 1
     if options.device == "cpu" or not has_gpu():
         count = options.workers or processes_of_a_processor()
