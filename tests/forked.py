@@ -5,6 +5,7 @@ other; only the start of an interpreter is left out, two seconds of a core each.
 runs as a process of its own starts its workers as a user's command does.
 """
 
+import faulthandler
 import os
 import signal
 import traceback
@@ -46,6 +47,7 @@ def fork_worker(preload: str) -> "tuple[Forked, Connection[Any, Any]]":
     if pid == 0:
         code = 1
         try:
+            faulthandler.disable()  # pytest's: a crash that a test wants is no news
             os.dup2(end, 0)
             os.close(lifeline)
             ours.close()

@@ -213,6 +213,24 @@ def test_a_file_that_stays_locked_is_given_up_after_a_while_in_one_line(
             store.open_database("sqlite:///studies.db")
 
 
+def test_threads_of_plain_optuna_share_one_database(url: str) -> None:
+    def objective(trial: optuna.Trial) -> float:
+        score = trial.suggest_float("x", 0, 1)
+        for step in range(5):
+            trial.report(score + step, step)
+        return score
+
+    with closing(module.Database(url)) as database:
+        sampler = optuna.samplers.RandomSampler(seed=1)
+        study = optuna.create_study(storage=database, study_name="a", sampler=sampler)
+        study.optimize(objective, n_trials=20, n_jobs=4)
+    stored = trials(url, "a")
+    assert [trial.number for trial in stored] == list(range(20))
+    for trial in stored:
+        assert trial.value == trial.params["x"]
+        assert trial.intermediate_values == {step: trial.value + step for step in range(5)}
+
+
 def test_a_paused_trial_is_asked_for_only_once_it_is_resumed(url: str) -> None:
     with closing(store.open_database(url, total=2)) as database:
         study = begin(database)
