@@ -15,12 +15,15 @@ def syntax_hash(files: Sequence[Path], modules: Collection[str]) -> str:
     Comments, docstrings, annotations, imports and the texts of errors do not count. Nor do the
     places of files and the names of `modules` before a dot, so a statement may move to another.
     """
-    statements = sorted(
-        hashlib.sha256(repr(_plain(statement, modules)).encode()).hexdigest()
-        for file in files
-        for statement in _computing(ast.parse(file.read_bytes()).body)
-    )
-    return hashlib.sha256("\n".join(statements).encode()).hexdigest()
+    statements = [node for file in files for node in ast.parse(file.read_bytes()).body]
+    hashes = sorted(statement_hashes(statements, modules))
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
+def statement_hashes(statements: list[ast.stmt], modules: Collection[str] = ()) -> Iterator[str]:
+    """SHA-256 (hexadecimal) of each statement that computes something, as in `syntax_hash`."""
+    for statement in _computing(statements):
+        yield hashlib.sha256(repr(_plain(statement, modules)).encode()).hexdigest()
 
 
 def _computing(body: list[ast.stmt], fields: bool = False) -> Iterator[ast.stmt]:

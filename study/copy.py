@@ -1,6 +1,7 @@
 """A checked copy of a database, also while studies run: `python -m study.copy --out copy.db`."""
 
 import os
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ def main() -> None:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
         raise UserError(f"cannot copy to {options.out}: {reason}") from None
     finally:
-        part.unlink(missing_ok=True)
+        for file in part.parent.glob(f"{part.name}*"):  # SQLite's own beside it as well
+            file.unlink(missing_ok=True)
     print(f"{options.out}: studies: {rows['studies']}, trials: {rows['trials']}, checked")
 
 
@@ -49,12 +51,15 @@ def copy(source: Any, target: Path) -> dict[str, int]:
     from study.storage.database import Database
     from study.storage.tables import METADATA
 
-    storage = Database(f"sqlite:///{target}")
     if source.name == "postgresql":
         source = source.execution_options(isolation_level="REPEATABLE READ")
     rows = {}
     # One transaction that reads: whoever writes meanwhile is not seen, and does not wait.
-    with source.connect() as reading, storage.transaction() as writing:
+    with (
+        closing(Database(str(sa.URL.create("sqlite", database=str(target))))) as storage,
+        source.connect() as reading,
+        storage.transaction() as writing,
+    ):
         for table in METADATA.sorted_tables:
             writing.execute(table.delete())
             found = reading.execution_options(stream_results=True).execute(sa.select(table))
@@ -62,7 +67,6 @@ def copy(source: Any, target: Path) -> dict[str, int]:
             for part in found.mappings().partitions(1000):
                 writing.execute(table.insert(), [dict(row) for row in part])
                 rows[table.name] += len(part)
-    storage.close()
     return rows
 
 
@@ -72,7 +76,7 @@ def check(path: Path, rows: dict[str, int]) -> None:
 
     from study.storage.database import Database
 
-    database = Database(f"sqlite:///{path}", writing=False)
+    database = Database(str(sa.URL.create("sqlite", database=str(path))), writing=False)
     with database.engine.connect() as connection:
         verdict = connection.exec_driver_sql("PRAGMA integrity_check").scalar()
         if verdict != "ok":

@@ -1,10 +1,12 @@
 """The database keeps what Optuna's own storage keeps, sooner and in fewer transactions."""
 
 import multiprocessing
+import pickle
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from multiprocessing.synchronize import Barrier
@@ -27,6 +29,11 @@ from study.storage import studies as store
 from study.storage.owned import OwnedDatabase
 from study.storage.owner import OWNER, TakenOver, TotalReached
 from tests.conftest import trials
+
+END_ALL_OTHERS = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE pid <> pg_backend_pid() AND datname = current_database()"
+)
 
 
 def begin(database: OwnedDatabase, name: str = "a") -> optuna.Study:
@@ -114,8 +121,8 @@ def test_a_slow_trial_of_another_process_hides_nothing_and_counts_nothing_twice(
         trials = mine.get_trials()
         assert [trial.number for trial in trials] == list(range(6))
         assert trials[1].value == 0.4
-        counted = [trial.number for trial in ours.complete(mine._study_id)]
-        assert len(counted) == len(set(counted))
+        counted = sorted(trial.number for trial in ours.complete(mine._study_id))
+        assert counted == [trial.number for trial in trials if trial.state == TrialState.COMPLETE]
 
 
 def test_a_finished_trial_is_not_written_again(url: str) -> None:
@@ -228,7 +235,7 @@ def test_threads_of_plain_optuna_share_one_database(url: str) -> None:
     assert [trial.number for trial in stored] == list(range(20))
     for trial in stored:
         assert trial.value == trial.params["x"]
-        assert trial.intermediate_values == {step: trial.value + step for step in range(5)}
+        assert trial.intermediate_values == {step: trial.params["x"] + step for step in range(5)}
 
 
 def test_a_paused_trial_is_asked_for_only_once_it_is_resumed(url: str) -> None:
@@ -289,20 +296,73 @@ def test_a_trial_that_another_process_took_over_is_not_finished_here(url: str) -
     assert trial.value == 0.4
 
 
-def test_a_commit_that_did_not_say_so_is_not_done_twice(url: str) -> None:
+def test_a_commit_that_did_not_say_so_is_not_done_twice(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "PAUSE", 0.0)
+    transaction, broken = OwnedDatabase.transaction, [False]
+
+    @contextmanager
+    def breaking(database: OwnedDatabase, durable: bool = False) -> Iterator[sa.Connection]:
+        with transaction(database, durable) as connection:
+            yield connection
+        broken[0] = not broken[0]
+        if broken[0]:  # every second one; its commit has succeeded
+            raise sa.exc.OperationalError("COMMIT", None, Exception("the connection broke"))
+
     with closing(store.open_database(url)) as database:
         study = begin(database)
-        first = study.ask()
-        # As after a commit that succeeded on the server while the connection broke.
-        database._own.clear()
-        database._doubtful = True
-        again = study.ask()
-        assert again.number == first.number
-        known = database._own[first._trial_id]
-        study.tell(again, 0.5)
-        database._own[first._trial_id] = known
-        assert database.set_trial_state_values(first._trial_id, TrialState.COMPLETE, [0.5])
-        assert len(study.get_trials()) == 1
+        study.enqueue_trial({"optimizer": "sgd", "batch_size": 64})
+        with monkeypatch.context() as patch:
+            patch.setattr(OwnedDatabase, "transaction", breaking)
+            for _ in range(3):
+                run = ask(study, SPEC)
+                run.handle.report(0.1, 1)
+                run.handle.set_user_attr("note", "mine")
+                study.tell(run.handle, 0.5)
+        assert len(study.get_trials()) == 3
+    stored = trials(url, "a")
+    assert [trial.value for trial in stored] == [0.5] * 3
+    assert stored[0].params["optimizer"] == "sgd"
+    for trial in stored:
+        assert trial.intermediate_values == {1: 0.1}
+        assert trial.user_attrs["note"] == "mine"
+
+
+def test_what_another_program_did_to_a_trial_is_not_written_over(url: str) -> None:
+    with closing(store.open_database(url)) as database, closing(module.Database(url)) as plain:
+        study = begin(database)
+        run = ask(study, SPEC)
+        theirs = optuna.load_study(study_name="a", storage=plain)
+        theirs.tell(0, 0.9)
+        for write in (
+            lambda: run.handle.report(0.1, 1),
+            lambda: run.handle.set_user_attr("note", "mine"),
+            lambda: study.tell(run.handle, 0.1),
+            lambda: study.tell(run.handle, 0.9),
+        ):
+            with pytest.raises((optuna.exceptions.UpdateFinishedTrialError, ValueError)):
+                write()
+        assert study.get_trials()[0].value == 0.9
+    (trial,) = trials(url, "a")
+    assert trial.intermediate_values == {}
+    assert "note" not in trial.user_attrs
+
+
+def test_a_trial_of_plain_optuna_is_left_to_it(url: str) -> None:
+    with closing(store.open_database(url)) as database, closing(module.Database(url)) as plain:
+        study = begin(database)
+        theirs = optuna.load_study(study_name="a", storage=plain)
+        trial = theirs.ask()
+        assert store.requeue_abandoned(study, database) == 0
+        theirs.tell(trial, 0.3)
+        # One that we put back is no longer ours, whoever takes it.
+        run = ask(study, SPEC)
+        assert database.requeue(study._study_id, run.number, database.owner)
+        taken = theirs.ask()
+        assert taken.number == run.number
+        assert store.requeue_abandoned(study, database) == 0
+        theirs.tell(taken, 0.4)
 
 
 def test_a_silent_process_of_another_machine_loses_its_trials_after_the_grace(
@@ -334,18 +394,45 @@ def test_a_trial_that_cannot_be_put_back_is_seen_as_its_new_owner_left_it(
         assert [trial.value for trial in mine.get_trials()] == [0.4]
 
 
-def test_what_a_server_lost_in_a_crash_is_written_again(url: str) -> None:
-    with closing(store.open_database(url)) as database:
+def test_what_a_server_lost_in_a_crash_is_written_again(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "PAUSE", 0.0)
+    told: list[str] = []
+    with closing(store.open_database(url, on_wait=lambda why, _: told.append(why))) as database:
         run = ask(begin(database), SPEC)
         run.handle.report(0.1, 1)
-        with database.engine.begin() as connection:  # as if it had said so and then crashed
+        other = sa.create_engine(url)
+        with other.begin() as connection:  # as if it had said so and then crashed
             for table in ("trial_intermediate_values", "trial_params"):
                 connection.execute(sa.text(f"DELETE FROM {table}"))
-        database.waiting("it crashed", 0.0)
+            if other.name == "postgresql":
+                connection.execute(sa.text(END_ALL_OTHERS))
+        other.dispose()
+        if other.name == "sqlite":  # where no server can crash
+            database.waiting("it crashed", 0.0)
         run.handle.report(0.2, 2)
+    assert told
     (trial,) = trials(url, "a")
     assert trial.intermediate_values == {1: 0.1, 2: 0.2}
     assert trial.params == run.handle.params
+
+
+def test_who_only_reads_changes_nothing(url: str) -> None:
+    with closing(store.open_database(url)) as database:
+        run_trial(begin(database), np.random.default_rng(0))
+        if url.startswith("sqlite"):
+            reader = pickle.loads(pickle.dumps(store.open_to_read(url)))
+            assert len(reader.get_all_trials(1)) == 1
+            reader.close()
+            with closing(sqlite3.connect("studies.db")) as connection:
+                assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    with closing(sqlite3.connect("strangers.db")) as connection, connection:
+        connection.execute("CREATE TABLE studies (name TEXT)")
+    before = Path("strangers.db").read_bytes()
+    with pytest.raises(UserError, match="no study in"):
+        store.open_to_read("sqlite:///strangers.db")
+    assert Path("strangers.db").read_bytes() == before
 
 
 def test_a_process_is_gone_when_it_ended_or_its_number_is_another_ones_now() -> None:

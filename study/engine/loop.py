@@ -175,7 +175,9 @@ class Loop:
         if message.note and (trial.number, message.note) not in self._notes:
             self._display.print(f"trial {trial.number}: {message.note}")
             self._notes.add((trial.number, message.note))
-        trial.report(list(message.epochs), self._spec.epochs, not self._is_control(trial))
+        if trial.state == State.TRAINING:
+            with self._mine(trial):
+                trial.report(list(message.epochs), self._spec.epochs, not self._is_control(trial))
         if self._ahead[lane]:
             self._ahead[lane] -= 1
         else:
@@ -241,9 +243,8 @@ class Loop:
         try:
             yield
         except UpdateFinishedTrialError:
-            self._display.print(
-                f"trial {trial.number}: another process took it over while this one was silent"
-            )
+            self._display.print(f"trial {trial.number}: another process took it over or ended it")
+            trial.pause()  # if it still trains
 
     def _say_why_it_waits(self) -> None:
         status = ""

@@ -2,13 +2,13 @@
 
 import ast
 import hashlib
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
-from types import CodeType, FunctionType
-from typing import Any
 
-from fer.syntax import syntax_hash
+from fer.syntax import statement_hashes
 from study.pipeline import Pipeline
 
 PROGRAM = ("study", "fer")  # whose packages have versions of their own
@@ -16,25 +16,102 @@ PROGRAM = ("study", "fer")  # whose packages have versions of their own
 
 def code_of(pipeline: Pipeline) -> dict[str, str]:
     """A hash of what a pipeline's class computes: of its module and the modules beside it that
-    it imports, or of what it uses of the script or notebook that runs."""
+    it imports, or of what it uses of the script or notebook that runs.
+
+    Nothing of one that was typed into `python -`: its source is not to be had.
+    """
     module = type(pipeline).__module__
     if module == "__main__":
-        parts = sorted(_reachable(type(pipeline)))
-        return {"code": hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]}
-    files = sorted(_sources(module))
-    return {"code": syntax_hash(files, ())[:12]} if files else {}
+        statements = _running_source()
+        used = _used(statements, type(pipeline).__qualname__.partition(".")[0])
+    else:
+        used = [node for file in _sources(module) for node in _parse(file.read_bytes())]
+    if not used:
+        return {}
+    parts = [*statement_hashes(used), *_other_names(used)]
+    return {"code": hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()[:12]}
 
 
-def _sources(module: str) -> set[Path]:
+def _parse(source: str | bytes) -> list[ast.stmt]:
+    return ast.parse(source).body
+
+
+def _other_names(statements: list[ast.stmt]) -> Iterator[str]:
+    """What is imported under another name: as much a part of the code as a call."""
+    for node in (each for statement in statements for each in ast.walk(statement)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            place = getattr(node, "module", "")
+            for alias in node.names:
+                if alias.asname is not None:
+                    yield f"{place} {alias.name} {alias.asname}"
+
+
+def _running_source() -> list[ast.stmt]:
+    """The statements of the running script, or of a notebook's cells so far."""
+    main = sys.modules["__main__"]
+    cells = vars(main).get("In")
+    if isinstance(cells, list):
+        statements = []
+        for cell in cells:
+            with suppress(SyntaxError):  # IPython's own commands
+                statements += _parse(cell)
+        return statements
+    file = getattr(main, "__file__", None)
+    return _parse(Path(file).read_bytes()) if file else []
+
+
+def _used(statements: list[ast.stmt], name: str) -> list[ast.stmt]:
+    """The statements that define a name, and the names that those use, and so on.
+
+    What is defined again, as when a cell is run again, counts as it was defined last.
+    """
+    defining: dict[str, list[ast.stmt]] = {}
+    for statement in statements:
+        for bound in _bound(statement):
+            if _defines_anew(statement):
+                defining[bound] = []
+            defining.setdefault(bound, []).append(statement)
+    found: dict[int, ast.stmt] = {}
+    names, seen = [name], set()
+    while names:
+        if (each := names.pop()) not in seen:
+            seen.add(each)
+            for statement in defining.get(each, ()):
+                found[id(statement)] = statement
+                names += {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
+    return list(found.values())
+
+
+def _defines_anew(statement: ast.stmt) -> bool:
+    plain = isinstance(statement, ast.Assign) and all(
+        isinstance(target, ast.Name) for target in statement.targets
+    )
+    return plain or isinstance(statement, ast.FunctionDef | ast.ClassDef)
+
+
+def _bound(statement: ast.stmt) -> set[str]:
+    """The names that a statement at the top defines or changes a part of."""
+    match statement:
+        case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+            return {name}
+        case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
+            return {alias.asname or alias.name.partition(".")[0] for alias in aliases}
+    names = set()
+    for node in ast.walk(statement):
+        target = node
+        while isinstance(target, ast.Subscript | ast.Attribute):
+            target = target.value
+        if isinstance(getattr(node, "ctx", None), ast.Store) and isinstance(target, ast.Name):
+            names.add(target.id)
+    return names
+
+
+def _sources(module: str) -> list[Path]:
     """The file of a module, and of all that it imports, also indirectly, from the same place."""
-    first = find_spec(module.partition(".")[0])
-    if first is None or first.origin is None:
-        return set()
-    top = Path(first.origin)
-    place = top.parent.parent if top.name == "__init__.py" else top.parent
+    place = _place_of(module.partition(".")[0])
     found: dict[str, Path] = {}
     names = [module]
-    while names:
+    while place is not None and names:
         name = names.pop()
         if name in found or name.partition(".")[0] in PROGRAM:
             continue
@@ -42,16 +119,23 @@ def _sources(module: str) -> set[Path]:
         if file is not None and file.is_relative_to(place) and "site-packages" not in file.parts:
             found[name] = file
             names += _imports(name, file)
-    return set(found.values())
+    return sorted(found.values())
+
+
+def _place_of(top: str) -> Path | None:
+    """The folder that holds a module or package which no other holds."""
+    spec = find_spec(top)
+    if spec is not None and spec.submodule_search_locations:
+        return Path(next(iter(spec.submodule_search_locations))).parent
+    return Path(spec.origin).parent if spec is not None and spec.origin else None
 
 
 def _file_of(name: str) -> Path | None:
-    try:
+    spec = None
+    with suppress(ImportError, ValueError):  # a name within a module, a module without a spec
         spec = find_spec(name)
-    except (ImportError, ValueError):  # a name within a module, or a module without a spec
-        return None
-    source = spec is not None and spec.origin is not None and spec.origin.endswith(".py")
-    return Path(str(spec.origin)) if source and spec is not None else None
+    origin = spec.origin if spec is not None else None
+    return Path(origin) if origin is not None and origin.endswith(".py") else None
 
 
 def _imports(name: str, file: Path) -> Iterator[str]:
@@ -62,42 +146,7 @@ def _imports(name: str, file: Path) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             relative = "." * node.level + (node.module or "")
-            base = resolve_name(relative, package) if node.level else relative
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
-
-
-def _reachable(start: type) -> Iterator[str]:
-    """Functions, classes and plain values of the running script that a class uses, as text."""
-    seen: set[str] = set()
-    todo: list[tuple[str, Any]] = [(start.__qualname__, start)]
-    while todo:
-        name, thing = todo.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        thing = getattr(thing, "__func__", getattr(thing, "fget", thing))  # of methods
-        if isinstance(thing, type) and thing.__module__ == "__main__":
-            todo += [(f"{name}.{key}", value) for key, value in vars(thing).items()]
-            todo += [(base.__qualname__, base) for base in thing.__bases__]
-        elif isinstance(thing, FunctionType) and thing.__module__ == "__main__":
-            yield f"{name} {_text(thing.__code__)}"
-            used = {each: thing.__globals__.get(each) for each in _names(thing.__code__)}
-            todo += used.items()
-        elif isinstance(thing, bool | int | float | str | tuple) and not name.endswith("__"):
-            yield f"{name} {thing!r}"
-
-
-def _text(code: CodeType) -> str:
-    """What a function does, without its place, its comments and its docstring."""
-    constants = [
-        _text(each) if isinstance(each, CodeType) else repr(each)
-        for each in code.co_consts
-        if each != code.co_consts[0] or not isinstance(each, str)
-    ]
-    return f"{code.co_code.hex()} {code.co_names} {constants}"
-
-
-def _names(code: CodeType) -> set[str]:
-    inner = (each for each in code.co_consts if isinstance(each, CodeType))
-    return set(code.co_names).union(*map(_names, inner))
+            with suppress(ImportError):  # beyond the package: it was not reached when it ran
+                base = resolve_name(relative, package) if node.level else relative
+                yield base
+                yield from (f"{base}.{alias.name}" for alias in node.names)

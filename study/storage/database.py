@@ -63,7 +63,7 @@ class Database(BaseStorage):
         on_wait: Callable[[str, float], None] = say_nothing,
         writing: bool = True,
     ) -> None:
-        self.url = url
+        self.url, self._writing = url, writing
         self.lock = threading.RLock()
         self.engine = make_engine(url, writing)
         weakref.finalize(self, self.engine.dispose)  # a copy that nobody closes
@@ -75,7 +75,7 @@ class Database(BaseStorage):
             self._check_writable()
 
     def __reduce__(self) -> Any:
-        return Database, (self.url,)
+        return Database, (self.url, say_nothing, self._writing)
 
     @waits_while(why_busy)
     def _make_tables(self) -> RDBStorage:
@@ -84,7 +84,9 @@ class Database(BaseStorage):
         Raises RuntimeError if they are of another version.
         """
         settings = {**arguments(self.url), "poolclass": NullPool}
-        tables = RDBStorage(self.url, engine_kwargs=settings)
+        tables = RDBStorage(
+            self.url, engine_kwargs=settings, skip_table_creation=not self._writing
+        )
         version = tables.get_current_version()
         if version != SCHEMA:
             raise RuntimeError(
@@ -99,7 +101,7 @@ class Database(BaseStorage):
 
     def close(self) -> None:
         """Close every connection. Leaves one plain file on SQLite."""
-        if self.engine.name == "sqlite":
+        if self.engine.name == "sqlite" and self._writing:
             # Refused while another process has the database open; the last one does it then.
             with suppress(sqlite3.OperationalError, OperationalError):
                 connection: Any = self.engine.raw_connection()

@@ -1,5 +1,6 @@
 """The database of a study that runs here: each trial has an owner, and the study a total."""
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
@@ -17,15 +18,16 @@ from study.storage.known_trials import KnownTrials
 from study.storage.owner import (
     OWNER,
     PAUSED,
-    TakenOver,
     beat,
+    check_own,
     check_total,
+    disown,
     end_pause,
     is_paused,
     owner_of,
     running,
 )
-from study.storage.reading import read_trial
+from study.storage.reading import distribution_in, read_trial
 from study.storage.retry import patient, say_nothing
 from study.storage.tables import TRIAL_USER
 from study.storage.writing import (
@@ -53,7 +55,7 @@ class OwnedDatabase(Database):
 
     Own trials are kept in memory, so that reading them costs nothing. Their parameters wait for
     the next write of an attribute, a report or a state, and go with it in one transaction; a
-    report is committed before the call returns.
+    report is committed before the call returns. For one thread.
     """
 
     def __init__(
@@ -141,12 +143,8 @@ class OwnedDatabase(Database):
         now = datetime.now()
         with self._own_trial(trial_id), self.transaction(durable=True) as connection:
             row = lock_trial(connection, trial_id)
-            mine = owner_of(connection, trial_id) == self.owner
-            if not mine or row.state != state:  # else a commit that succeeded without saying so
-                if row.state.is_finished():
-                    raise UpdateFinishedTrialError(f"trial {row.number} is finished")
-                if not mine or row.state != TrialState.RUNNING:
-                    raise TakenOver
+            if not self._has_told(connection, trial_id, state, values):
+                check_own(connection, trial_id, self.owner)
                 change_state(connection, trial_id, state, now, values)
         known = self._own.pop(trial_id, None)
         if known is None:
@@ -156,6 +154,22 @@ class OwnedDatabase(Database):
             known.change(trial_id, state=state, datetime_complete=now, **told)
         return True
 
+    def _has_told(
+        self,
+        connection: sa.Connection,
+        trial_id: int,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> bool:
+        """Whether a commit that did not say so has finished an own trial just like this."""
+        if not self._doubtful or trial_id not in self._own:
+            return False
+        stored = read_trial(connection, trial_id)
+        return stored is not None and (stored.state, stored.values) == (
+            state,
+            None if values is None else list(values),
+        )
+
     def _begin(self, trial_id: int) -> bool:
         """Make a waiting trial this process's; whether it was there to be had."""
         with self.transaction(durable=True) as connection:
@@ -163,8 +177,13 @@ class OwnedDatabase(Database):
             if row.state.is_finished():
                 raise UpdateFinishedTrialError(f"trial {row.number} is finished")
             known = self._known[row.study_id]
-            mine = trial_id not in self._own and owner_of(connection, trial_id) == self.owner
-            if row.state != TrialState.RUNNING or not mine:  # else a commit, as above
+            unsaid = (  # a commit that succeeded without saying so
+                self._doubtful
+                and row.state == TrialState.RUNNING
+                and trial_id not in self._own
+                and owner_of(connection, trial_id) == self.owner
+            )
+            if not unsaid:
                 if row.state != TrialState.WAITING or is_paused(connection, trial_id):
                     return False
                 check_total(connection, row.study_id, self._total)
@@ -192,6 +211,7 @@ class OwnedDatabase(Database):
             )
             if theirs:
                 change_state(connection, trial_id, TrialState.WAITING, datetime.now())
+                disown(connection, trial_id)
                 if paused:
                     mark = attribute(TRIAL_USER, trial_id, PAUSED, True)
                     write(connection, [mark], replace=True)
@@ -204,7 +224,8 @@ class OwnedDatabase(Database):
         with self.transaction(durable=True) as connection:
             trial_id = id_of(connection, study_id, number)
             resumed = end_pause(connection, trial_id)
-        self._known[study_id].forget(trial_id)
+        if resumed:
+            self._known[study_id].forget(trial_id)
         return resumed
 
     def _take(self, trial_id: int, trial: FrozenTrial | None, known: KnownTrials) -> None:
@@ -237,19 +258,27 @@ class OwnedDatabase(Database):
         param_value_internal: float,
         distribution: BaseDistribution,
     ) -> None:
-        known = self._own.get(trial_id)
-        before = None if known is None else known.distributions.get(param_name)
-        if before is None:  # another process may have been first, with another distribution
+        known, trial = self._own.get(trial_id), self._own_or_none(trial_id)
+        if known is None or trial is None:
             super().set_trial_param(trial_id, param_name, param_value_internal, distribution)
+            return
+        row = parameter(trial_id, param_name, param_value_internal, distribution)
+        before = known.distributions.get(param_name)
+        if before is None or param_name in trial.params:
+            with self._own_trial(trial_id), self.transaction() as connection:
+                check_own(connection, trial_id, self.owner)
+                # Another process may have been first, with another distribution.
+                before = distribution_in(connection, trial_id, param_name)
+                if before is not None:
+                    check_distribution_compatibility(before, distribution)
+                write(connection, [row], replace=True)
         else:
             check_distribution_compatibility(before, distribution)
-            row = parameter(trial_id, param_name, param_value_internal, distribution)
             self._unwritten[trial_id].append(row)
-        if known is not None:
-            value = distribution.to_external_repr(param_value_internal)
-            known.change(
-                trial_id, params={param_name: value}, distributions={param_name: distribution}
-            )
+        value = distribution.to_external_repr(param_value_internal)
+        known.change(
+            trial_id, params={param_name: value}, distributions={param_name: distribution}
+        )
 
     @patient
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
@@ -257,16 +286,15 @@ class OwnedDatabase(Database):
             super().set_trial_user_attr(trial_id, key, value)
             return
         with self._own_trial(trial_id), self.transaction() as connection:
-            if owner_of(connection, trial_id) != self.owner:
-                raise TakenOver
+            check_own(connection, trial_id, self.owner)
             write(connection, [attribute(TRIAL_USER, trial_id, key, value)], replace=True)
-        known.change(trial_id, user_attrs={key: value})
+        known.change(trial_id, user_attrs={key: json.loads(json.dumps(value))})
 
     @patient
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         super().set_trial_system_attr(trial_id, key, value)
         if (known := self._own.get(trial_id)) is not None:
-            known.change(trial_id, system_attrs={key: value})
+            known.change(trial_id, system_attrs={key: json.loads(json.dumps(value))})
 
     @patient
     def set_trial_intermediate_value(
@@ -276,7 +304,8 @@ class OwnedDatabase(Database):
         if trial is None:
             super().set_trial_intermediate_value(trial_id, step, intermediate_value)
             return
-        with self.transaction() as connection:
+        with self._own_trial(trial_id), self.transaction() as connection:
+            check_own(connection, trial_id, self.owner)
             row = report(trial_id, step, intermediate_value)
             write(connection, [row], replace=step in trial.intermediate_values)
         self._own[trial_id].change(trial_id, intermediate_values={step: intermediate_value})

@@ -26,6 +26,14 @@ PAUSED = "paused"
 HEARTBEAT_SECONDS = 60.0
 GRACE = timedelta(minutes=5)  # without a heartbeat, after which a trial is abandoned
 
+STANDING = (
+    sa.select(TRIALS.c.number, TRIALS.c.state, TRIAL_USER.c.value_json)
+    .outerjoin(
+        TRIAL_USER, (TRIAL_USER.c.trial_id == TRIALS.c.trial_id) & (TRIAL_USER.c.key == OWNER)
+    )
+    .where(TRIALS.c.trial_id == sa.bindparam("trial"))
+    .with_for_update(of=TRIALS)
+)
 OWNER_OF = sa.select(TRIAL_USER.c.value_json).where(
     TRIAL_USER.c.trial_id == sa.bindparam("trial"), TRIAL_USER.c.key == OWNER
 )
@@ -121,6 +129,26 @@ def owner_of(connection: sa.Connection, trial_id: int) -> Any:
     """The owner stored with a trial, as plain types; None without one."""
     text = connection.scalar(OWNER_OF, {"trial": trial_id})
     return None if text is None else json.loads(text)
+
+
+def check_own(connection: sa.Connection, trial_id: int, owner: dict[str, Any]) -> None:
+    """Raise UpdateFinishedTrialError if a trial is finished, TakenOver if `owner` does not run it.
+
+    No other process changes its state until the transaction ends.
+    """
+    row = connection.execute(STANDING, {"trial": trial_id}).one_or_none()
+    if row is None:
+        raise KeyError(f"no trial with id {trial_id}")
+    if row.state.is_finished():
+        raise UpdateFinishedTrialError(f"trial {row.number} is finished")
+    if row.state != TrialState.RUNNING or row.value_json != json.dumps(owner):
+        raise TakenOver
+
+
+def disown(connection: sa.Connection, trial_id: int) -> None:
+    """Let a trial be nobody's."""
+    mine = (TRIAL_USER.c.trial_id == trial_id, TRIAL_USER.c.key == OWNER)
+    connection.execute(TRIAL_USER.delete().where(*mine))
 
 
 def _pause_of(trial_id: Any) -> tuple[sa.ColumnElement[bool], ...]:

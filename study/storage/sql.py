@@ -17,10 +17,18 @@ BACKENDS = ("sqlite", "postgresql", "mysql", "mariadb")
 
 
 def arguments(url: str) -> dict[str, Any]:
-    """What `sqlalchemy.create_engine` is told beside the URL."""
-    if make_url(url).get_backend_name() == "sqlite":
-        return {"connect_args": {"timeout": LOCK_SECONDS}}
-    return {"pool_pre_ping": True}
+    """What `sqlalchemy.create_engine` is told beside the URL.
+
+    No ping before use: a connection that broke must raise, for the server may have crashed and
+    lost what it had not put on its disk.
+    """
+    match make_url(url).get_backend_name():
+        case "sqlite":
+            return {"connect_args": {"timeout": LOCK_SECONDS}}
+        case "postgresql":
+            return {}
+    # Else a transaction counts trials as they were when it began.
+    return {"isolation_level": "READ COMMITTED"}
 
 
 def make_engine(url: str, writing: bool) -> sa.Engine:
@@ -35,7 +43,7 @@ def make_engine(url: str, writing: bool) -> sa.Engine:
     if engine.name == "sqlite":
         sa.event.listen(engine, "connect", _write_ahead if writing else _begin_explicitly)
         sa.event.listen(engine, "begin", _begin)
-    elif engine.name == "postgresql" and writing:
+    elif engine.name == "postgresql":
         sa.event.listen(engine, "connect", _commit_without_waiting)
     return engine
 
@@ -57,6 +65,7 @@ def _commit_without_waiting(connection: Any, _record: object) -> None:
     # ends a trial does wait, see Database.transaction.
     with connection.cursor() as cursor:
         cursor.execute("SET synchronous_commit TO off")
+        cursor.execute("SET TIME ZONE 'UTC'")  # heartbeats are stored without a zone
     connection.commit()
 
 

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from study.spec.identity import (
     same_conditions,
     same_question,
 )
+from study.storage import owner as ownership
 from study.storage.database import Database
 from study.storage.leases import begin_study, change_attribute, silent_trials
 from study.storage.owned import OwnedDatabase
@@ -79,8 +81,8 @@ def open_to_read(url: str) -> Database:
         if is_path and not Path(str(parsed.database)).is_file():
             raise UserError(f"no such storage: {hidden(url)}; study.run makes one")
     with _refusals(url):
-        known = inspect(create_engine(url, poolclass=NullPool)).has_table("studies")
-        if not known:  # Optuna would make its tables in a stranger's database
+        found = inspect(create_engine(url, poolclass=NullPool)).get_table_names()
+        if not {"studies", "version_info"} <= set(found):  # it is a stranger's database
             raise UserError(f"no study in {hidden(url)}; study.run makes one")
         return Database(url, writing=False)
 
@@ -107,8 +109,15 @@ def _check(url: str) -> URL:
 def _refusals(url: str) -> Iterator[None]:
     try:
         yield
-    except (SQLAlchemyError, sqlite3.Error, ImportError, RuntimeError) as error:
-        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+    except (
+        SQLAlchemyError,
+        StorageInternalError,
+        sqlite3.Error,
+        ImportError,
+        RuntimeError,
+    ) as error:
+        cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+        reason = str(getattr(cause, "orig", None) or cause).strip().splitlines()[0]
         raise UserError(f"cannot use storage {hidden(url)}: {reason}") from None
 
 
@@ -245,8 +254,12 @@ def requeue_abandoned(study: optuna.Study, database: OwnedDatabase) -> int:
             continue
         stored = trial.user_attrs.get(OWNER)
         owner = Owner.of(stored)
-        lost = owner is None or owner.is_gone() or stored == database.owner
-        lost = lost or (trial.number in silent and not (owner and owner.is_here()))
+        if owner is None:  # plain Optuna runs it, or did
+            began = trial.datetime_start or datetime.min
+            lost = datetime.now() - began > ownership.GRACE
+        else:
+            lost = owner.is_gone() or stored == database.owner
+            lost = lost or (trial.number in silent and not owner.is_here())
         count += lost and database.requeue(study_id, trial.number, stored)
     return count
 
