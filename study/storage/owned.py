@@ -110,6 +110,12 @@ class OwnedDatabase(Database):
             yield connection
         self._unwritten.clear()
 
+    def delete_study(self, study_id: int) -> None:
+        known = self._known[study_id]
+        super().delete_study(study_id)
+        for trial_id in [each for each, its_study in self._own.items() if its_study is known]:
+            self._forget(trial_id)
+
     # Beginning and ending trials
 
     @patient
