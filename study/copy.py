@@ -39,8 +39,8 @@ def main() -> None:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
         raise UserError(f"cannot copy to {options.out}: {reason}") from None
     finally:
-        for file in part.parent.glob(f"{part.name}*"):  # SQLite's own beside it as well
-            file.unlink(missing_ok=True)
+        for suffix in ("", "-wal", "-shm"):  # SQLite's own beside it
+            part.with_name(part.name + suffix).unlink(missing_ok=True)
     print(f"{options.out}: studies: {rows['studies']}, trials: {rows['trials']}, checked")
 
 

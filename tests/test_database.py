@@ -338,6 +338,7 @@ def test_what_another_program_did_to_a_trial_is_not_written_over(url: str) -> No
         for write in (
             lambda: run.handle.report(0.1, 1),
             lambda: run.handle.set_user_attr("note", "mine"),
+            lambda: run.handle.suggest_float("another", 0, 1),
             lambda: study.tell(run.handle, 0.1),
             lambda: study.tell(run.handle, 0.9),
         ):

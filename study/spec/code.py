@@ -12,6 +12,7 @@ from fer.syntax import statement_hashes
 from study.pipeline import Pipeline
 
 PROGRAM = ("study", "fer")  # whose packages have versions of their own
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 def code_of(pipeline: Pipeline) -> dict[str, str]:
@@ -86,14 +87,14 @@ def _defines_anew(statement: ast.stmt) -> bool:
     plain = isinstance(statement, ast.Assign) and all(
         isinstance(target, ast.Name) for target in statement.targets
     )
-    return plain or isinstance(statement, ast.FunctionDef | ast.ClassDef)
+    return plain or isinstance(statement, DEFINITIONS)
 
 
 def _bound(statement: ast.stmt) -> set[str]:
     """The names that a statement at the top defines or changes a part of."""
+    if isinstance(statement, DEFINITIONS):
+        return {statement.name}
     match statement:
-        case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
-            return {name}
         case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
             return {alias.asname or alias.name.partition(".")[0] for alias in aliases}
     names = set()
