@@ -1,5 +1,6 @@
 """Train one model: `python -m fer.train --config best.yaml --out runs/final`."""
 
+import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -9,6 +10,9 @@ import tyro
 from fer import command
 from fer.config import PRESETS, Config, read_config, read_yaml
 from fer.errors import UserError
+
+SCORED = 3
+"""Epochs whose mean accuracy is the score of a run, as in a study: a best epoch is a lucky one."""
 
 if TYPE_CHECKING:
     from fer.data import Faces
@@ -129,22 +133,27 @@ def train(options: Options, provenance: dict[str, Any]) -> None:
     with runs.alone(options.out):
         runs.new_run(options.out, settings, on, provenance)  # another may have finished it since
         epochs = fit_in_folder(run, validation, options.out)
-        best = max(epochs, key=lambda epoch: epoch.accuracy)
+        best, last = max(epochs, key=lambda epoch: epoch.accuracy), epochs[-1]
         plots.save_curves(epochs, options.out / "curves.png")
-        title = f"validation, epoch {best.number}: accuracy {best.accuracy:.4f}"
-        plots.save_confusion(best.confusion, dataset.classes, title, options.out / "confusion.png")
+        title = f"validation, epoch {last.number}: accuracy {last.accuracy:.4f}"
+        plots.save_confusion(last.confusion, dataset.classes, title, options.out / "confusion.png")
         runs.finish(options.out)
-    print(f"best        epoch {best.number}, validation accuracy {best.accuracy:.4f}")
+    scored = [epoch.accuracy for epoch in epochs[-SCORED:]]
+    print(
+        f"score       {statistics.fmean(scored):.4f}, the mean validation accuracy of the last "
+        f"{len(scored)} epochs (best: {best.accuracy:.4f} after epoch {best.number})"
+    )
     out = command.printable(str(options.out))
-    print(f"saved       {out}: weights of epoch {best.number}, settings, metrics, pictures")
+    print(f"saved       {out}: weights of the last epoch, settings, metrics, pictures")
     path = f" --data {command.printable(str(options.data))}" if options.data else ""
     print(f"next        python -m fer.evaluate {out}{path}")
 
 
 def fit_in_folder(run: "Run", validation: "Faces", out: Path) -> "list[Epoch]":
-    """Train a run, or go on with it, keeping its best weights and its state in the folder `out`.
+    """Train a run, or go on with it, keeping its state and its last weights in the folder `out`.
 
-    All its epochs, a line printed for each new one. Raises UserError if the loss diverges.
+    All its epochs, a line printed for each new one, with a star for the best so far. Raises
+    UserError if the loss diverges.
     """
     from fer import runs
     from fer.training.fit import fit
@@ -163,6 +172,7 @@ def fit_in_folder(run: "Run", validation: "Faces", out: Path) -> "list[Epoch]":
         improved = epoch.accuracy > best
         if improved:
             best = epoch.accuracy
+        if epoch.number == settings.epochs:
             runs.save_weights(out, run.net, epoch.number)
         runs.keep(out, run, epochs)
         left = (settings.epochs - epoch.number) * epoch.seconds

@@ -54,6 +54,7 @@ def main() -> None:
         metric.replace(" ", "_"): result.score,
         **{f"validation_{name}": value for name, value in result.values.items()},
         "best_epoch": result.epoch,
+        "best_epoch_score": result.best,
         "chosen_among": len(finished(study)),
         **{key: identity.get(key) for key in kept},
         "exported_with": {"fer-study": version("fer-study"), "python": platform.python_version()},
@@ -65,7 +66,7 @@ def main() -> None:
         raise UserError(f"cannot write {options.out}: {error.strerror}") from None
     print(
         f"{options.out}: trial {best.number} of study {study.study_name}, {metric} "
-        f"{result.score:.4f} at epoch {result.epoch}"
+        f"{result.score:.4f} (best: {result.best:.4f} after epoch {result.epoch})"
     )
 
 

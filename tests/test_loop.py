@@ -14,12 +14,14 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+import fer.train
 from fer.errors import UserError
 from study.engine import conduct
 from study.engine.conduct import Request
 from study.engine.stop import Stop
 from study.options import Running, Search
 from study.pipeline import Epoch, Only, Pipeline, Settings
+from study.spec.score import SCORED
 from study.spec.spec import searching
 from study.storage import records, studies
 from study.workers.messages import (
@@ -366,6 +368,43 @@ def test_a_bug_of_ours_leaves_no_trial_running(run: Run) -> None:
     with pytest.raises(ZeroDivisionError):
         run(trials=3, change=bug)
     assert TrialState.RUNNING not in [trial.state for trial in stored()]
+
+
+def test_the_score_is_the_mean_of_the_last_epochs_and_the_best_one_is_kept(run: Run) -> None:
+    scores = {1: 0.9, 2: 0.1, 3: 0.2, 4: 0.6}
+
+    def script(job: Job, news: OfTrial) -> Message | None:
+        if not isinstance(news, Trained):
+            return None
+        (epoch,) = news.epochs
+        return Trained(
+            [replace(epoch, score=scores[epoch.number], values={"twice": 2 * epoch.number})]
+        )
+
+    trial, *_ = run(trials=1, change=script)
+    result = records.result_of(trial)
+    assert result is not None
+    assert trial.value == result.score == pytest.approx(0.3)
+    assert (result.best, result.epoch) == (0.9, 1)
+    assert result.values == {"twice": pytest.approx(6.0)}
+    assert SCORED == fer.train.SCORED  # a trial and the training of its settings score alike
+
+
+def test_a_trial_that_diverged_has_the_score_of_the_epochs_before(run: Run) -> None:
+    scores = {1: 0.5, 2: 0.7, 3: math.nan}
+
+    def script(job: Job, news: OfTrial) -> Message | None:
+        if not isinstance(news, Trained):
+            return None
+        (epoch,) = news.epochs
+        return Trained([replace(epoch, score=scores[epoch.number])])
+
+    trial, *_ = run(trials=1, change=script)
+    result = records.result_of(trial)
+    assert result is not None
+    assert result.ending == "diverged"
+    assert result.score == pytest.approx(0.6)
+    assert result.best == 0.7
 
 
 def test_another_sampler_or_pruner_is_refused_or_noted_with_the_trial_from_which_it_holds(

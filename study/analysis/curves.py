@@ -45,24 +45,32 @@ def save_curves(
 
 
 def seeds_table(study: optuna.Study, reference: Mapping[int, float]) -> list[list[str]]:
-    """Head and rows: the best score of each seed, their mean, and what the reference reached."""
+    """Head and rows: score and best epoch of each seed, their means, and what the reference, one
+    run of which the best epoch counts, reached."""
     trials = trials_of(study, {})
-    scores = tuple(result.score or 0.0 for _, result in trials)
     names = list(dict.fromkeys(name for _, result in trials for name in result.values))[:SHOWN]
     blank = [""] * len(names)
-    rows = [["", "score", *names, "epoch"]]
+    rows = [["", "score", *names, "best epoch", "at"]]
     rows += [_row(trial, result, names) for trial, result in trials]
     if len(trials) > 1:
-        error = standard_error(scores)
-        mean = f"**{statistics.fmean(scores):.4f}**, standard error {error:.4f}"
-        rows.append([f"mean of {len(trials)} seeds", mean, *blank, ""])
+        means = (
+            f"**{statistics.fmean(each):.4f}**, standard error {standard_error(each):.4f}"
+            for each in (
+                tuple(result.score or 0.0 for _, result in trials),
+                tuple(result.best or 0.0 for _, result in trials),
+            )
+        )
+        score, best = means
+        rows.append([f"mean of {len(trials)} seeds", score, *blank, best, ""])
     if reference:
-        best = max(reference, key=lambda epoch: reference[epoch])
-        rows.append(["the report, one run", f"**{reference[best]:.4f}**", *blank, str(best)])
+        epoch = max(reference, key=lambda each: reference[each])
+        reached = f"**{reference[epoch]:.4f}**"
+        rows.append(["the report, one run", "", *blank, reached, f"{epoch} of {len(reference)}"])
     return rows
 
 
 def _row(trial: FrozenTrial, result: Result, names: list[str]) -> list[str]:
     values = (f"{result.values[name]:.4f}" if name in result.values else "-" for name in names)
     seed = f"seed {trial.params['seed']} (trial {trial.number})"
-    return [seed, f"{result.score:.4f}", *values, f"{result.epoch} of {result.epochs}"]
+    at = f"{result.epoch} of {result.epochs}"
+    return [seed, f"{result.score:.4f}", *values, f"{result.best:.4f}", at]

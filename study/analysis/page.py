@@ -42,7 +42,7 @@ def render(study: optuna.Study) -> str:
     return (
         f"<!doctype html><meta charset='utf-8'><title>{escape(study.study_name)}</title>"
         f"<style>{STYLE}</style><h1>Study {escape(study.study_name)}</h1><table>{rows}</table>"
-        "<p>Scores are those of each trial's best epoch. The best of many trials is flattered by "
+        f"<p>{escape(scores_in_words(identity))} The best of many trials is flattered by "
         "its selection. Pruned trials were stopped early: the curves and the table have them, the "
         "other plots show complete trials alone.</p>"
         + "".join(parts)
@@ -62,6 +62,13 @@ def facts(study: optuna.Study, identity: Identity) -> dict[str, Any]:
         **known,
         **({"changed later": changes} if changes else {}),
     }
+
+
+def scores_in_words(identity: Identity) -> str:
+    """What a study's scores are."""
+    if "scored_epochs" not in identity:
+        return "Scores are those of each trial's best epoch."
+    return f"A score is the mean of a trial's last {identity['scored_epochs']} epochs."
 
 
 def in_text(value: Any) -> str:
@@ -117,7 +124,8 @@ def trial_table(trials: Scored) -> pd.DataFrame:
             "ending": result.ending,
             "score": result.score,
             **result.values,
-            "epoch": result.epoch,
+            "best epoch": result.epoch,
+            "its score": result.best,
             "epochs": result.epochs,
             **{name: theirs.get(name) for name in differing},
             "from": trial.user_attrs.get(ORIGIN, "search"),

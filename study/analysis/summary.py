@@ -59,7 +59,11 @@ def summary(study: optuna.Study, control: str, validation: int) -> None:
     table.add_row(metric, *(f"{result.score:.4f}" for result in results))
     for name in best_result.values:
         table.add_row(name, *(_shown(result.values.get(name)) for result in results))
-    table.add_row("epoch", *(f"{r.epoch} of {r.epochs}" for r in results), end_section=True)
+    table.add_row(
+        "best epoch",
+        *(f"{_shown(each.best)} at {each.epoch} of {each.epochs}" for each in results),
+        end_section=True,
+    )
     settings = [settings_of(trial) for trial, _ in columns.values()]
     for name in setting_names(best, settings):
         table.add_row(name, *(_shown(each.get(name)) for each in settings))

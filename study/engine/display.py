@@ -139,7 +139,9 @@ class Display:
         line.append(f"{trial.ending:9}", STYLE[trial.ending])
         if result.score is not None:
             line.append(f"{result.score:.4f}", "bold" if trial.ending == "complete" else "")
-            line.append(f" at epoch {result.epoch}/{result.epochs} ")
+            line.append(
+                f" after {result.epochs:2} epochs, best {result.best:.4f} at {result.epoch:2}"
+            )
         line.append(f" {self._settings(trial.settings)}  {result.seconds:.0f} s")
         if trial.remark:
             line.append(f"  {trial.remark}")

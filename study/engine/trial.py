@@ -10,6 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from study.pipeline import Epoch
+from study.spec.score import score_of
 from study.spec.spec import Spec
 from study.storage.owned import OwnedDatabase
 from study.storage.records import (
@@ -125,11 +126,12 @@ def ask(study: optuna.Study, spec: Spec) -> Trial:
 
 
 def finish(study: optuna.Study, trial: Trial, out_of_memory: str = "") -> Finished:
-    """Store a finished trial: its best score over the epochs, and what belongs to it.
+    """Store a finished trial: its score, and what belongs to it.
 
     Raises TakenOver if it belongs to another process by now.
     """
-    best = max(trial.epochs, key=_score_or_least, default=None)
+    valid = [epoch for epoch in trial.epochs if not diverged(epoch)]
+    best = max(valid, key=lambda epoch: epoch.score, default=None)
     ending = Ending.COMPLETE
     if out_of_memory:
         ending = Ending.OUT_OF_MEMORY
@@ -140,19 +142,23 @@ def finish(study: optuna.Study, trial: Trial, out_of_memory: str = "") -> Finish
     names = dict.fromkeys(name for epoch in trial.epochs for name in epoch.values)
     result = Result(
         ending=ending,
-        score=best.score if best else None,
+        score=score_of([epoch.score for epoch in valid]) if valid else None,
         epoch=best.number if best else None,
         epochs=len(trial.epochs),
         seconds=round(time.monotonic() - trial.start, 2),
-        values=dict(best.values) if best else {},
+        best=best.score if best else None,
+        values={
+            name: score_of([epoch.values.get(name, math.nan) for epoch in valid])
+            for name in (names if valid else ())
+        },
         curves={
             name: [epoch.values.get(name, math.nan) for epoch in trial.epochs] for name in names
         },
         reason=out_of_memory,
     )
     trial.handle.set_user_attr(RESULT, result.stored())
-    if best is not None and ending == Ending.COMPLETE:
-        study.tell(trial.handle, best.score)
+    if result.score is not None and ending == Ending.COMPLETE:
+        study.tell(trial.handle, result.score)
     else:
         study.tell(trial.handle, state=TrialState.PRUNED)
     trial.state = State.TOLD
@@ -210,7 +216,3 @@ def another_death(trial: Trial, reason: str) -> bool:
 def _told(trial: Trial, result: Result, remark: str) -> Finished:
     ending = Ending(result.ending)
     return Finished(trial.number, ending, result, trial.settings, trial.origin, remark)
-
-
-def _score_or_least(epoch: Epoch) -> float:
-    return -math.inf if math.isnan(epoch.score) else epoch.score

@@ -8,12 +8,13 @@ from typing import Any
 from fer.errors import UserError
 from study.pipeline import Pipeline
 from study.spec.code import code_of
+from study.spec.score import SCORED
 from study.spec.space import describe
 from study.spec.spec import BUDGET, Kind, Spec
 
 IDENTITY = "identity"
 """The study attribute that holds it."""
-FORMAT = 3  # of what is stored with a study; raise it when an older program could misread it
+FORMAT = 4  # of what is stored with a study; raise it when an older program could misread it
 
 # A study that differs in these alone has the same question asked of another installation.
 INSTALLATION = ("format", "code", "versions", "device", "precision", "kernels")
@@ -42,6 +43,7 @@ def identity_of(
         "epochs": spec.epochs,
         "seed": spec.seed,
         "metric": pipeline.metric,
+        "scored_epochs": SCORED,
         "sampler": dict(sampler),
         "pruner": dict(pruner),
     }

@@ -30,11 +30,12 @@ class Result:
     """What a finished trial gave."""
 
     ending: str
-    score: float | None  # of the best epoch; None if it trained none
+    score: float | None  # see `study.spec.score`; None if it trained none
     epoch: int | None  # the best one
     epochs: int  # trained
     seconds: float
-    values: Mapping[str, float] = field(default_factory=dict)  # beside the score, in that epoch
+    best: float | None = None  # of the best epoch
+    values: Mapping[str, float] = field(default_factory=dict)  # beside the score, likewise
     # By epoch. Not for comparing trials: they have every bit, and show whether one repeats.
     curves: Mapping[str, list[float]] = field(default_factory=dict)
     reason: str = ""
@@ -53,7 +54,8 @@ def result_of(trial: FrozenTrial) -> Result | None:
         return None
     if "accuracy" in stored:
         stored = _of_format_2(stored)
-    known = {"score": None, "epoch": None, **stored}
+    # Format 3 and before had the best epoch's as the score.
+    known = {"score": None, "epoch": None, "best": stored.get("score"), **stored}
     try:
         return Result(**{**known, "ending": str(ending(trial))})
     except TypeError:
