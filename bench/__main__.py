@@ -140,7 +140,7 @@ def harness_costs(options: Options) -> dict[str, Any]:
     print("\nsampler a proposal (ms), after so many trials")
     counts = (10, 100, 1000) if options.quick else (10, 100, 1000, 5000)
     print(f"  {'':12}" + "".join(f"{count:>9}" for count in counts))
-    for sampler in ("tpe", "qmc", "random"):
+    for sampler in ("tpe", "random"):
         times = [harness.sampler_cost(sampler, count) for count in counts]
         costs[f"sampler_ms_{sampler}"] = dict(zip(counts, times, strict=True))
         print(f"  {sampler:12}" + "".join(f"{each:9.1f}" for each in times))

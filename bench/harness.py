@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from optuna.trial import TrialState, create_trial
 
 from fer.config import Config
-from study.engine.pruners import make_pruner
+from study.engine.pruners import describe_pruner, make_pruner
 from study.engine.samplers import make_sampler
 from study.engine.trial import Trial, ask, finish
 from study.pipeline import Epoch
@@ -80,7 +80,7 @@ def open_study(database: OwnedDatabase, name: str, seed: int) -> optuna.Study:
         study_name=name,
         storage=database,
         sampler=optuna.samplers.RandomSampler(seed=seed),
-        pruner=make_pruner("median", REPORTS, database.complete(study_id)),
+        pruner=make_pruner(describe_pruner("median", REPORTS, ()), database.complete(study_id)),
     )
 
 

@@ -98,18 +98,29 @@ class Running(Stored):
 class Search(Options):
     """How a search proposes settings and stops trials."""
 
-    trials: Count = 100
-    """The study's total of finished trials (complete or pruned), whatever process trains them."""
-    sampler: Literal["tpe", "gp", "qmc", "random"] = "tpe"
+    trials: Count | None = None
+    """The study's total of finished trials (complete or pruned), whatever process trains them;
+    100, or without end under --budget-epochs."""
+    budget_epochs: Count | None = None
+    """The epochs that all trials of the study may train together, beside or instead of
+    --trials."""
+    sampler: Literal["tpe", "random"] = "tpe"
     """How settings are proposed."""
-    pruner: Literal["median", "halving", "hyperband", "none"] = "median"
-    """How bad trials are stopped early."""
+    pruner: Literal["median", "screen", "none"] = "median"
+    """How bad trials are stopped early: those behind the median of the others by more than noise,
+    or all of them after a tenth of their epochs; the best of them are taken up again at the
+    end."""
     change_search: bool = False
     """Go on with --study though it was begun with another sampler or pruner; noted in it."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Seed of the sampler, and of every trial's training."""
     duplicates: Literal["reuse", "train"] = "reuse"
     """Settings that a finished trial had: reuse its result, or train them again."""
+
+    @property
+    def total(self) -> int | None:
+        """Finished trials that end the study; None where only its epochs are limited."""
+        return 100 if self.trials is None and self.budget_epochs is None else self.trials
 
 
 class Seeds(Running):

@@ -47,7 +47,7 @@ def main() -> None:
     if options.device == "cpu" or not has_gpu():
         count = options.workers or processes_of_a_processor()
         options = options.model_copy(update={"workers": count})  # before they take memory
-    with head_start(preload, min(count, options.trials)) as spare:
+    with head_start(preload, min(count, options.total or count)) as spare:
         search(options, until, spare)
 
 

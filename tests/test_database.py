@@ -27,7 +27,7 @@ from study.storage import known_trials, records, retry, sql
 from study.storage import owner as ownership
 from study.storage import studies as store
 from study.storage.owned import OwnedDatabase
-from study.storage.owner import OWNER, TakenOver, TotalReached
+from study.storage.owner import OWNER, TakenOver
 from tests.conftest import trials
 
 END_ALL_OTHERS = (
@@ -236,26 +236,6 @@ def test_threads_of_plain_optuna_share_one_database(url: str) -> None:
     for trial in stored:
         assert trial.value == trial.params["x"]
         assert trial.intermediate_values == {step: trial.params["x"] + step for step in range(5)}
-
-
-def test_a_paused_trial_is_asked_for_only_once_it_is_resumed(url: str) -> None:
-    with closing(store.open_database(url, total=2)) as database:
-        study = begin(database)
-        first = ask(study, SPEC)
-        first.handle.report(0.3, 1)
-        assert database.requeue(study._study_id, 0, database.owner, paused=True)
-        assert study.get_trials()[0].state == TrialState.WAITING
-        run_trial(study, np.random.default_rng(0))
-        with pytest.raises(TotalReached):  # a paused trial counts
-            ask(study, SPEC)
-        assert database.resume(study._study_id, 0)
-        assert not database.resume(study._study_id, 0)
-        again = ask(study, SPEC)
-        assert again.number == 0
-        assert again.settings == first.settings
-        assert again.known == {1}
-        study.tell(again.handle, 0.4)
-    assert all(trial.state.is_finished() for trial in trials(url, "a"))
 
 
 @pytest.mark.long

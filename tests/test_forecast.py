@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from study.engine.eta import Forecast
-from study.engine.pruners import STARTUP_TRIALS, earliest_pruning, expected_share
+from study.engine.pruners import earliest_pruning, expected_share, protected_trials
 
 # Epochs of each trial, in the order in which they ended: three on FER-2013, one on demo faces.
 STUDIES = {
@@ -24,7 +24,7 @@ def forecast(trials: int, epochs: int, pruner: str, workers: int = 2) -> Forecas
         epoch_seconds=10.0,
         share=expected_share(pruner, epochs),
         earliest=earliest_pruning(pruner, epochs),
-        protected=STARTUP_TRIALS if pruner == "median" else 1,
+        protected=protected_trials(pruner, 1),
     )
 
 

@@ -17,11 +17,12 @@ from optuna.trial import FrozenTrial, TrialState
 import fer.train
 from fer.errors import UserError
 from study.engine import conduct
+from study.engine.budget import spent
 from study.engine.conduct import Request
 from study.engine.stop import Stop
 from study.options import Running, Search
 from study.pipeline import Epoch, Only, Pipeline, Settings
-from study.spec.score import SCORED
+from study.spec.score import SCORED, score_of
 from study.spec.spec import searching
 from study.storage import records, studies
 from study.workers.messages import (
@@ -124,7 +125,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
 
     def call(
         folder: str = ".",
-        trials: int = 12,
+        trials: int | None = 12,
         lanes: int = 2,
         seed: int = 0,
         change: Change = lambda job, news: None,
@@ -489,6 +490,98 @@ def test_a_search_without_presets_prunes(run: Run) -> None:
 
     done = run(trials=20, pipeline=Bare())
     assert Counter(trial.state for trial in done)[TrialState.PRUNED] > 2
+
+
+@dataclass(frozen=True)
+class Long(Blobs):
+    """Epochs enough for a trial to be stopped long before its end."""
+
+    epochs: int = 9
+
+
+def test_screening_trains_the_best_of_the_stopped_trials_on_from_their_states(run: Run) -> None:
+    began: dict[str, list[int]] = defaultdict(list)  # epochs that each key trained, by key
+    files: list[int] = []
+
+    def listen(job: Job, news: OfTrial) -> None:
+        if isinstance(news, Trained) and not news.resumed:
+            began[job.key] += [epoch.number for epoch in news.epochs]
+        files.append(len(list(job.state.parent.glob("*.state"))))
+
+    done = run(trials=21, lanes=2, pipeline=Long(), pruner="screen", change=listen)
+    assert len(done) == 21
+    chances = [trial for trial in done if records.CONTINUES in trial.user_attrs]
+    assert [trial.number for trial in chances] == [18, 19, 20]  # one for every six
+    for trial in chances:
+        first = done[trial.user_attrs[records.CONTINUES]]
+        assert (first.state, trial.state) == (TrialState.PRUNED, TrialState.COMPLETE)
+        assert first.params == trial.params
+        assert list(first.intermediate_values) == [1, 2, 3]
+        assert list(trial.intermediate_values) == list(range(1, 10))
+        assert (
+            list(first.intermediate_values.items()) == list(trial.intermediate_values.items())[:3]
+        )
+    # No epoch was trained twice, and those that went on were ahead of those that did not.
+    assert all(epochs == list(range(1, len(epochs) + 1)) for epochs in began.values())
+    taken = {trial.user_attrs[records.CONTINUES] for trial in chances}
+    scores = {
+        trial.number: score_of(list(trial.intermediate_values.values()))
+        for trial in done[:18]
+        if trial.state == TrialState.PRUNED
+    }
+    assert min(scores[number] for number in taken) >= max(
+        score for number, score in scores.items() if number not in taken
+    )
+    assert max(files) <= 3 + 2  # the chances' and the running trials'
+    assert not Path("studies.db.checkpoints").exists()
+    assert spent(done) == sum(map(len, began.values()))
+
+
+def test_a_second_chance_that_is_interrupted_goes_on(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"trials": 7, "lanes": 1, "pipeline": Long(), "pruner": "screen"}
+    whole = run("whole", sampler="random", **options)
+    interrupt = Interruptions(monkeypatch, every=29)  # 9 epochs, 5 x 3, then the second chance
+    done = run("parts", sampler="random", change=interrupt, **options)
+    assert records.ending(done[6]) == "interrupted"
+    assert done[6].user_attrs[records.CONTINUES] == whole[6].user_attrs[records.CONTINUES]
+    interrupt.heard = 0
+    done = run("parts", sampler="random", change=interrupt, **options)
+    assert course(done) == course(whole)
+
+
+def test_the_budget_of_epochs_is_never_exceeded_and_nearly_spent(run: Run) -> None:
+    for pruner, limit in [("none", 40), ("screen", 100), ("median", 150)]:
+        trained = Counter[str]()
+
+        def listen(job: Job, news: OfTrial, trained: Counter[str] = trained) -> None:
+            if isinstance(news, Trained) and not news.resumed:
+                trained[job.key] += len(news.epochs)
+
+        options = {"trials": None, "budget_epochs": limit, "pruner": pruner, "sampler": "random"}
+        done = run(pruner, pipeline=Long(), change=listen, **options)
+        assert limit - 9 < trained.total() <= limit
+        assert spent(done) == trained.total()
+        assert all(trial.state.is_finished() for trial in done)
+        if pruner != "none":
+            assert any(records.CONTINUES in trial.user_attrs for trial in done)
+        assert course(
+            run(
+                pruner,
+                trials=None,
+                budget_epochs=limit,
+                pipeline=Long(),
+                pruner=pruner,
+                sampler="random",
+            )
+        ) == course(done)
+
+
+def test_a_budget_that_is_too_small_for_a_trial_is_refused(run: Run) -> None:
+    with pytest.raises(UserError, match="--budget-epochs must be at least those of a trial, 4"):
+        run(trials=None, budget_epochs=3)
+    assert not Path("studies.db").exists()
 
 
 def test_values_and_settings_that_only_some_epochs_and_trials_have_are_kept(run: Run) -> None:

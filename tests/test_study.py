@@ -3,6 +3,7 @@
 import csv
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import threading
@@ -72,7 +73,9 @@ def test_the_reports_settings_come_first_and_the_final_ones_are_never_pruned(run
         assert list(trial.intermediate_values) == list(
             range(1, trial.user_attrs[records.RESULT]["epochs"] + 1)
         )
-        assert trial.user_attrs[records.RESULT]["score"] == max(trial.intermediate_values.values())
+        scores = list(trial.intermediate_values.values())
+        assert trial.user_attrs[records.RESULT]["score"] == statistics.fmean(scores[-3:])
+        assert trial.user_attrs[records.RESULT]["best"] == max(scores)
     # The end answers whether the search beat the hand, and says what to do next.
     assert f"{HAND_TUNED}: trial 0" in result.out
     assert "beat" in result.out
@@ -141,11 +144,10 @@ def test_the_default_name_tells_data_and_settings_apart(command: Command) -> Non
     assert all(name.startswith("blobs-") for name in names)
 
 
-@pytest.mark.parametrize("sampler", ["gp", "qmc", "random"])
+@pytest.mark.parametrize(("sampler", "pruner"), [("random", "screen"), ("tpe", "none")])
 def test_every_sampler_and_pruner_runs_a_space_of_conditions(
-    sampler: str, command: Command
+    sampler: str, pruner: str, command: Command
 ) -> None:
-    pruner = {"gp": "halving", "qmc": "hyperband", "random": "none"}[sampler]
     options = ("--trials", 14, "--workers", 1, "--sampler", sampler, "--pruner", pruner)
     result = command("study.run", *BLOBS, *options)
     assert result.code == 0, result
@@ -157,7 +159,7 @@ def test_every_sampler_and_pruner_runs_a_space_of_conditions(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("sampler", ["gp", "qmc", "random"])
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_every_sampler_runs_the_report_space(sampler: str, run: Run) -> None:
     run("--trials", 12, "--epochs", 1, "--space", "report", "--sampler", sampler)
     done = finished()

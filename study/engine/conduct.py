@@ -11,11 +11,18 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState
 
 from fer.errors import UserError
+from study.engine.budget import Budget, spent
 from study.engine.cost import CROWD
 from study.engine.display import Display
 from study.engine.loop import Loop, Outcome
 from study.engine.plan import make_forecast, plan_lines
-from study.engine.pruners import describe_pruner, earliest_pruning, make_pruner
+from study.engine.pruners import (
+    CHANCES,
+    describe_pruner,
+    earliest_pruning,
+    expected_share,
+    make_pruner,
+)
 from study.engine.queue import Queue
 from study.engine.samplers import ROWS, RowSampler, describe_sampler, make_sampler
 from study.engine.schedule import Schedule
@@ -37,7 +44,7 @@ STOP_SECONDS = 5.0  # that a database which is away is waited for after the firs
 
 @dataclass(frozen=True)
 class Request:
-    """A study that is to be run or continued until `search.trials` of its trials are finished.
+    """A study that is to be run or continued until its trials or epochs suffice.
 
     `name` is that of the study, by default one that tells identities apart; `command` is kept
     with it. After `deadline`, on the monotonic clock, no epoch begins.
@@ -76,13 +83,19 @@ def conduct(request: Request, conclude: Callable[[optuna.Study], None]) -> Condu
 
     Raises UserError if it cannot be continued as asked.
     """
-    running, total, spec = request.running, request.search.trials, request.spec
+    running, total, spec = request.running, request.search.total, request.spec
+    limit = request.search.budget_epochs
+    if limit is not None and limit < spec.epochs:
+        raise UserError(
+            f"--budget-epochs must be at least those of a trial, {spec.epochs}, got {limit}"
+        )
     folder = running.checkpoints or studies.checkpoints_beside(running.storage)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--checkpoints must be a folder, got the file {folder}")
     identity = request.identity()
     name = request.name or study_name(request.pipeline.name, spec, identity)
-    display = Display(total, spec.epochs, spec.space, search=not spec.variants)
+    budget = budget_of(request, identity)
+    display = Display(total, limit, spec.epochs, spec.space, search=not spec.variants)
     with Stop(request.deadline) as stop:
         database = studies.open_database(running.storage, total, waiter(stop, display))
         with closing(database):
@@ -92,18 +105,28 @@ def conduct(request: Request, conclude: Callable[[optuna.Study], None]) -> Condu
             if spec.variants:  # a search goes by what it has seen itself
                 elsewhere = studies.trained_elsewhere(database, name, identity)
             again = request.search.duplicates == "train"
-            queue = Queue(study, spec, identity, folder, elsewhere, display, again)
+            queue = Queue(study, spec, identity, folder, elsewhere, display, budget, again)
             queue.take_over(database)
             outcome: Outcome = "finished"
-            if len(finished(study)) < total:
+            if (total is None or len(finished(study)) < total) and not queue.exhausted:
                 outcome = train(request, identity, study, database, queue, stop, display)
             if outcome != "finished":
+                of = "" if total is None else f" of {total}"
                 print(
-                    f"stopped with {len(finished(study))} of {total} trials finished; the same "
-                    "command continues"
+                    f"stopped with {len(finished(study))}{of} trials finished; the same command "
+                    "continues"
                 )
             conclude(study)
     return Conducted(name, stop.exit_code if outcome == "interrupted" else 0)
+
+
+def budget_of(request: Request, identity: Identity) -> Budget:
+    """What the study may spend."""
+    name, epochs = identity["pruner"]["name"], request.spec.epochs
+    search = request.search
+    return Budget(
+        epochs, search.total, search.budget_epochs, CHANCES[name], earliest_pruning(name, epochs)
+    )
 
 
 def waiter(stop: Stop, display: Display) -> Callable[[str, float], None]:
@@ -134,12 +157,7 @@ def open_study(
         study_name=name,
         storage=database,
         sampler=sampler_of(spec, identity, next_session(database, study_id)),
-        pruner=make_pruner(
-            identity["pruner"]["name"],
-            spec.epochs,
-            database.complete(study_id),
-            identity["pruner"].get("within", ()),
-        ),
+        pruner=make_pruner(identity["pruner"], database.complete(study_id)),
     )
     studies.requeue_abandoned(study, database)
     trials = study.get_trials(deepcopy=False)
@@ -177,13 +195,15 @@ def train(
 ) -> Outcome:
     """Start workers, say the plan once their pace is known, and train what is left."""
     pipeline, spec, running = request.pipeline, request.spec, request.running
-    remaining = request.search.trials - len(finished(study))
+    pruner: dict[str, Any] = identity["pruner"]
+    trials, budget = study.get_trials(deepcopy=False), budget_of(request, identity)
+    remaining = budget.trials_left(trials, expected_share(pruner["name"], spec.epochs))
     known = min(queue.known(), remaining)
     lanes = min(running.workers or default_lanes(pipeline), max(1, remaining - known))
-    pruner: dict[str, Any] = identity["pruner"]
+    epochs = None if budget.limit is None else budget.limit - spent(trials)
 
     def say_plan(pace: float | None) -> None:
-        forecast = make_forecast(study, spec, pruner, remaining - known, lanes, pace)
+        forecast = make_forecast(study, spec, pruner, remaining - known, lanes, pace, epochs)
         display.expect(forecast)
         search = None if spec.variants else identity
         for line in plan_lines(forecast, pipeline.about, known, search):
@@ -200,7 +220,7 @@ def train(
             database=database,
             spec=spec,
             queue=queue,
-            total=request.search.trials,
+            total=budget.trials,
             earliest_pruning=earliest_pruning(pruner["name"], spec.epochs),
             workers=pool,
             schedule=schedule,

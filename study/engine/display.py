@@ -32,12 +32,16 @@ STYLE = {
 class Display:
     """Progress over `total` trials of `epochs` epochs, whose settings differ in `space`.
 
+    Where all trials together may train `limit` epochs, over these instead, if there is no total.
     Of a search with the best trial; of values that are compared without, since that would be the
     luckiest seed. Use as a context manager.
     """
 
-    def __init__(self, total: int, epochs: int, space: Space, search: bool = True) -> None:
-        self._total, self._done, self._epochs = total, 0, epochs
+    def __init__(
+        self, total: int | None, limit: int | None, epochs: int, space: Space, search: bool = True
+    ) -> None:
+        self._total, self._limit, self._epochs = total, limit, epochs
+        self._done, self._spent = 0, 0
         self._best: tuple[float, int] | None = None  # score and trial
         self._search = search
         self._settings = line_format(space)
@@ -57,9 +61,9 @@ class Display:
         if self._console.is_terminal:
             self._live.stop()
 
-    def so_far(self, done: int) -> None:
-        """That many trials of the study are finished, whoever trained them."""
-        self._done = done
+    def so_far(self, done: int, spent: int) -> None:
+        """So many trials of the study are finished, of so many epochs, whoever trained them."""
+        self._done, self._spent = done, spent
 
     def better(self, score: float, trial: int) -> None:
         """A complete trial of a search, which may be the best one."""
@@ -156,14 +160,19 @@ class Display:
     def _progress(self) -> str:
         left = self._seconds_left()
         best = f", best {self._best[0]:.4f} (trial {self._best[1]})" if self._best else ""
-        known = left is not None and self._done < self._total
-        waiting = f", {describe_duration(left)} left" if known and left is not None else ""
-        return f"{self._done}/{self._total} trials{waiting}{best}"
+        ended = self._total is not None and self._done >= self._total
+        waiting = f", {describe_duration(left)} left" if left is not None and not ended else ""
+        of = "" if self._total is None else f"/{self._total}"
+        epochs = "" if self._limit is None else f", {self._spent}/{self._limit} epochs"
+        return f"{self._done}{of} trials{epochs}{waiting}{best}"
 
     def _live_part(self) -> Group:
         grid = Table.grid(padding=(0, 1))
+        done, total = self._done, self._total
+        if total is None:
+            done, total = self._spent, self._limit
         grid.add_row(
-            ProgressBar(total=self._total, completed=self._done, width=30),
+            ProgressBar(total=total, completed=done, width=30),
             Text(self._status or self._progress(), "bold"),
         )
         rows: list[Table | Text] = [grid]

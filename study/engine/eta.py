@@ -22,6 +22,7 @@ class Forecast:
     share: float
     earliest: int  # the first epoch after which a trial may be pruned
     protected: int
+    budget: int | None = None  # epochs that all trials to go may train together
     _spent: list[int] = field(default_factory=list)  # epochs of finished trials
     _seconds: list[float] = field(default_factory=list)  # of the epochs trained
 
@@ -58,6 +59,9 @@ class Forecast:
         work += sum(self._total(i, 0, typical) for i in ahead)
         # At the end some workers have nothing left to do while the last trials go on.
         idle = typical * (self.workers - 1) / 2 if ahead else 0.0
+        if self.budget is not None:
+            work, idle = min(work, max(0, self.budget - len(seen))), 0.0
+            longest = min(longest, work)
         return max((work + idle) / self.workers, longest) * pace
 
     def _total(self, place: int, epochs: int, typical: float) -> float:

@@ -11,6 +11,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from fer.errors import UserError
+from study.engine.budget import spent
 from study.engine.display import Display
 from study.engine.queue import Queue
 from study.engine.schedule import Schedule
@@ -28,7 +29,7 @@ from study.spec.spec import Spec
 from study.storage.leases import show_life
 from study.storage.owned import OwnedDatabase
 from study.storage.owner import HEARTBEAT_SECONDS, OWNER, Owner
-from study.storage.records import finished
+from study.storage.records import Ending, finished
 from study.storage.retry import DatabaseAway
 from study.storage.studies import requeue_abandoned
 from study.words import counted
@@ -51,7 +52,8 @@ class Workers(Protocol):
 
 
 class Loop:
-    """Trains trials of `study` until `total` of them are finished, or it is told to stop.
+    """Trains trials of `study` until `total` of them are finished or its epochs are spent, or it
+    is told to stop.
 
     The pruner stops no trial before the end of epoch `earliest_pruning`. No trial begins before
     every worker is ready; then `say_plan` is told the mean seconds of an epoch, if known.
@@ -63,7 +65,7 @@ class Loop:
         database: OwnedDatabase,
         spec: Spec,
         queue: Queue,
-        total: int,
+        total: int | None,
         earliest_pruning: int,
         workers: Workers,
         schedule: Schedule,
@@ -92,6 +94,8 @@ class Loop:
                 self._receive()
                 self._look_around()
                 self._display.tick()
+            if outcome == "finished":
+                self._queue.close(for_good=True)
             return outcome
         except DatabaseAway:
             self._schedule.clear()  # the next run finds them
@@ -103,9 +107,11 @@ class Loop:
             self._queue.close()
 
     def _outcome(self) -> Outcome | None:
-        done = len(finished(self._study))
-        self._display.so_far(done)
-        if done >= self._total:
+        trials = finished(self._study)
+        done = len(trials)
+        self._display.so_far(done, spent(trials))
+        enough = self._total is not None and done >= self._total
+        if enough or (not self._held and self._queue.exhausted):
             return "finished"
         if self._stop.now or (self._stop.soon and not self._schedule.running):
             return "interrupted" if self._stop.exit_code else "timeout"
@@ -161,14 +167,15 @@ class Loop:
         if self._stop.soon or trial is None or not isinstance(message, Trained) or message.resumed:
             return
         (epoch,) = message.epochs
-        spared = epoch.number < self._earliest_pruning or self._is_control(trial)
+        spared = epoch.number < self._earliest_pruning or self._is_spared(trial)
         if spared and not diverged(epoch) and epoch.number < self._spec.epochs:
             self._ahead[lane] += 1
             self._workers.answer(lane, go_on=True)
 
-    def _is_control(self, trial: Trial) -> bool:
-        """Whether it is the trial that is never pruned. A study may have none."""
-        return bool(self._spec.control) and trial.origin == self._spec.control
+    def _is_spared(self, trial: Trial) -> bool:
+        """Whether it is never pruned: the control, if the study has one, and second chances."""
+        is_control = bool(self._spec.control) and trial.origin == self._spec.control
+        return is_control or trial.continues is not None
 
     def _trained(self, lane: int, message: Trained) -> None:
         trial = self._schedule.running[lane]
@@ -177,7 +184,7 @@ class Loop:
             self._notes.add((trial.number, message.note))
         if trial.state == State.TRAINING:
             with self._mine(trial):
-                trial.report(list(message.epochs), self._spec.epochs, not self._is_control(trial))
+                trial.report(list(message.epochs), self._spec.epochs, not self._is_spared(trial))
         if self._ahead[lane]:
             self._ahead[lane] -= 1
         else:
@@ -194,8 +201,12 @@ class Loop:
             put_back(self._database, trial)
             return
         with self._mine(trial):
-            self._display.finished(finish(self._study, trial, out_of_memory))
-            self._queue.forget(trial)
+            done = finish(self._study, trial, out_of_memory)
+            self._display.finished(done)
+            if done.ending == Ending.PRUNED:
+                self._queue.keep_if_near(trial)
+            else:
+                self._queue.forget(trial)
 
     def _off(self, lane: int) -> Trial:
         """Take a lane's trial off it first: a finished trial cannot be requeued."""

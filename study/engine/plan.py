@@ -24,8 +24,10 @@ def make_forecast(
     new: int,
     workers: int,
     epoch_seconds: float | None,
+    budget: int | None,
 ) -> Forecast:
-    """What is left of the study: `new` trials at the measured seconds an epoch."""
+    """What is left of the study: `new` trials of `budget` epochs together, if these are limited,
+    at the measured seconds an epoch."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     kinds = 1
     for name in pruner.get("within", ()):
@@ -41,6 +43,7 @@ def make_forecast(
         share=expected_share(name, spec.epochs),
         earliest=earliest_pruning(name, spec.epochs),
         protected=max(0, protected_trials(name, kinds) - len(complete)),
+        budget=budget,
     )
 
 
@@ -53,13 +56,15 @@ def plan_lines(
     """
     trials, epochs = counted(forecast.trials, "trial"), counted(forecast.epochs, "epoch")
     line = f"plan   {trials} x {epochs} of {about}"
+    if forecast.budget is not None:
+        line = f"plan   {forecast.budget} epochs, about {trials} x {epochs}, of {about}"
     line += f", {forecast.workers} at once"
     line += f", {known} more known from other studies" if known else ""
     seconds = forecast.seconds_left([])
     if seconds is not None:
         line += f": about {describe_duration(seconds)}"
         whole = replace(forecast, share=1.0).seconds_left([])
-        if forecast.share < 1 and whole is not None:
+        if forecast.share < 1 and forecast.budget is None and whole is not None:
             line += f" ({describe_duration(whole)} without pruning)"
     lines = [line]
     if search is not None:

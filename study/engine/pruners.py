@@ -1,23 +1,27 @@
-"""How bad trials are stopped early, and what that saves."""
+"""How trials are stopped early. docs/search.md has what each rule costs and what it loses."""
 
 import bisect
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial
 
-STARTUP_TRIALS = 5  # complete trials that the median pruner compares with at least
-MINIMUM_AT_STEP = 4  # of these, those that must have a value at the step
+from study.spec.score import score_of
+from study.storage.records import ORIGIN
 
-REDUCTION = {"halving": 4, "hyperband": 3}
+COMPARED = 8  # trials that a trial is compared with at least
+FOUND = 4  # of these, those that were not put in by hand
 
-# What a trial trains of the epochs in which it may be pruned, on average. Measured on studies of
-# 30 to 100 trials of 5 and 6 epochs, on demo faces and on FER-2013.
-SURVIVAL = {"median": 0.2, "halving": 0.2, "hyperband": 0.4, "none": 1.0}
+# What a trial trains of the epochs in which it may be stopped, on average, second chances among
+# them: on the bank, see docs/search.md.
+SURVIVAL = {"median": 0.45, "screen": 0.2, "none": 1.0}
+
+# Second chances per trial that was proposed.
+CHANCES = {"median": 1 / 20, "screen": 1 / 6, "none": 0.0}
 
 
 def describe_pruner(name: str, epochs: int, curves_by: Sequence[str]) -> dict[str, Any]:
@@ -26,78 +30,117 @@ def describe_pruner(name: str, epochs: int, curves_by: Sequence[str]) -> dict[st
         return {"name": name}
     settings: dict[str, Any] = {"name": name, "earliest": earliest_pruning(name, epochs)}
     if name == "median":
-        settings |= {"startup": STARTUP_TRIALS, "at_step": MINIMUM_AT_STEP}
-        settings |= {"within": list(curves_by)} if curves_by else {}
-    else:
-        settings["reduction_factor"] = REDUCTION[name]
-    return settings
+        settings |= {"margin": "noise", "compared": COMPARED, "found": FOUND}
+    settings["second_chances"] = round(CHANCES[name], 4)
+    return settings | ({"within": list(curves_by)} if curves_by else {})
+
+
+class Bar:
+    """What a trial must reach at each epoch: the median of whole trials, less an epoch's noise.
+
+    Scores are means of the last epochs, as in `study.spec.score`. A kind is one of curves that
+    can be compared: a learning rate schedule that gains at its end is behind until then.
+    """
+
+    def __init__(self) -> None:
+        self._scores: dict[tuple[Any, int], list[float]] = defaultdict(list)  # in order
+        self._noise: dict[Any, list[float]] = defaultdict(list)  # in order
+        self._found: dict[Any, int] = defaultdict(int)
+
+    def add(self, kind: Any, curve: Sequence[float], found: bool) -> None:
+        """A whole trial's scores by epoch; `found` if it was not put in by hand."""
+        for epoch in range(1, len(curve) + 1):
+            bisect.insort(self._scores[kind, epoch], score_of(curve[:epoch]))
+        bisect.insort(self._noise[kind], noise_of(curve))
+        self._found[kind] += found
+
+    def at(self, kind: Any, epoch: int) -> float | None:
+        """The least score that is no reason to stop after `epoch`; None if too few are known."""
+        scores = self._scores[kind, epoch]
+        if len(scores) < COMPARED or self._found[kind] < FOUND:
+            return None
+        return statistics.median(scores) - statistics.median(self._noise[kind])
+
+
+def noise_of(curve: Sequence[float]) -> float:
+    """Standard deviation of an epoch's score about a smooth curve, 0 for less than three epochs.
+
+    From second differences, which a straight line does not have and whose variance is six times
+    that of an epoch (Gasser, Sroka, Jennen-Steinmetz 1986).
+    """
+    bends = [c - 2 * b + a for a, b, c in zip(curve, curve[1:], curve[2:], strict=False)]
+    return math.sqrt(statistics.fmean(bend**2 for bend in bends) / 6) if bends else 0.0
 
 
 class MedianPruner(optuna.pruners.BasePruner):
-    """Optuna's MedianPruner for a study that is maximised, at a cost that does not grow with it.
+    """Stops a trial that is below the `Bar` of the complete trials with its kind of curve.
 
-    Prunes a trial whose best value so far is below the median of the complete trials' values at
-    the same step, among those with the same values of the parameters `curves_by`: a learning
-    rate schedule that gains at its end is behind until then. `complete` is a list to which trials
-    are added as they are told; at least STARTUP_TRIALS must be in it, and MINIMUM_AT_STEP of those
-    compared with have a value at the step.
+    For a study that is maximised. Kinds differ in the parameters `curves_by`. `complete` is a list
+    to which trials are added as they are told. No trial is stopped before epoch `earliest`.
     """
 
     def __init__(
-        self, complete: list[FrozenTrial], warmup_steps: int, curves_by: Sequence[str] = ()
+        self, complete: list[FrozenTrial], earliest: int, curves_by: Sequence[str] = ()
     ) -> None:
-        self._complete, self._warmup_steps = complete, warmup_steps
-        self._curves_by = curves_by
+        self._complete, self._earliest, self._curves_by = complete, earliest, curves_by
         self._read = 0  # how many of them are in
-        # By kind of curve and step, in order.
-        self._values: dict[tuple[Any, int], list[float]] = defaultdict(list)
+        self._bar = Bar()
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         for other in self._complete[self._read :]:
-            kind = self._kind(other)
-            for step, value in other.intermediate_values.items():
-                if not math.isnan(value):
-                    bisect.insort(self._values[kind, step], value)
+            curve = curve_of(other)
+            if not any(map(math.isnan, curve)):
+                found = ORIGIN not in other.user_attrs
+                self._bar.add(kind_of(other, self._curves_by), curve, found)
         self._read = len(self._complete)
-        last = trial.last_step
-        if self._read < STARTUP_TRIALS or last is None or last < self._warmup_steps:
+        curve = curve_of(trial)
+        if len(curve) < self._earliest:
             return False
-        if math.isnan(best := max(trial.intermediate_values.values(), key=_or_least)):
-            return True
-        values = self._values[self._kind(trial), last]
-        return len(values) >= MINIMUM_AT_STEP and best < statistics.median(values)
-
-    def _kind(self, trial: FrozenTrial) -> tuple[Any, ...]:
-        return tuple(trial.params.get(name) for name in self._curves_by)
+        bar = self._bar.at(kind_of(trial, self._curves_by), len(curve))
+        return bar is not None and not score_of(curve) >= bar  # NaN is below any
 
 
-def _or_least(value: float) -> float:
-    return -math.inf if math.isnan(value) else value
+class ScreenPruner(optuna.pruners.BasePruner):
+    """Stops every trial after epoch `earliest`; the best of them get second chances.
+
+    i-Epoch (Egele, Mohr, Viering, Balaprakash 2024, arXiv 2404.04111).
+    """
+
+    def __init__(self, earliest: int) -> None:
+        self._earliest = earliest
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        return len(trial.intermediate_values) >= self._earliest
+
+
+def curve_of(trial: FrozenTrial) -> list[float]:
+    """A trial's scores by epoch."""
+    return list(trial.intermediate_values.values())
+
+
+def kind_of(trial: FrozenTrial, curves_by: Sequence[str]) -> tuple[Any, ...]:
+    """What the trial's curve may be compared within."""
+    return tuple(trial.params.get(name) for name in curves_by)
 
 
 def make_pruner(
-    name: str, epochs: int, complete: list[FrozenTrial], curves_by: Sequence[str] = ()
+    described: Mapping[str, Any], complete: list[FrozenTrial]
 ) -> optuna.pruners.BasePruner:
-    """The pruner called `name`, for trials of at most `epochs` epochs.
+    """The pruner that `describe_pruner` described.
 
     `complete` are the study's complete trials; more may be added to it.
     """
-    earliest = earliest_pruning(name, epochs)
-    match name:
+    match described["name"]:
         case "median":
-            return MedianPruner(complete, earliest, curves_by)
-        case "halving":
-            return optuna.pruners.SuccessiveHalvingPruner(earliest, REDUCTION[name])
-        case "hyperband":
-            return optuna.pruners.HyperbandPruner(earliest, epochs, REDUCTION[name])
+            return MedianPruner(complete, described["earliest"], described.get("within", ()))
+        case "screen":
+            return ScreenPruner(described["earliest"])
     return optuna.pruners.NopPruner()
 
 
 def earliest_pruning(name: str, epochs: int) -> int:
     """The first epoch after which the pruner may stop a trial; past the last if it stops none."""
-    if name == "none":
-        return epochs + 1
-    return max(2, epochs // 10) if name == "median" else max(1, epochs // 9)
+    return epochs + 1 if name == "none" else max(3, epochs // 10)
 
 
 def expected_share(name: str, epochs: int) -> float:
@@ -108,5 +151,5 @@ def expected_share(name: str, epochs: int) -> float:
 
 def protected_trials(name: str, kinds: int) -> int:
     """Complete trials before the pruner stops any, with that many kinds of curves to compare."""
-    # The median pruner waits for some complete trials, the others spare the control.
-    return max(STARTUP_TRIALS, MINIMUM_AT_STEP * kinds) if name == "median" else 1
+    # Screening waits for none, but spares the control.
+    return COMPARED * kinds if name == "median" else 1

@@ -1,19 +1,22 @@
 """The trials that are still to be trained, and where the states of interrupted ones are kept."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import optuna
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
+from study.engine.budget import Budget
+from study.engine.chances import ranked, stopped
 from study.engine.display import Display
 from study.engine.trial import Trial, ask, put_back, repeat
+from study.pipeline import Settings
 from study.spec.identity import QUESTION, Identity, digest
 from study.spec.spec import Spec
 from study.storage.owned import OwnedDatabase
 from study.storage.owner import TotalReached
-from study.storage.records import finished, finished_twin
+from study.storage.records import CONTINUES, finished, finished_twin, settings_of
 from study.workers.messages import Job
 
 
@@ -33,27 +36,70 @@ class Queue:
         checkpoints: Path,
         elsewhere: Mapping[str, list[FrozenTrial]],
         display: Display,
+        budget: Budget,
         train_again: bool = False,
     ) -> None:
         self._study, self._spec, self._identity = study, spec, identity
         self._checkpoints = checkpoints
         self._elsewhere = elsewhere
         self._display = display
+        self._budget = budget
+        self._curves_by: Sequence[str] = identity["pruner"].get("within", ())
         self._train_again = train_again
+        # By number, settings of stopped trials whose states are kept.
+        self._stopped = {
+            trial.number: settings
+            for trial in stopped(study.get_trials(deepcopy=False), spec.epochs)
+            if self._state(settings := settings_of(trial)).exists()
+        }
 
     def next(self) -> Trial | None:
-        """The next trial to train; None if the study has as many as it is to have."""
+        """The next trial to train; None if the study has as many as it is to have, or may train no
+        more epochs than those that run."""
         while True:
+            trials = self._study.get_trials(deepcopy=False)
+            taken_up = self._to_take_up(trials)
+            if not self._budget.affords(trials, self._needed(trials, taken_up)):
+                return None
+            if taken_up is not None:
+                chance = {CONTINUES: taken_up.number}
+                self._study.enqueue_trial(taken_up.params, user_attrs=chance)
             try:
                 trial = ask(self._study, self._spec)
             except TotalReached:
                 return None
             known = {"": finished(self._study), **self._elsewhere}
-            twin = None if self._train_again else finished_twin(known, trial.settings)
+            again = self._train_again or trial.continues is not None
+            twin = None if again else finished_twin(known, trial.settings)
             if twin is None:
                 return trial
             self._display.finished(repeat(self._study, trial, *twin))
             self.forget(trial)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no trial runs, in any process, and the epochs left do not suffice for one."""
+        trials = self._study.get_trials(deepcopy=False)
+        if self._budget.limit is None or TrialState.RUNNING in [each.state for each in trials]:
+            return False
+        needed = self._needed(trials, self._to_take_up(trials))
+        return not self._budget.affords(trials, needed)
+
+    def _to_take_up(self, trials: list[FrozenTrial]) -> FrozenTrial | None:
+        """The stopped trial that is to get a second chance now."""
+        if any(trial.state == TrialState.WAITING for trial in trials):
+            return None
+        candidates = stopped(trials, self._spec.epochs)
+        if not candidates or not self._budget.takes_up(trials):
+            return None
+        kept = [each for each in candidates if self._state(settings_of(each)).exists()]
+        return ranked(kept or candidates, trials, self._curves_by)[0]
+
+    def _needed(self, trials: list[FrozenTrial], taken_up: FrozenTrial | None) -> int:
+        """Epochs that the next trial may train."""
+        waiting = (trial for trial in trials if trial.state == TrialState.WAITING)
+        begun = taken_up or next(waiting, None)
+        return self._spec.epochs - (0 if begun is None else len(begun.intermediate_values))
 
     def take_over(self, database: OwnedDatabase) -> None:
         """Finish the trials at the head that other studies have trained."""
@@ -77,20 +123,45 @@ class Queue:
 
     def job(self, trial: Trial) -> Job:
         """What a worker is to do."""
-        key = self._key(trial)
-        return Job(trial.settings, self._checkpoints / f"{key}.state", key, trial.behind)
+        state, key = self._state(trial.settings), self._key(trial.settings)
+        return Job(trial.settings, state, key, trial.behind)
 
     def forget(self, trial: Trial) -> None:
         """Remove the trial's state, and what was left half written of it."""
-        for file in self._checkpoints.glob(f"{self._key(trial)}.*"):
+        self._remove(trial.settings)
+
+    def keep_if_near(self, trial: Trial) -> None:
+        """Keep the state of a trial that was stopped if it may get a second chance.
+
+        There are never more of these than chances: what falls behind is removed.
+        """
+        self._stopped[trial.number] = trial.settings
+        trials = self._study.get_trials(deepcopy=False)
+        candidates = [
+            each for each in stopped(trials, self._spec.epochs) if each.number in self._stopped
+        ]
+        near = ranked(candidates, trials, self._curves_by)[: self._budget.chances(trials)]
+        self._forget_all_but({each.number for each in near})
+
+    def _forget_all_but(self, kept: Collection[int]) -> None:
+        for number in self._stopped.keys() - kept:
+            self._remove(self._stopped.pop(number))
+
+    def _remove(self, settings: Settings) -> None:
+        for file in self._checkpoints.glob(f"{self._key(settings)}.*"):
             file.unlink(missing_ok=True)
 
-    def close(self) -> None:
-        """Remove the folder if there is nothing in it."""
+    def close(self, for_good: bool = False) -> None:
+        """Remove the folder if there is nothing in it; `for_good` no trial goes on from there."""
+        if for_good:
+            self._forget_all_but(())
         with suppress(OSError):  # states of interrupted trials, or it was never made
             self._checkpoints.rmdir()
 
-    def _key(self, trial: Trial) -> str:
-        """What the trial's numbers depend on, as one word."""
+    def _state(self, settings: Settings) -> Path:
+        return self._checkpoints / f"{self._key(settings)}.state"
+
+    def _key(self, settings: Settings) -> str:
+        """What the numbers of a trial depend on, as one word."""
         conditions = {key: each for key, each in self._identity.items() if key not in QUESTION}
-        return digest(conditions, trial.settings)
+        return digest(conditions, settings)

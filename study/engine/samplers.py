@@ -12,8 +12,6 @@ from study.pipeline import Settings
 
 SAMPLERS: dict[str, dict[str, Any]] = {
     "tpe": {"multivariate": True, "constant_liar": True, "n_startup_trials": 10},
-    "gp": {"n_startup_trials": 10, "deterministic_objective": False},
-    "qmc": {"qmc_type": "sobol", "scramble": True},
     "random": {},
 }
 """Their settings: another one makes another study."""
@@ -33,13 +31,8 @@ def make_sampler(name: str, seed: int, session: int) -> optuna.samplers.BaseSamp
     settings: dict[str, Any] = {"seed": seed, **SAMPLERS[name]}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        match name:
-            case "tpe":
-                return optuna.samplers.TPESampler(**settings)
-            case "gp":
-                return optuna.samplers.GPSampler(**settings, warn_independent_sampling=False)
-            case "qmc":
-                return optuna.samplers.QMCSampler(**settings, warn_independent_sampling=False)
+        if name == "tpe":
+            return optuna.samplers.TPESampler(**settings)
     return optuna.samplers.RandomSampler(**settings)
 
 

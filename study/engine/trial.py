@@ -15,6 +15,7 @@ from study.spec.spec import Spec
 from study.storage.owned import OwnedDatabase
 from study.storage.records import (
     CONFIG,
+    CONTINUES,
     DEATHS,
     FAILURE,
     ORIGIN,
@@ -46,6 +47,7 @@ class Trial:
     settings: dict[str, Any]
     origin: str
     known: frozenset[int]  # epochs stored before it was interrupted
+    continues: int | None = None  # the stopped trial to which it is the second chance
     state: State = State.WAITING
     epochs: list[Epoch] = field(default_factory=list)
     start: float = field(default_factory=time.monotonic)
@@ -122,7 +124,9 @@ def ask(study: optuna.Study, spec: Spec) -> Trial:
     trial.set_user_attr(CONFIG, settings)
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     (known,) = (each.intermediate_values for each in running if each.number == trial.number)
-    return Trial(trial, settings, trial.user_attrs.get(ORIGIN, ""), frozenset(known))
+    attributes = trial.user_attrs
+    origin, continues = attributes.get(ORIGIN, ""), attributes.get(CONTINUES)
+    return Trial(trial, settings, origin, frozenset(known), continues)
 
 
 def finish(study: optuna.Study, trial: Trial, out_of_memory: str = "") -> Finished:
@@ -162,7 +166,8 @@ def finish(study: optuna.Study, trial: Trial, out_of_memory: str = "") -> Finish
     else:
         study.tell(trial.handle, state=TrialState.PRUNED)
     trial.state = State.TOLD
-    return _told(trial, result, out_of_memory)
+    chance = "" if trial.continues is None else f"second chance of trial {trial.continues}"
+    return _told(trial, result, out_of_memory or chance)
 
 
 def repeat(study: optuna.Study, trial: Trial, where: str, twin: FrozenTrial) -> Finished:

@@ -17,13 +17,10 @@ from study.storage.database import Database
 from study.storage.known_trials import KnownTrials
 from study.storage.owner import (
     OWNER,
-    PAUSED,
     beat,
     check_own,
     check_total,
     disown,
-    end_pause,
-    is_paused,
     owner_of,
     running,
 )
@@ -190,7 +187,7 @@ class OwnedDatabase(Database):
                 and owner_of(connection, trial_id) == self.owner
             )
             if not unsaid:
-                if row.state != TrialState.WAITING or is_paused(connection, trial_id):
+                if row.state != TrialState.WAITING:
                     return False
                 check_total(connection, row.study_id, self._total)
                 change_state(connection, trial_id, TrialState.RUNNING, datetime.now())
@@ -202,12 +199,11 @@ class OwnedDatabase(Database):
         return True
 
     @patient
-    def requeue(self, study_id: int, number: int, owner: Any, paused: bool = False) -> bool:
+    def requeue(self, study_id: int, number: int, owner: Any) -> bool:
         """Put a trial that `owner` runs back into the queue: same number, settings and stored
         epochs. False if it is no longer that owner's.
 
-        One that is `paused` is not asked for before `resume`. Optuna's own calls could only fail
-        the trial and queue a copy behind all others.
+        Optuna's own calls could only fail the trial and queue a copy behind all others.
         """
         with self.transaction(durable=True) as connection:
             trial_id = id_of(connection, study_id, number)
@@ -218,21 +214,8 @@ class OwnedDatabase(Database):
             if theirs:
                 change_state(connection, trial_id, TrialState.WAITING, datetime.now())
                 disown(connection, trial_id)
-                if paused:
-                    mark = attribute(TRIAL_USER, trial_id, PAUSED, True)
-                    write(connection, [mark], replace=True)
         self._forget(trial_id)
         return theirs
-
-    @patient
-    def resume(self, study_id: int, number: int) -> bool:
-        """Let a paused trial be asked for again. False if it is not paused."""
-        with self.transaction(durable=True) as connection:
-            trial_id = id_of(connection, study_id, number)
-            resumed = end_pause(connection, trial_id)
-        if resumed:
-            self._known[study_id].forget(trial_id)
-        return resumed
 
     def _take(self, trial_id: int, trial: FrozenTrial | None, known: KnownTrials) -> None:
         assert trial is not None

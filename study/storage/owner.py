@@ -21,8 +21,6 @@ from study.storage.writing import lock_study
 
 OWNER = "owner"
 """The trial attribute that names the process running it."""
-PAUSED = "paused"
-"""The trial attribute of one that waits to be resumed, and not to be asked for."""
 HEARTBEAT_SECONDS = 60.0
 GRACE = timedelta(minutes=5)  # without a heartbeat, after which a trial is abandoned
 
@@ -118,8 +116,7 @@ def check_total(connection: sa.Connection, study_id: int, total: int | None) -> 
     lock_study(connection, study_id)
     if total is None:
         return
-    paused = sa.exists().where(*_pause_of(TRIALS.c.trial_id))
-    begun = TRIALS.c.state.in_(COUNTED) | ((TRIALS.c.state == TrialState.WAITING) & paused)
+    begun = TRIALS.c.state.in_(COUNTED)
     counted = sa.select(sa.func.count()).where(TRIALS.c.study_id == study_id, begun)
     if (connection.scalar(counted) or 0) >= total:
         raise TotalReached
@@ -149,20 +146,6 @@ def disown(connection: sa.Connection, trial_id: int) -> None:
     """Let a trial be nobody's."""
     mine = (TRIAL_USER.c.trial_id == trial_id, TRIAL_USER.c.key == OWNER)
     connection.execute(TRIAL_USER.delete().where(*mine))
-
-
-def _pause_of(trial_id: Any) -> tuple[sa.ColumnElement[bool], ...]:
-    return TRIAL_USER.c.trial_id == trial_id, TRIAL_USER.c.key == PAUSED
-
-
-def is_paused(connection: sa.Connection, trial_id: int) -> bool:
-    """Whether a trial waits to be resumed."""
-    return bool(connection.scalar(sa.select(sa.exists().where(*_pause_of(trial_id)))))
-
-
-def end_pause(connection: sa.Connection, trial_id: int) -> bool:
-    """Let a trial wait to be resumed no longer; whether it did."""
-    return connection.execute(TRIAL_USER.delete().where(*_pause_of(trial_id))).rowcount > 0
 
 
 def running(connection: sa.Connection, study_id: int, owner: dict[str, Any]) -> set[int]:

@@ -12,6 +12,8 @@ from fer.errors import UserError
 
 CONFIG, RESULT, ORIGIN, FAILURE, DEATHS = "config", "result", "origin", "failure", "deaths"
 """Names of the attributes (also OWNER)."""
+CONTINUES = "continues"
+"""The attribute of a second chance: the number of the stopped trial that it trains on."""
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -115,12 +117,17 @@ def scored(study: optuna.Study) -> list[tuple[FrozenTrial, Result]]:
 def finished_twin(
     finished: Mapping[str, list[FrozenTrial]], settings: Mapping[str, Any]
 ) -> tuple[str, FrozenTrial] | None:
-    """One of the finished trials that had these very settings and trained, after its study."""
-    for where, trials in finished.items():
-        for trial in trials:
-            if trial.user_attrs.get(CONFIG) == settings:
-                result = result_of(trial)
-                trained = result is not None and result.repeats is None
-                if trained and ending(trial) != Ending.OUT_OF_MEMORY:
-                    return where, trial
-    return None
+    """One of the finished trials that had these very settings and trained, after its study.
+
+    A complete one, if there is one: a stopped trial may have got a second chance.
+    """
+    found = [
+        (where, trial)
+        for where, trials in finished.items()
+        for trial in trials
+        if trial.user_attrs.get(CONFIG) == settings
+        and (result := result_of(trial)) is not None
+        and result.repeats is None
+        and ending(trial) != Ending.OUT_OF_MEMORY
+    ]
+    return min(found, key=lambda each: each[1].state != TrialState.COMPLETE, default=None)

@@ -1,0 +1,69 @@
+"""What a search may spend: trials, epochs, or both."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from optuna.trial import FrozenTrial, TrialState
+
+from study.engine.chances import due
+from study.storage.records import CONTINUES, FINISHED
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A search ends with `trials` finished trials, and never trains more than `limit` epochs.
+
+    A trial has `epochs` of them. After every proposed trial `rate` second chances are due, each
+    of which is expected to train all but `earliest` epochs.
+    """
+
+    epochs: int
+    trials: int | None = None
+    limit: int | None = None
+    rate: float = 0.0
+    earliest: int = 0
+
+    def affords(self, trials: Sequence[FrozenTrial], epochs: int) -> bool:
+        """Whether so many epochs may be trained beside those that `trials` trained or will."""
+        if self.limit is None:
+            return True
+        running = (each for each in trials if each.state == TrialState.RUNNING)
+        promised = sum(self.epochs - len(each.intermediate_values) for each in running)
+        return spent(trials) + promised + epochs <= self.limit
+
+    def chances(self, trials: Sequence[FrozenTrial]) -> int:
+        """How many second chances may be given in all, by what is known so far."""
+        if self.trials is not None:
+            return self.trials - int(self.trials / (1 + self.rate))
+        return due(len(trials), self.rate) + 1
+
+    def takes_up(self, trials: Sequence[FrozenTrial]) -> bool:
+        """Whether it is time for second chances: what is left of the budget is theirs."""
+        begun = [each for each in trials if each.state in (*FINISHED, TrialState.RUNNING)]
+        proposed = sum(CONTINUES not in each.user_attrs for each in begun)
+        if self.trials is not None and len(begun) >= self.trials:
+            return False
+        if self.trials is not None and proposed + due(proposed, self.rate) >= self.trials:
+            return True
+        chances = max(0, due(proposed + 1, self.rate) - (len(begun) - proposed))
+        return not self.affords(trials, self.epochs + chances * (self.epochs - self.earliest))
+
+    def trials_left(self, trials: Sequence[FrozenTrial], share: float) -> int:
+        """How many trials are still to be finished if each trains `share` of its epochs."""
+        done = sum(each.state in FINISHED for each in trials)
+        left = [] if self.trials is None else [self.trials - done]
+        if self.limit is not None:
+            left.append(math.ceil((self.limit - spent(trials)) / (share * self.epochs)))
+        return max(0, min(left))
+
+
+def spent(trials: Sequence[FrozenTrial]) -> int:
+    """Epochs that these trials trained. Those with which a second chance began count once."""
+    lengths = {trial.number: len(trial.intermediate_values) for trial in trials}
+    repeated = sum(
+        min(lengths[trial.number], lengths.get(first, 0))
+        for trial in trials
+        if (first := trial.user_attrs.get(CONTINUES)) is not None
+    )
+    return sum(lengths.values()) - repeated

@@ -1,0 +1,66 @@
+"""Second chances: at the end of a search the best of the stopped trials are trained on.
+
+A second chance is a trial of its own, with the settings and the state of the stopped one: for
+Optuna a finished trial does not change.
+"""
+
+import statistics
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from study.engine.pruners import curve_of, kind_of
+from study.spec.score import score_of
+from study.storage.records import CONTINUES, Ending, ending, result_of
+
+
+def due(proposed: int, rate: float) -> int:
+    """How many second chances a search of that many proposed trials gives, `rate` a trial."""
+    return int(proposed * rate + 1e-9)
+
+
+def stopped(trials: Sequence[FrozenTrial], epochs: int) -> list[FrozenTrial]:
+    """The trials that the pruner stopped before the last of `epochs`, and that nobody took up."""
+    taken_up = {
+        trial.user_attrs.get(CONTINUES) for trial in trials if trial.state != TrialState.FAIL
+    }
+    return [
+        trial
+        for trial in trials
+        if trial.state == TrialState.PRUNED
+        and ending(trial) == Ending.PRUNED
+        and (result := result_of(trial)) is not None
+        and result.repeats is None
+        and 0 < len(trial.intermediate_values) < epochs
+        and trial.number not in taken_up
+    ]
+
+
+def ranked(
+    candidates: Sequence[FrozenTrial], trials: Sequence[FrozenTrial], curves_by: Sequence[str]
+) -> list[FrozenTrial]:
+    """Stopped trials, the one first that would end best if it gained what complete ones did.
+
+    That is the median from the stopped trial's last epoch on, over the complete ones of its kind
+    of curve, or all of them where there are none.
+    """
+    complete = [
+        (kind_of(trial, curves_by), curve_of(trial))
+        for trial in trials
+        if trial.state == TrialState.COMPLETE
+    ]
+
+    @cache
+    def gain(kind: tuple[Any, ...], epoch: int) -> float:
+        alike = [curve for other, curve in complete if other == kind]
+        curves = alike or [curve for _, curve in complete]
+        gains = [score_of(curve) - score_of(curve[:epoch]) for curve in curves]
+        return statistics.median(gains) if gains else 0.0
+
+    def end(trial: FrozenTrial) -> float:
+        curve = curve_of(trial)
+        return score_of(curve) + gain(kind_of(trial, curves_by), len(curve))
+
+    return sorted(candidates, key=lambda trial: (-end(trial), trial.number))
