@@ -11,12 +11,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 STUDY_COMMANDS = (
     *("study.run", "study.compare", "study.confirm", "study.emotions", "study.report"),
-    *("study.results", "study.replay", "study.export", "study.copy"),
+    *("study.results", "study.replay", "study.export", "study.copy", "study.judge"),
 )
 FER_COMMANDS = ("fer.train", "fer.evaluate", "fer.predict", "fer.explore")
 # What a room of `study` may import of the others. Every module may use the words below.
 ROOMS = {
     "study.analysis": {"study.storage", "study.spec", "study.options"},
+    "study.judging": {"study.engine", "study.storage", "study.spec"},
     "study.engine": {"study.workers", "study.storage", "study.spec", "study.options"},
     "study.workers": {"study.spec"},
     "study.storage": {"study.spec.identity", "study.options"},

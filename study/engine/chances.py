@@ -38,19 +38,16 @@ def stopped(trials: Sequence[FrozenTrial], epochs: int) -> list[FrozenTrial]:
     ]
 
 
-def ranked(
-    candidates: Sequence[FrozenTrial], trials: Sequence[FrozenTrial], curves_by: Sequence[str]
-) -> list[FrozenTrial]:
-    """Stopped trials, the one first that would end best if it gained what complete ones did.
+Curve = tuple[tuple[Any, ...], Sequence[float]]
+"""A kind of curve, and scores by epoch."""
 
-    That is the median from the stopped trial's last epoch on, over the complete ones of its kind
-    of curve, or all of them where there are none.
+
+def expected_ends(stopped: Sequence[Curve], complete: Sequence[Curve]) -> list[float]:
+    """The score that each stopped curve would end with if it gained what complete ones did.
+
+    That is the median from its last epoch on, over the complete ones of its kind, or all of them
+    where there are none.
     """
-    complete = [
-        (kind_of(trial, curves_by), curve_of(trial))
-        for trial in trials
-        if trial.state == TrialState.COMPLETE
-    ]
 
     @cache
     def gain(kind: tuple[Any, ...], epoch: int) -> float:
@@ -59,8 +56,19 @@ def ranked(
         gains = [score_of(curve) - score_of(curve[:epoch]) for curve in curves]
         return statistics.median(gains) if gains else 0.0
 
-    def end(trial: FrozenTrial) -> float:
-        curve = curve_of(trial)
-        return score_of(curve) + gain(kind_of(trial, curves_by), len(curve))
+    return [score_of(curve) + gain(kind, len(curve)) for kind, curve in stopped]
 
-    return sorted(candidates, key=lambda trial: (-end(trial), trial.number))
+
+def ranked(
+    candidates: Sequence[FrozenTrial], trials: Sequence[FrozenTrial], curves_by: Sequence[str]
+) -> list[FrozenTrial]:
+    """Stopped trials, the one first that is expected to end best, by the complete ones of
+    `trials`."""
+
+    def curve(trial: FrozenTrial) -> Curve:
+        return kind_of(trial, curves_by), curve_of(trial)
+
+    complete = [curve(trial) for trial in trials if trial.state == TrialState.COMPLETE]
+    ends = expected_ends([curve(trial) for trial in candidates], complete)
+    order = sorted(range(len(candidates)), key=lambda i: (-ends[i], candidates[i].number))
+    return [candidates[i] for i in order]

@@ -59,7 +59,13 @@ class Bar:
         scores = self._scores[kind, epoch]
         if len(scores) < COMPARED or self._found[kind] < FOUND:
             return None
-        return statistics.median(scores) - statistics.median(self._noise[kind])
+        return middle(scores) - middle(self._noise[kind])
+
+
+def middle(ordered: Sequence[float]) -> float:
+    """The median of numbers in order."""
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
 def noise_of(curve: Sequence[float]) -> float:

@@ -1,0 +1,145 @@
+"""What rules that stop trials early cost and lose, over orders of the same trials."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from scipy import stats
+
+from study.judging.curves import Curves
+from study.judging.rules import Rule, Spent
+
+TOP = 5
+HALVES = 20
+BUDGETS = (0.25, 0.5)
+NORMAL = 1.96
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Of one rule, means over orders. Regrets are in points of final score below the best."""
+
+    epochs: float  # share of those of all trials
+    best_stopped: float  # share of orders
+    top_stopped: float  # share of the TOP best
+    regret: float  # of the best one trained to its end
+    at_quarter: float  # the same when a quarter of all epochs is spent
+    at_half: float
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Losses over random orders, and their standard errors over settings."""
+
+    mean: Losses
+    error: Losses
+
+
+def judge(curves: Curves, rules: Mapping[str, Rule], orders: int, seed: int) -> dict[str, Judged]:
+    """What each rule loses on `orders` random orders of all trials, the same for every rule.
+
+    Standard errors are those of other settings that might have been drawn: the spread over random
+    halves of the trials (delete-half jackknife, Shao and Wu 1989).
+    """
+    found = {}
+    for name, rule in rules.items():
+        generator = np.random.default_rng(seed)
+        mean = over_orders(curves, rule, orders, generator)
+        spread = []
+        for _ in range(HALVES):
+            half = generator.permutation(len(curves.kinds))[: len(curves.kinds) // 2]
+            spread.append(over_orders(curves.some(half), rule, max(4, orders // 20), generator))
+        errors = (np.std([getattr(each, f.name) for each in spread], ddof=1) for f in fields(mean))
+        found[name] = Judged(mean, Losses(*map(float, errors)))
+    return found
+
+
+def over_orders(curves: Curves, rule: Rule, orders: int, generator: Generator) -> Losses:
+    """The rule's mean losses over random orders."""
+    rows = []
+    for _ in range(orders):
+        ordered = curves.some(generator.permutation(len(curves.kinds)))
+        rows.append(losses(ordered, rule))
+    return Losses(*map(float, np.mean(rows, axis=0)))
+
+
+def losses(curves: Curves, rule: Rule) -> tuple[float, ...]:
+    """What the rule loses in this order, as `Losses` has it."""
+    final, spent = curves.final, rule(curves)
+    count, epochs = curves.scores.shape
+    ranked = np.argsort(-final, kind="stable")
+    stopped = spent < epochs
+    quarter, half = (
+        regret(final, spent_within(curves, rule, int(share * count * epochs)), epochs)
+        for share in BUDGETS
+    )
+    return (
+        float(spent.sum() / (count * epochs)),
+        float(stopped[ranked[0]]),
+        float(stopped[ranked[:TOP]].mean()),
+        regret(final, spent, epochs),
+        quarter,
+        half,
+    )
+
+
+def regret(final: NDArray[np.float64], spent: Spent, epochs: int) -> float:
+    """Points by which the best trial that was trained whole is behind the best there is."""
+    whole = final[: len(spent)][spent == epochs]
+    return float(100 * (final.max() - (whole.max() if len(whole) else final.min())))
+
+
+def spent_within(curves: Curves, rule: Rule, budget: int) -> Spent:
+    """The epochs of the first trials, as many as the rule can train with that many epochs."""
+    low, high = 0, len(curves.kinds)  # trials that fit, and the most that may
+    fitting = np.zeros(0, dtype=np.int64)
+    while low < high:
+        middle = (low + high + 1) // 2
+        spent = rule(curves.some(np.arange(middle)))
+        if spent.sum() <= budget:
+            low, fitting = middle, spent
+        else:
+            high = middle - 1
+    return fitting
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Spearman correlation of the score so far with the final one, and its 95% interval."""
+
+    epoch: int
+    everyone: tuple[float, float, float]  # low end, estimate, high end
+    better_half: tuple[float, float, float]
+
+
+def ranks(curves: Curves, generator: Generator, resamples: int = 200) -> list[Ranks]:
+    """What the score after some of the epochs says of the final one; bootstrap over trials."""
+    final, running = curves.final, curves.running
+    epochs = curves.scores.shape[1]
+    better = np.argsort(-final, kind="stable")[: max(2, len(final) // 2)]
+    shown = sorted({max(1, round(epochs * share)) for share in (0.03, 0.1, 0.17, 0.33, 0.5, 0.67)})
+    return [
+        Ranks(
+            epoch,
+            _spearman(running[:, epoch - 1], final, generator, resamples),
+            _spearman(running[better, epoch - 1], final[better], generator, resamples),
+        )
+        for epoch in shown
+    ]
+
+
+def _spearman(
+    early: NDArray[np.float64], late: NDArray[np.float64], generator: Generator, resamples: int
+) -> tuple[float, float, float]:
+    def once(which: NDArray[np.int64]) -> float:
+        a, b = early[which], late[which]
+        if len(set(a)) < 2 or len(set(b)) < 2:
+            return 0.0
+        return float(stats.spearmanr(a, b).statistic)
+
+    count = len(early)
+    draws = [once(generator.integers(count, size=count)) for _ in range(resamples)]
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return float(low), once(np.arange(count)), float(high)

@@ -1,0 +1,122 @@
+"""A model of the final score by settings, fitted to whole trials: what samplers are tried on."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    json_to_distribution,
+)
+from scipy import stats
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.model_selection import KFold
+
+from study.pipeline import Only, Settings, Space
+
+TREES = 100
+FOLDS = 10
+
+
+def space_of(definition: Mapping[str, Any]) -> Space:
+    """The space that a study stored, see `study.spec.space.describe`."""
+    space: dict[str, BaseDistribution | Only] = {}
+    for name, described in definition.items():
+        plain = {key: described[key] for key in ("name", "attributes")}
+        distribution = json_to_distribution(json.dumps(plain))
+        only = described.get("only")
+        space[name] = Only(**only, distribution=distribution) if only else distribution
+    return space
+
+
+def places(settings: Settings, space: Space) -> list[float]:
+    """Settings as numbers in 0..1: the place of each in its range, choices one by one.
+
+    A setting with a range for each value of another one, such as the learning rate, has the place
+    in the range that applies.
+    """
+    found: list[float] = []
+    shared: dict[str, float] = {}
+    for name, kind in space.items():
+        if isinstance(kind, Only):
+            shared.setdefault(kind.setting, 0.5)
+            if kind.applies(settings) and kind.setting in settings:
+                shared[kind.setting] = place(settings[kind.setting], kind.distribution)
+        elif isinstance(kind, CategoricalDistribution):
+            found += [float(settings.get(name) == choice) for choice in kind.choices]
+        else:
+            found.append(place(settings[name], kind))
+    return [*found, *shared.values()]
+
+
+def place(value: Any, distribution: BaseDistribution) -> float:
+    """Where in its range a number is, 0..1, on the scale on which it is drawn."""
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    low, high, value = distribution.low, distribution.high, float(value)
+    if distribution.log:
+        low, high, value = math.log(low), math.log(high), math.log(value)
+    return (value - low) / (high - low) if high > low else 0.5
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """A random forest (Breiman 2001) over places."""
+
+    trees: RandomForestRegressor
+    space: Space
+
+    def score(self, settings: Sequence[Settings]) -> NDArray[np.float64]:
+        """Expected final scores."""
+        rows = [places(each, self.space) for each in settings]
+        found: NDArray[np.float64] = self.trees.predict(np.array(rows))
+        return found
+
+
+def fit(
+    settings: Sequence[Settings],
+    scores: NDArray[np.float64],
+    space: Space,
+    generator: Generator,
+) -> Surrogate:
+    """A surrogate of trials with these settings and scores."""
+    seed = int(generator.integers(2**31))
+    trees = RandomForestRegressor(TREES, max_features=0.5, random_state=seed)
+    return Surrogate(
+        trees.fit(np.array([places(each, space) for each in settings]), scores), space
+    )
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """How well scores of settings that were left out are told."""
+
+    error: float  # root mean square, points
+    deviation: float  # of the scores themselves, points
+    rank: float  # Spearman
+
+
+def held_out(
+    settings: Sequence[Settings],
+    scores: NDArray[np.float64],
+    space: Space,
+    generator: Generator,
+) -> HeldOut:
+    """Cross-validation of the surrogate."""
+    told = np.empty_like(scores)
+    folds = KFold(FOLDS, shuffle=True, random_state=int(generator.integers(2**31)))
+    for rest, left in folds.split(scores):
+        model = fit([settings[i] for i in rest], scores[rest], space, generator)
+        told[left] = model.score([settings[i] for i in left])
+    return HeldOut(
+        float(100 * np.sqrt(np.mean((told - scores) ** 2))),
+        float(100 * scores.std(ddof=1)),
+        float(stats.spearmanr(told, scores).statistic),
+    )

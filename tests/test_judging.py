@@ -1,0 +1,270 @@
+"""Rules, scores and samplers replayed on whole curves."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.pruners import (
+    BasePruner,
+    HyperbandPruner,
+    MedianPruner,
+    PercentilePruner,
+    SuccessiveHalvingPruner,
+)
+from optuna.trial import TrialState, create_trial
+
+from study.judging import rules, sampling
+from study.judging.choosing import pooled_deviation
+from study.judging.curves import Curves, curves_of
+from study.judging.stopping import judge, ranks, regret, spent_within
+from study.judging.surrogate import held_out, place, places, space_of
+from study.pipeline import Only
+from study.spec.space import describe
+from tests.blobs import Blobs
+from tests.conftest import Command
+
+EPOCHS = 10
+# Two decimals, so that ties are common.
+drawn = st.lists(
+    st.lists(st.integers(0, 99).map(lambda each: each / 100), min_size=EPOCHS, max_size=EPOCHS),
+    min_size=1,
+    max_size=25,
+)
+
+
+def made(scores: Sequence[Sequence[float]]) -> Curves:
+    trials = [
+        create_trial(value=row[-1], intermediate_values=dict(enumerate(row, 1))) for row in scores
+    ]
+    return curves_of(trials, [])
+
+
+def replayed(scores: Sequence[Sequence[float]], pruner: BasePruner) -> tuple[list[int], list[int]]:
+    """Epochs of each trial with one of Optuna's pruners, and brackets if it has them."""
+    study = optuna.create_study(direction="maximize", study_name="replayed", pruner=pruner)
+    spent, brackets = [], []
+    for row in scores:
+        trial = study.ask()
+        for epoch, score in enumerate(row, 1):
+            trial.report(score, epoch)
+            if trial.should_prune() and epoch < len(row):
+                study.tell(trial, state=TrialState.PRUNED)
+                break
+        else:
+            study.tell(trial, row[-1])
+        spent.append(epoch)
+        if isinstance(pruner, HyperbandPruner):
+            brackets.append(pruner._get_bracket_id(study, study.trials[-1]))
+    return spent, brackets
+
+
+@settings(deadline=None, max_examples=25)
+@given(drawn)
+def test_optunas_rules_are_replayed_as_optuna_decides(scores: list[list[float]]) -> None:
+    curves = made(scores)
+    for ours, theirs in [
+        (rules.percentile(curves, 0.5), MedianPruner()),
+        (rules.percentile(curves, 0.75), PercentilePruner(75)),
+        (rules.halving(curves), SuccessiveHalvingPruner(1, 4)),
+    ]:
+        assert ours.tolist() == replayed(scores, theirs)[0]
+    with_brackets, brackets = replayed(scores, HyperbandPruner(1, EPOCHS, 3))
+    assert rules.halving(curves, 3, brackets=brackets).tolist() == with_brackets
+
+
+def bank(count: int, told: float, seed: int = 0, epochs: int = 30) -> Curves:
+    """Curves that rise to their end; `told` of the differences between ends shows early on."""
+    generator = np.random.default_rng(seed)
+    ends = generator.normal(0.5, 0.03, count)
+    early = told * ends + (1 - told) * generator.permutation(ends)
+    rise = np.linspace(0, 1, epochs)
+    scores = (early - 0.2)[:, None] * (1 - rise) + ends[:, None] * rise
+    return made((scores + generator.normal(0, 0.003, scores.shape)).tolist())
+
+
+def test_a_rule_loses_nothing_where_early_epochs_tell_all_and_much_where_they_mislead() -> None:
+    chosen = {name: rules.RULES[name] for name in ("none", "median", "screen", "Optuna's halving")}
+    honest = judge(bank(60, told=1.0), chosen, orders=10, seed=0)
+    for name in ("median", "screen"):
+        assert honest[name].mean.regret < 0.5
+        assert honest[name].mean.epochs < 0.8
+    assert honest["none"].mean.epochs == 1
+    assert honest["none"].mean.regret == 0
+    # At equal epochs whoever looks at all trials for a while finds more.
+    assert honest["screen"].mean.at_quarter < honest["none"].mean.at_quarter
+    misled = judge(bank(60, told=0.0), chosen, orders=10, seed=0)
+    assert misled["screen"].mean.regret > honest["screen"].mean.regret + 0.5
+    assert misled["Optuna's halving"].mean.best_stopped > misled["median"].mean.best_stopped
+    again = judge(bank(60, told=0.0), chosen, orders=10, seed=0)
+    assert again == misled  # the same orders
+
+
+def test_a_budget_cuts_an_order_where_its_epochs_end() -> None:
+    curves = bank(30, told=1.0)
+    whole = rules.none(curves)
+    for budget in (0, 29, 30, 95, 30 * 30):
+        spent = spent_within(curves, rules.none, budget)
+        assert len(spent) == budget // 30
+    assert spent_within(curves, rules.none, 10_000).tolist() == whole.tolist()
+    assert regret(curves.final, whole, 30) == 0
+    assert regret(curves.final, np.array([], dtype=int), 30) == pytest.approx(
+        100 * np.ptp(curves.final)
+    )
+
+
+def test_second_chances_go_to_those_that_would_end_best_and_to_no_more_than_are_due() -> None:
+    curves = bank(42, told=1.0)
+    spent = rules.screen(curves)
+    taken = np.flatnonzero(spent == 30)
+    assert len(taken) == 1 + 7  # the control, and one for every six
+    best = np.argsort(-curves.running[1:, 2])[:7] + 1
+    assert set(taken) == {0, *best}
+
+
+def test_rank_correlations_lie_in_their_intervals_and_grow_toward_the_end() -> None:
+    rows = ranks(bank(60, told=0.3), np.random.default_rng(0))
+    assert [row.epoch for row in rows] == sorted({row.epoch for row in rows})
+    for row in rows:
+        low, middle, high = row.everyone
+        assert -1 <= low <= middle <= high <= 1
+    assert rows[0].everyone[1] < rows[-1].everyone[1]
+
+
+def test_the_deviation_over_seeds_is_that_within_settings() -> None:
+    generator = np.random.default_rng(0)
+    groups = [list(generator.normal(level, 0.01, 3)) for level in generator.normal(0.5, 0.1, 400)]
+    assert pooled_deviation(groups) == pytest.approx(1.0, rel=0.1)
+    assert math.isnan(pooled_deviation([]))
+
+
+@given(
+    low=st.floats(1e-6, 1.0),
+    ratio=st.floats(1.5, 1e4),
+    where=st.floats(0, 1),
+    log=st.booleans(),
+)
+def test_a_place_in_a_range_and_its_number_are_inverse(
+    low: float, ratio: float, where: float, log: bool
+) -> None:
+    distribution = FloatDistribution(low, low * ratio, log=log)
+    assume(distribution.low < distribution.high)
+    value = sampling.value_at(where, distribution)
+    assert place(value, distribution) == pytest.approx(where, abs=1e-6)
+
+
+def test_the_space_of_a_study_is_read_back_as_it_was_described() -> None:
+    space = {
+        **Blobs.space,
+        "width": IntDistribution(4, 64, log=True),
+        "flip": CategoricalDistribution([True, False]),
+    }
+    assert space_of(json.loads(json.dumps(describe(space)))) == space
+
+
+def test_a_rate_has_the_place_in_the_range_of_its_own_optimizer() -> None:
+    slow = {"rule": "plain", "lr": 1e-3}
+    fast = {"rule": "sign", "lr": 1.0}
+    assert places(slow, Blobs.space) == [1.0, 0.0, pytest.approx(0.0)]
+    assert places(fast, Blobs.space) == [0.0, 1.0, pytest.approx(1.0)]
+    assert isinstance(Blobs.space["sign_lr"], Only)
+
+
+def with_best_rate(
+    count: int, generator: np.random.Generator
+) -> tuple[list[dict[str, Any]], NDArray[np.float64]]:
+    """Settings drawn at random, and scores of which a rate of 0.03 has the best."""
+    rates = 10 ** generator.uniform(-3, 0, count)
+    rules = generator.choice(["plain", "sign"], count)
+    settings = [
+        {"rule": str(rule), "lr": float(rate)} for rule, rate in zip(rules, rates, strict=True)
+    ]
+    return settings, 0.5 - 0.1 * np.abs(np.log10(rates) + 1.5)
+
+
+def test_the_model_tells_held_out_scores_and_finds_no_pattern_in_noise() -> None:
+    generator = np.random.default_rng(0)
+    found = [
+        {
+            "rule": str(generator.choice(["plain", "sign"])),
+            "lr": float(10 ** generator.uniform(-3, 0)),
+        }
+        for _ in range(80)
+    ]
+    scores = np.array([0.5 - 0.1 * abs(np.log10(each["lr"]) + 1.5) for each in found])
+    told = held_out(found, scores, Blobs.space, generator)
+    assert told.error < 0.5 * told.deviation
+    assert told.rank > 0.85
+    noise = held_out(found, generator.permutation(scores), Blobs.space, generator)
+    assert noise.error > 0.8 * noise.deviation
+
+
+def test_samplers_begin_alike_and_one_that_learns_beats_chance() -> None:
+    generator = np.random.default_rng(0)
+    found = [
+        {
+            "rule": str(generator.choice(["plain", "sign"])),
+            "lr": float(10 ** generator.uniform(-3, 0)),
+        }
+        for _ in range(60)
+    ]
+    scores = np.array([0.5 - 0.1 * abs(np.log10(each["lr"]) + 1.5) for each in found])
+    by_hand = np.arange(60) < 2
+    parts = (found, scores, by_hand, Blobs.space, 0.001, 3, generator)
+    for world in sampling.worlds(*parts):
+        searches = {
+            name: sampling.search(world, sampling.CANDIDATES[name], 0)
+            for name in ("tpe", "random", "tpe-unit")
+        }
+        starts = [truth[:2].tolist() for truth, _ in searches.values()]
+        assert starts[0] == starts[1] == starts[2]
+        regrets = sampling.regrets(world, ["tpe", "random"], 0)
+        assert all(each >= 0 for row in regrets.values() for each in row)
+        assert np.mean(searches["tpe"][0][30:]) > np.mean(searches["random"][0][30:])
+
+
+BLOBS = ("--pipeline", "tests.blobs:pipeline")
+
+
+def test_the_command_judges_a_study_and_writes_its_numbers(command: Command) -> None:
+    for name, seed in [("a", 0), ("b", 1)]:
+        options = ("--study", name, "--seed", seed, "--trials", 12, "--workers", 1)
+        random = ("--sampler", "random", "--pruner", "none")
+        assert command("study.run", *BLOBS, *options, *random).code == 0
+    result = command(
+        *("study.judge", "--study", "a", "b", "--orders", 3, "--out", "judged.json"),
+        *("--samplers", "tpe", "random", "--worlds", 1),
+    )
+    assert result.code == 0, result
+    assert "Optuna's hyperband" in result.out
+    numbers = json.loads(Path("judged.json").read_text())
+    assert numbers["curves"] == 22  # what both began with counts once
+    assert numbers["rules"]["none"]["mean"]["epochs"] == 1
+    assert numbers["score"]["repeated"] == 2
+    assert len(numbers["samplers"]["random"]) == 1
+    alone = command("study.judge", "--study", "a", "--orders", 2)
+    assert "12 whole curves" in alone.out
+
+
+def test_too_few_curves_and_studies_of_other_conditions_are_refused(command: Command) -> None:
+    random = ("--sampler", "random", "--pruner", "none", "--workers", 1)
+    command("study.run", *BLOBS, "--study", "few", "--trials", 3, *random)
+    command("study.run", *BLOBS, "--study", "short", "--trials", 3, "--epochs", 2, *random)
+    few = command("study.judge", "--study", "few")
+    assert (few.code, few.out) == (2, "")
+    assert "3 trials with different settings were trained to their end, it takes 12" in few.err
+    both = command("study.judge", "--study", "few", "short")
+    assert both.code == 2
+    assert "'few' and 'short' trained under other conditions: epochs was 4, now 2" in both.err
+    assert command("study.judge", "--study", "none").code == 2
+    folder = command("study.judge", "--study", "few", "--out", ".")
+    assert folder.code == 2
+    assert "--out must be a file" in folder.err
