@@ -215,11 +215,11 @@ def judge_samplers(
     first = options.samplers[0]
     against = f"less {first}'s"
     table = _table("samplers", *(f"regret at {count}" for count in SHOWN), against)
-    for name, each in rows.items():
+    for sampler, each in rows.items():
         numbers = np.array(each)
         gaps = numbers[:, -1] - np.array(rows[first])[:, -1]
         cells = (_with_error(column) for column in numbers.T)
-        table.add_row(name, *cells, _with_error(gaps) if name != first else "")
+        table.add_row(sampler, *cells, _with_error(gaps) if sampler != first else "")
     own_console().print(table)
     return {"model": asdict(told), "samplers": rows}
 

@@ -8,11 +8,42 @@ import pytest
 from study.engine.eta import Forecast
 from study.engine.pruners import earliest_pruning, expected_share, protected_trials
 
-# Epochs of each trial, in the order in which they ended: three on FER-2013, one on demo faces.
+# Epochs of each trial, in the order in which they ended: two on FER-2013, one on demo faces.
 STUDIES = {
-    6: [6, 6, 6, 6, 6, 6, 2, 2, 2, 2, 6, 2, 2, 2, 6, 2, 2, 6, 2, 6, 2, 2, 2, 2, 2, 6, 2, 2, 2, 2],
-    8: [8, 8, 8, 8, 8, 8, 2, 2, 4, 4, 2, 2, 2, 2, 2, 7, 2, 2, 2, 6, 2, 7, 2, 2, 2, 2, 8, 2, 2, 2],
-    5: [5, 5, 5, 5, 5, 5, 5, 5, 2, 2, 3, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 5],
+    6: [6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 3, 3, 3, 3, 6, 6, 3, 5, 3, 3, 3, 6, 3, 3, 3, 3, 4, 6, 3, 6],
+    10: [
+        10,
+        10,
+        10,
+        10,
+        10,
+        10,
+        10,
+        10,
+        10,
+        10,
+        3,
+        3,
+        3,
+        3,
+        10,
+        10,
+        3,
+        3,
+        5,
+        3,
+        3,
+        10,
+        10,
+        3,
+        10,
+        10,
+        10,
+        3,
+        10,
+        10,
+    ],
+    5: [5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 3, 5, 3, 5, 5, 3, 5, 5, 5, 3, 3, 3, 5, 5, 5, 5, 5, 5, 3, 5],
 }
 
 

@@ -192,14 +192,7 @@ def with_best_rate(
 
 def test_the_model_tells_held_out_scores_and_finds_no_pattern_in_noise() -> None:
     generator = np.random.default_rng(0)
-    found = [
-        {
-            "rule": str(generator.choice(["plain", "sign"])),
-            "lr": float(10 ** generator.uniform(-3, 0)),
-        }
-        for _ in range(80)
-    ]
-    scores = np.array([0.5 - 0.1 * abs(np.log10(each["lr"]) + 1.5) for each in found])
+    found, scores = with_best_rate(80, generator)
     told = held_out(found, scores, Blobs.space, generator)
     assert told.error < 0.5 * told.deviation
     assert told.rank > 0.85
@@ -209,14 +202,7 @@ def test_the_model_tells_held_out_scores_and_finds_no_pattern_in_noise() -> None
 
 def test_samplers_begin_alike_and_one_that_learns_beats_chance() -> None:
     generator = np.random.default_rng(0)
-    found = [
-        {
-            "rule": str(generator.choice(["plain", "sign"])),
-            "lr": float(10 ** generator.uniform(-3, 0)),
-        }
-        for _ in range(60)
-    ]
-    scores = np.array([0.5 - 0.1 * abs(np.log10(each["lr"]) + 1.5) for each in found])
+    found, scores = with_best_rate(60, generator)
     by_hand = np.arange(60) < 2
     parts = (found, scores, by_hand, Blobs.space, 0.001, 3, generator)
     for world in sampling.worlds(*parts):
