@@ -96,6 +96,14 @@ class Config(BaseModel):
     oversample: Literal["none", *EMOTIONS] = Field(  # type: ignore[valid-type]
         "disgust", description="Class quadrupled in training: mirrored, then all rotated."
     )
+    # As Normalize stores it, ToPILImage reads a grey p back as 2p + 1 modulo 256 (figures 3a, 3b).
+    copies: Literal["once", "twice"] = Field(
+        "once",
+        description="How often these copies are scaled; twice is what the report's code does.",
+    )
+    mirror_validation: bool = Field(
+        False, description="Mirror validation images as training images, anew in each epoch."
+    )
     tta: Literal["none", "mirror", "ten-crop"] = Field(
         "none", description="Views of an image whose scores are averaged where it is evaluated."
     )
@@ -129,6 +137,20 @@ class Config(BaseModel):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _only_what_the_reports_code_can_do(self) -> Self:
+        if self.copies == "twice" and self.oversample == "none":
+            raise ValueError("copies = twice: there are no copies, oversample a class or use once")
+        if self.copies == "twice" and self.scaling != "minus-one-one":
+            raise ValueError(
+                f"copies = twice: it changes nothing with scaling = {self.scaling}, use once"
+            )
+        if self.mirror_validation and not self.mirror:
+            raise ValueError(
+                "mirror_validation = True: training images are not mirrored either, use False"
+            )
+        return self
+
     def settings(self) -> dict[str, Any]:
         """The values as plain Python types, in the order of the fields."""
         return self.model_dump()
@@ -146,6 +168,10 @@ PRESETS = {
         mirror=False,
         oversample="none",
     ),
+    # The final model as the listing trains it: what becomes of its copies was hardly meant.
+    "reproduction": Config(copies="twice"),
+    # And as the listing validates it, by the transform of the training images.
+    "reproduction-mirrored": Config(copies="twice", mirror_validation=True),
 }
 
 

@@ -56,7 +56,7 @@ def main() -> None:
     device = choose(options.device)
     net, config, trained_on = runs.load_run(options.run)
     removed = [name for name in EMOTIONS if name not in trained_on.classes]
-    dataset = data.load(options.data, removed)
+    dataset = data.load(options.data, removed, trained_on.split)
     if dataset.sha256 != trained_on.sha256:
         difference = (
             f"the model was trained on {trained_on.name} ({trained_on.sha256[:12]}), "

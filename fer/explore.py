@@ -28,9 +28,9 @@ class Options:
     """FER-2013 in any known form; else FER_DATA, ./data, or demo faces."""
     out: Path = Path("explored")
     """Folder for the page."""
-    split: Literal["grouped", "stratified"] = "grouped"
+    split: Literal["grouped", "stratified", "file-order"] = "grouped"
     """Which split to count: grouped keeps identical images on one side; stratified is the
-    report's."""
+    report's; file-order is that over the rows as they stand in the file."""
     seed: int = 0
     """Seed of the draw of the faces that are shown."""
 
@@ -48,7 +48,7 @@ def main() -> None:
     from fer.pages.augmentations import oversampled
     from fer.pages.census import take_census
 
-    dataset = data.load(options.data)
+    dataset = data.load(options.data, how=options.split)
     census = take_census(dataset)
     sides = data.split(dataset.part("Training"), options.split)
     grown = oversampled(sides[0], options.seed)

@@ -50,7 +50,8 @@ class FacePipeline:
     classes: tuple[str, ...]
     training_side: Side
     validation_side: Side
-    split: str
+    split: data.Split
+    split_seed: int
     subset: int | None
     device: torch.device
     config: Config  # settled: what is not varied
@@ -84,7 +85,8 @@ class FacePipeline:
         """On what it trains, in words."""
         return (
             f"{len(self.training_side[1])} training and {self.validation} validation images of "
-            f"{self.name} ({self.split} split) on {in_words(self.device, self.config)}"
+            f"{self.name} ({data.split_in_words(self.split, self.split_seed)}) "
+            f"on {in_words(self.device, self.config)}"
         )
 
     @property
@@ -108,6 +110,7 @@ class FacePipeline:
             "data_sha256": self.sha256,
             "classes": self.classes,
             "split": self.split,
+            "split_seed": self.split_seed,
             "subset": self.subset,
             "precision": self.config.precision,
             "kernels": kernels_for(self.device).name,
@@ -219,6 +222,7 @@ def prepare(
     images: Path | None,
     remove: Sequence[str],
     split: data.Split,
+    split_seed: int,
     subset: int | None,
     device: Device,
     config: Config,
@@ -231,9 +235,9 @@ def prepare(
     Raises UserError where they cannot be read or split, or the device is missing.
     """
     place = choose(device)
-    dataset = data.load(images, remove)
+    dataset = data.load(images, remove, split)
     accept(dataset)
-    training, validation = data.split(dataset.part("Training"), split, subset)
+    training, validation = data.split(dataset.part("Training"), split, subset, split_seed)
     # One thread a trial, whatever runs beside it: another number rounds sums differently.
     return FacePipeline(
         name=dataset.name,
@@ -242,6 +246,7 @@ def prepare(
         training_side=(training.images.numpy(), training.labels.numpy()),
         validation_side=(validation.images.numpy(), validation.labels.numpy()),
         split=split,
+        split_seed=split_seed,
         subset=subset,
         device=place,
         config=settle(config.model_copy(update={"threads": 1}), place),

@@ -19,6 +19,7 @@ from safetensors.torch import load, save_file
 from fer import provenance
 from fer.command import explain, shortly
 from fer.config import EMOTIONS, Config, read_yaml, to_config, write_yaml
+from fer.data import SEED, Split
 from fer.errors import UserError
 from fer.files import read_file
 from fer.network import kernels
@@ -34,13 +35,14 @@ COLUMNS = [field.name for field in dataclasses.fields(Epoch) if field.name != "c
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """The images a run was trained on."""
+    """The images a run was trained on. Runs of older versions stored no seed of their split."""
 
     name: str
     sha256: str
     classes: tuple[str, ...]
-    split: str
+    split: Split
     subset: int | None
+    split_seed: int = SEED
 
 
 def new_run(folder: Path, config: Config, data: TrainedOn, origin: dict[str, Any]) -> None:

@@ -19,14 +19,18 @@ if TYPE_CHECKING:
     from fer.training.fit import Epoch, Run
 
 
+Preset = Literal["hand-tuned", "baseline", "reproduction", "reproduction-mirrored"]
+
+
 @dataclass(frozen=True)
 class Source:
     """Where the settings come from before the overrides."""
 
     config: Path | None = None
     """YAML file of settings, for example best.yaml of study.export."""
-    preset: Literal["hand-tuned", "baseline"] | None = None
-    """The report's final settings (the default) or its starting point."""
+    preset: Preset | None = None
+    """The report's final settings (the default), its starting point, or the final settings as its
+    code trains them, with copies scaled twice, and (mirrored) validates them."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +48,11 @@ class Options(Source):
     """Classes to leave out."""
     subset: int | None = None
     """Train and validate on this many images, stratified."""
-    split: Literal["grouped", "stratified"] = "grouped"
-    """grouped keeps identical images on one side; stratified is the report's."""
+    split: Literal["grouped", "stratified", "file-order"] = "grouped"
+    """grouped keeps identical images on one side; stratified is the report's; file-order is that
+    over the rows as they stand in the file, on the report's train.csv its very split."""
+    split_seed: int = 42
+    """Seed of the split; 42 is the report's."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
     settings: Annotated[Config, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff] = field(
@@ -105,7 +112,7 @@ def train(options: Options, provenance: dict[str, Any]) -> None:
     device = choose(options.device)
     settings = settle(options.settings, device)
     torch.set_num_threads(settings.threads)
-    dataset = data.load(options.data, options.remove)
+    dataset = data.load(options.data, options.remove, options.split)
     check_data(dataset.sha256, dataset.name, options, provenance)
     kernels = kernels_for(device).name
     if provenance.get("kernels") not in (None, kernels):
@@ -114,10 +121,13 @@ def train(options: Options, provenance: dict[str, Any]) -> None:
             f"note        {command.printable(found)}, here {kernels} ones serve: "
             "sums round differently"
         )
-    training, validation = data.split(dataset.part("Training"), options.split, options.subset)
+    training, validation = data.split(
+        dataset.part("Training"), options.split, options.subset, options.split_seed
+    )
     run = Run(settings, training, device)
     on = runs.TrainedOn(
-        dataset.name, dataset.sha256, dataset.classes, options.split, options.subset
+        *(dataset.name, dataset.sha256, dataset.classes),
+        *(options.split, options.subset, options.split_seed),
     )
     runs.new_run(options.out, settings, on, provenance)
 
@@ -126,7 +136,8 @@ def train(options: Options, provenance: dict[str, Any]) -> None:
     )
     added = f", {len(run.train)} after oversampling {settings.oversample}"
     print(f"training    {len(training)} images{added if len(run.train) > len(training) else ''}")
-    print(f"validation  {len(validation)} images ({options.split} split)")
+    words = data.split_in_words(options.split, options.split_seed)
+    print(f"validation  {len(validation)} images ({words})")
     print(f"parameters  {parameter_count(run.net)}")
     print(f"device      {in_words(device, settings)}", flush=True)
 

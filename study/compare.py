@@ -41,6 +41,8 @@ Vary = Literal[
     "seed",
 ]
 
+Preset = Literal["hand-tuned", "baseline", "reproduction", "reproduction-mirrored"]
+
 
 class Options(Seeds, Images):
     """Train every value of a setting with several seeds, all else as the report's final model
@@ -52,8 +54,10 @@ class Options(Seeds, Images):
     vary: tuple[Vary, ...] = ()
     """Settings to vary, one study each. `seed` trains --preset or --config with several seeds;
     `ablation` sets back, part by part, what --config has otherwise than the report."""
-    preset: Literal["hand-tuned", "baseline"] | None = None
-    """What is not varied: the report's final settings (the default) or its starting point."""
+    preset: Preset | None = None
+    """What is not varied: the report's final settings (the default), its starting point, or the
+    final settings as its code trains them, with copies scaled twice, and (mirrored) validates
+    them."""
     config: Path | None = None
     """The same from a YAML file, for example best.yaml of study.export."""
     out: Path | None = None

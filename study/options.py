@@ -74,8 +74,11 @@ class Images(Place):
 
     subset: Count | None = None
     """Train and validate on this many images, stratified."""
-    split: Literal["grouped", "stratified"] = "grouped"
-    """grouped keeps identical images on one side; stratified is the report's."""
+    split: Literal["grouped", "stratified", "file-order"] = "grouped"
+    """grouped keeps identical images on one side; stratified is the report's; file-order is that
+    over the rows as they stand in the file, on the report's train.csv its very split."""
+    split_seed: int = 42
+    """Seed of the split; 42 is the report's."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the convolutions; auto is bfloat16 where the device has it."""
 

@@ -74,8 +74,13 @@ def search(options: Options, until: float, spare: "list[Started]") -> None:
     def conclude(study: "optuna.Study") -> None:
         summary(study, spec.control, pipeline.validation)
         if study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-            split = options.split if options.split != "grouped" else None
-            images = {"data": options.data, "split": split, "remove": options.remove}
+            names = ("data", "split", "split_seed", "remove")
+            given = {name: getattr(options, name) for name in names}
+            images = {
+                name: value
+                for name, value in given.items()
+                if value != Options.model_fields[name].default
+            }
             next_commands(study.study_name, options.storage, images, options.pipeline)
 
     request = Request(

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torchvision.transforms as T
 import torchvision.transforms.functional as TF
 
 from fer.config import Config
@@ -12,6 +13,7 @@ from fer.training.augment import (
     mirror,
     oversample,
     pad_and_crop,
+    reread,
     rotate,
     scale,
     views,
@@ -132,6 +134,30 @@ def test_oversampling_mirrors_then_rotates_and_quadruples_one_class() -> None:
         candidates = [TF.rotate(centred, angle) + 127.5 for angle in range(-10, 11)]
         agreements = [(c.round().to(torch.uint8)[0] == after).float().mean() for c in candidates]
         assert max(agreements) > 0.99
+
+
+def test_copies_scaled_twice_are_what_the_reports_listing_reads() -> None:
+    pictures = torch.randint(
+        0, 256, (5, 48, 48), generator=torch.Generator().manual_seed(7), dtype=torch.uint8
+    )
+    pictures[0].view(-1)[:256] = torch.arange(256)
+    faces = Faces(pictures, torch.zeros(5, dtype=torch.int64), ("disgust", "fear"))
+    more = oversample(faces, Config(copies="twice"), torch.Generator().manual_seed(8))
+    degrees = torch.randint(-10, 11, (10,), generator=torch.Generator().manual_seed(8)).tolist()
+    # Figures 3a and 3b, but for the random flips.
+    to_image, to_tensor = T.ToPILImage(), T.Compose([T.ToTensor(), T.Normalize([0.5], [0.5])])
+    images = [to_image(picture) for picture in pictures]
+    for i in range(5):
+        images.append(to_image(TF.hflip(to_tensor(images[i]))))
+    for j in range(10):
+        images.append(to_image(TF.rotate(to_tensor(images[j]), degrees[j])))
+    listing = torch.stack([TF.pil_to_tensor(image)[0] for image in images])
+    assert torch.equal(more.images[:10], listing[:10])
+    assert (more.images[10:] != listing[10:]).float().mean() < 0.01  # a pixel between two
+    assert more.counts() == {"disgust": 20, "fear": 0}
+    greys = torch.arange(256, dtype=torch.uint8).view(1, 16, 16)
+    wrapped = reread(scale(greys, "minus-one-one")).long()
+    assert ((wrapped - (2 * greys.long() + 1)) % 256).remainder(255).max() <= 1
 
 
 def test_oversampling_none_or_a_removed_class_changes_nothing() -> None:

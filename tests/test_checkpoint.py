@@ -51,6 +51,7 @@ def test_every_optimizer_goes_on_to_the_last_bit(optimizer: str, after: int, fac
         crop_padding=2,
         zoom=0.1,
         erasing=0.5,
+        mirror_validation=True,
         schedule="constant" if optimizer == "rprop" else "one-cycle",
         momentum=0.9 if optimizer in ("sgd", "rmsprop") else 0.0,
     )

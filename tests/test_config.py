@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fer import train
 from fer.config import PRESETS, Config, Optimizer, read_config, write_yaml
 from fer.errors import UserError
+from study import compare
 
 
 @given(
@@ -43,6 +45,9 @@ def test_a_file_of_settings_alone_is_read_too(tmp_path: Path) -> None:
         ("dropout: 1.0", ["dropout", "less than 1"]),
         ("optimizer: lion", ["optimizer", "'lion'"]),
         ("optimizer: rprop\nweight_decay: 0.1", ["weight_decay", "rprop"]),
+        ("copies: twice\noversample: none", ["copies = twice", "oversample a class"]),
+        ("copies: twice\nscaling: zero-one", ["copies = twice", "scaling = zero-one"]),
+        ("mirror_validation: true\nmirror: false", ["mirror_validation = True", "use False"]),
         ("config: 3", ["'config'", "3"]),
         ("- lr", ["keys and values"]),
         ("lr: [", ["not a YAML file"]),
@@ -65,3 +70,18 @@ def test_the_presets_are_the_reports() -> None:
     assert (tuned.optimizer, tuned.lr, tuned.batch_size, tuned.fc_width) == ("adam", 2e-4, 32, 70)
     assert (tuned.output_activation, tuned.scaling) == ("tanh", "minus-one-one")
     assert (start.output_activation, start.scaling, start.epochs) == ("softmax", "zero-one", 20)
+
+
+def test_the_presets_that_reproduce_the_report_differ_from_its_settings_in_its_code_alone() -> (
+    None
+):
+    tuned = PRESETS["hand-tuned"]
+    assert (tuned.copies, tuned.mirror_validation) == ("once", False)
+    twice = {"copies": "twice"}
+    assert PRESETS["reproduction"] == tuned.model_copy(update=twice)
+    mirrored = {**twice, "mirror_validation": True}
+    assert PRESETS["reproduction-mirrored"] == tuned.model_copy(update=mirrored)
+
+
+def test_the_commands_offer_every_preset() -> None:
+    assert [get_args(preset) for preset in (train.Preset, compare.Preset)] == [tuple(PRESETS)] * 2

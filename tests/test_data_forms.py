@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from PIL import Image
+from sklearn.model_selection import train_test_split
 
 from fer import data
 from fer.config import EMOTIONS
@@ -113,6 +114,28 @@ def test_data_is_found_by_option_then_variable_then_folder_then_demo(
     monkeypatch.setenv("FER_DATA", str(forms["train.csv"]))
     assert data.load(None).counts() == {"Training": 70}
     assert len(data.load(forms["parquet"]).labels) == 84
+
+
+def test_in_file_order_a_file_is_split_as_the_reports_listing_splits_it(
+    table: Table, tmp_path: Path
+) -> None:
+    path = write_forms(table, tmp_path)["train.csv"]
+    rows = pd.read_csv(path)
+    ours = []
+    for file in (path, tmp_path / "turned.csv"):
+        turned = rows if file == path else rows.iloc[::-1]
+        turned.to_csv(file, index=False)
+        _, listing = train_test_split(
+            turned, test_size=0.2, random_state=42, stratify=turned.emotion
+        )
+        for _ in range(2):  # decoded, then from the cache
+            dataset = data.load(file, how="file-order")
+            _, validation = data.split(dataset.part("Training"), "file-order")
+            pixels = {" ".join(map(str, face.ravel())) for face in validation.images.numpy()}
+            assert pixels == {*listing.pixels}
+        ours.append(dataset.sha256)
+    assert ours[0] != ours[1]  # another order, another split
+    assert data.load(path).sha256 == data.load(tmp_path / "turned.csv").sha256
 
 
 @pytest.mark.skipif(not REAL_DATA.exists(), reason="the real images are not here")

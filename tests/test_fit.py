@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fer.config import Config, Optimizer
 from fer.data import Faces, split
-from fer.training.fit import Epoch, Run, fit, parts
+from fer.training.fit import Epoch, Run, evaluate, fit, parts
 from tests.conftest import drawn_faces
 
 CPU = torch.device("cpu")
@@ -44,6 +44,24 @@ def test_a_curve_is_the_same_beside_a_neighbour(sides: tuple[Faces, Faces]) -> N
     ours, neighbour = Run(config, sides[0], CPU), Run(other, sides[0], CPU)
     pairs = zip(fit(ours, sides[1]), fit(neighbour, sides[1]), strict=True)
     assert numbers([mine for mine, _ in pairs]) == alone
+
+
+def test_mirrored_validation_images_are_drawn_from_the_seed_and_change_no_training(
+    sides: tuple[Faces, Faces],
+) -> None:
+    config = Config(epochs=3)
+    mirrored = config.model_copy(update={"mirror_validation": True})
+    plain, first, second = (curve(each, sides) for each in (config, mirrored, mirrored))
+    assert numbers(first) == numbers(second)
+    assert [epoch.train_loss for epoch in first] == [epoch.train_loss for epoch in plain]
+    assert all(a.loss != b.loss for a, b in zip(first, plain, strict=True))
+    generator = torch.Generator().manual_seed(config.seed + 2)
+    run = Run(mirrored, sides[0], CPU)
+    for epoch in fit(run, sides[1]):  # about half of the images, others in each epoch
+        chosen = torch.empty(len(sides[1]), dtype=torch.bool).bernoulli_(0.5, generator=generator)
+        images = torch.where(chosen[:, None, None], sides[1].images.flip(-1), sides[1].images)
+        seen = Faces(images, sides[1].labels, sides[1].classes)
+        assert epoch.loss == evaluate(run.net, seen, mirrored)[0].item()
 
 
 @pytest.mark.long

@@ -15,8 +15,9 @@ import yaml
 
 from fer import provenance
 from fer.config import Config
-from study.options import DEFAULT_URL
+from study.options import DEFAULT_URL, Images
 from study.spec import identity
+from study.spec.faces import faces, pipeline_again
 from study.storage import records
 from study.storage import studies as store
 from tests.conftest import Command, Result
@@ -73,8 +74,26 @@ def test_what_the_numbers_depend_on_is_stored_with_the_study(trained: None) -> N
     assert stored["versions"].keys() == {"torch", "numpy", "scikit-learn", "optuna"}
     assert stored["code"] == provenance.code_version(torch.device("cpu"))
     assert stored["device"].startswith("cpu")
-    expected = {"split", "space", "space_definition", "epochs", "seed", "subset", "precision"}
+    expected = {
+        "split",
+        "split_seed",
+        "space",
+        "space_definition",
+        "epochs",
+        "seed",
+        "subset",
+        "precision",
+    }
     assert expected <= stored.keys()
+
+
+def test_the_images_of_a_study_are_split_again_as_it_split_them() -> None:
+    stored = faces(Images(subset=200, split_seed=7)).identity()
+    again = pipeline_again(None, "small", stored, None, "cpu")
+    assert again.identity() == stored
+    del stored["split_seed"]  # as older versions stored it
+    older = pipeline_again(None, "small", stored, None, "cpu")
+    assert older.identity() == {**stored, "split_seed": 42}
 
 
 @pytest.mark.parametrize(

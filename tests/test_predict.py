@@ -122,6 +122,8 @@ def test_the_picture_shows_the_faces_that_the_seed_draws(train: Train, command: 
     [
         ((), 14),
         (("--split", "stratified"), 14),
+        (("--split-seed", 7), 14),
+        (("--split", "file-order"), 14),
         (("--subset", 49), 10),
         (("--remove", "fear", "sad"), 10),
     ],
@@ -136,7 +138,8 @@ def test_of_labelled_data_the_runs_validation_images_are_predicted(
     training = {face.tobytes() for face in dataset.part("Training").images.numpy()}
     # Any form of the same images will do.
     form = {14: "parquet", 10: "folders"}[images] if options else "fer2013.csv"
-    arguments = ("--data", forms[form], "--table", "table.csv", "--out", "picture.png")
+    source = Path("faces.csv") if "file-order" in options else forms[form]
+    arguments = ("--data", source, "--table", "table.csv", "--out", "picture.png")
     done = command("fer.predict", "run", *arguments)
     assert done.code == 0, done
     assert f"{images} of validation, " in done.out
@@ -147,6 +150,20 @@ def test_of_labelled_data_the_runs_validation_images_are_predicted(
     assert f"{right} ({accuracy:.1%}) right" in done.out
     assert has_colour("picture.png", WRONG) == (right < images)
     assert {face.tobytes() for face in faces_in("picture.png", images)} <= training
+
+
+def test_a_run_that_stored_no_seed_of_its_split_had_the_reports(
+    train: Train, command: Command
+) -> None:
+    train()
+    arguments = ("fer.predict", "run", "--data", "faces.csv", "--table", "table.csv")
+    assert command(*arguments).code == 0
+    table = Path("table.csv").read_text()
+    settings = yaml.safe_load(Path("run/config.yaml").read_text())
+    assert settings["data"].pop("split_seed") == 42
+    Path("run/config.yaml").write_text(yaml.safe_dump(settings))
+    assert command(*arguments).code == 0
+    assert Path("table.csv").read_text() == table
 
 
 def test_the_worst_are_those_whose_emotion_got_the_least_probability_worst_first(
@@ -249,4 +266,4 @@ def test_labelled_images_other_than_the_runs_are_refused(
     settings["data"]["split"] = "random"
     Path("run/config.yaml").write_text(yaml.safe_dump(settings))
     arguments = ("fer.predict", "run", "--data", "faces.csv", "--out", "a.png", "--worst")
-    refused(command, own_folder, ["unknown split", "random"], *arguments)
+    refused(command, own_folder, ["split", "'random'"], *arguments)

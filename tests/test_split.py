@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fer.data import Faces, split
+from fer.data import Faces, Split, split
 from fer.data.split import draw_subset, twin_groups
 from fer.errors import UserError
 
@@ -50,6 +50,27 @@ def test_a_subset_keeps_the_shares_of_the_classes_and_is_always_the_same() -> No
     assert list(subset.counts().values()) == [10, 20, 70]
     assert torch.equal(subset.images, draw_subset(faces, 100).images)
     assert draw_subset(faces, 500) is faces
+
+
+@pytest.mark.parametrize("how", ["grouped", "stratified"])
+def test_the_seed_of_the_split_decides_its_sides_and_the_reports_is_the_default(
+    how: Split,
+) -> None:
+    faces = faces_of(list(range(500)), [0] * 50 + [1] * 100 + [2] * 350, 3)
+    validated = [split(faces, how, 400, *seed)[1].images for seed in ((), (42,), (7,))]
+    assert torch.equal(validated[0], validated[1])
+    assert not torch.equal(validated[0], validated[2])
+    whole = [split(faces, how, 400, seed) for seed in (42, 7)]
+    drawn = [
+        {image.numpy().tobytes() for side in sides for image in side.images} for sides in whole
+    ]
+    assert drawn[0] == drawn[1]  # of the same subset
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_out_of_range_is_named(seed: int) -> None:
+    with pytest.raises(UserError, match=f"--split-seed must be from 0 to 4294967295, got {seed}"):
+        split(faces_of(list(range(20)), [0, 1] * 10, 2), "stratified", seed=seed)
 
 
 def test_twin_groups_join_identical_images_alone() -> None:

@@ -13,11 +13,21 @@ from fer.data.demo import demo_faces
 from fer.data.faces import USAGES, Dataset, Faces, canonical
 from fer.data.folders import image_files, is_folder_form, read_folders
 from fer.data.parquet import read_parquet
-from fer.data.split import Split, split, twin_groups
+from fer.data.split import SEED, Split, split, split_in_words, twin_groups
 from fer.data.tables import Rows, csv_header, read_csv
 from fer.errors import UserError
 
-__all__ = ["USAGES", "Dataset", "Faces", "Split", "load", "split", "twin_groups"]
+__all__ = [
+    "SEED",
+    "USAGES",
+    "Dataset",
+    "Faces",
+    "Split",
+    "load",
+    "split",
+    "split_in_words",
+    "twin_groups",
+]
 
 FORMS = (
     "train.csv, fer2013.csv, icml_face_data.csv, a parquet file with encoded images, "
@@ -38,23 +48,32 @@ DEMO_NOTICE = (
 )
 
 
-def load(data: Path | None, remove: Sequence[str] = ()) -> Dataset:
+def load(data: Path | None, remove: Sequence[str] = (), how: Split = "grouped") -> Dataset:
     """The data set at `data`, else at the environment variable FER_DATA, else in `./data`, else
-    the demo faces with a loud line on stderr; without the classes `remove`.
+    the demo faces with a loud line on stderr; without the classes `remove`, and in the order of
+    its file where it is to be split in that.
 
     Raises UserError if what is there cannot be read as one of the known forms.
     """
+    dataset = find(data)
+    if how == "file-order":
+        dataset = dataset.in_file_order()
+    return dataset.without(remove)
+
+
+def find(data: Path | None) -> Dataset:
+    """The whole data set that `load` means."""
     if data is None and os.environ.get("FER_DATA"):
         data = Path(os.environ["FER_DATA"])
     if data is None and Path("data").exists():
         data = Path("data")
     if data is None:
         print(DEMO_NOTICE, file=sys.stderr)
-        return demo_faces().without(remove)
+        return demo_faces()
     dataset = read(data)
     if dataset.note:
         print(printable(f"note: {dataset.note}"), file=sys.stderr)
-    return dataset.without(remove)
+    return dataset
 
 
 def read(path: Path) -> Dataset:

@@ -14,7 +14,7 @@ from fer.config import EMOTIONS
 from fer.data.decode import SIZE
 from fer.data.faces import USAGES, Dataset, content_hash
 
-VERSION = 2  # raise it when a reader's result changes
+VERSION = 3  # raise it when a reader's result changes
 
 
 def folder() -> Path:
@@ -36,8 +36,8 @@ def load(path: Path, name: str) -> Dataset | None:
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            images, labels, usages = (
-                file.get_tensor(key) for key in ("images", "labels", "usages")
+            images, labels, usages, rows = (
+                file.get_tensor(key) for key in ("images", "labels", "usages", "rows")
             )
     # The last two are of a type that NumPy does not have.
     except (SafetensorError, OSError, TypeError, AttributeError):
@@ -46,7 +46,9 @@ def load(path: Path, name: str) -> Dataset | None:
     whole = (
         classes == EMOTIONS
         and (images.dtype, labels.dtype, usages.dtype) == (np.uint8, np.int64, np.uint8)
-        and labels.shape == usages.shape == (labels.size,)
+        and labels.shape == usages.shape == rows.shape == (labels.size,)
+        and rows.dtype == np.int64
+        and np.array_equal(np.sort(rows), np.arange(labels.size))
         and images.shape == (labels.size, SIZE, SIZE)
         and labels.size > 0
         and labels.min() >= 0
@@ -57,7 +59,7 @@ def load(path: Path, name: str) -> Dataset | None:
     if not whole:
         return None
     note = metadata.get("note", "")
-    return Dataset(name, images, labels, usages, classes, metadata["sha256"], note)
+    return Dataset(name, images, labels, usages, rows, classes, metadata["sha256"], note)
 
 
 def store(dataset: Dataset, path: Path) -> None:
@@ -71,6 +73,7 @@ def store(dataset: Dataset, path: Path) -> None:
                 "images": np.ascontiguousarray(dataset.images),
                 "labels": np.ascontiguousarray(dataset.labels),
                 "usages": np.ascontiguousarray(dataset.usages),
+                "rows": np.ascontiguousarray(dataset.rows),
             },
             temporary,
             metadata={

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -46,13 +46,14 @@ class Dataset:
     """All images of a data set.
 
     `name` says where it is from; `sha256` identifies its training images and labels, whatever
-    form they were read from and in whatever order they stood.
+    form they were read from and in whatever order they stood, but for `in_file_order`.
     """
 
     name: str
     images: NDArray[np.uint8]  # [N, 48, 48]
     labels: NDArray[np.int64]  # [N], indices into classes
     usages: NDArray[np.uint8]  # [N], indices into USAGES
+    rows: NDArray[np.int64]  # [N], where each stood in its file, from 0
     classes: tuple[str, ...]
     sha256: str
     note: str = ""  # what a person should know of how it was read
@@ -96,9 +97,24 @@ class Dataset:
             self.images[kept],
             labels,
             self.usages[kept],
+            self.rows[kept],
             classes,
             content_hash(self.images[kept], labels, self.usages[kept], classes),
             self.note,
+        )
+
+    def in_file_order(self) -> "Dataset":
+        """The same images in the order of their file, on which the hash then depends."""
+        order = np.argsort(self.rows)
+        images, labels, usages = self.images[order], self.labels[order], self.usages[order]
+        sha256 = content_hash(images, labels, usages, self.classes)
+        return replace(
+            self,
+            images=images,
+            labels=labels,
+            usages=usages,
+            rows=self.rows[order],
+            sha256=sha256,
         )
 
 
@@ -123,7 +139,7 @@ def canonical(
         count = f"{len(scaled):,} image{'s are' if len(scaled) > 1 else ' is'}"
         how = "cropped to a square and scaled"
         note = printable(f"{count} not 48x48: {how}, the first is {scaled[0]}")
-    return Dataset(name, images, labels, usages, EMOTIONS, sha256, note)
+    return Dataset(name, images, labels, usages, order, EMOTIONS, sha256, note)
 
 
 def image_digests(images: NDArray[np.uint8]) -> NDArray[np.bytes_]:

@@ -11,18 +11,24 @@ from numpy.typing import NDArray
 from fer.data.faces import Faces
 from fer.errors import UserError
 
-Split = Literal["grouped", "stratified"]
+Split = Literal["grouped", "stratified", "file-order"]
 SEED = 42
-"""The report's random_state. Fixed, so that runs of different seeds share one split."""
+"""The report's random_state."""
+MAX_SEED = 2**32 - 1  # of NumPy's legacy generator, which scikit-learn shuffles with
 
 
-def split(faces: Faces, how: Split, subset: int | None = None) -> tuple[Faces, Faces]:
+def split(
+    faces: Faces, how: Split, subset: int | None = None, seed: int = SEED
+) -> tuple[Faces, Faces]:
     """Training and validation images, 80 to 20, stratified by class.
 
-    `stratified` is the report's split (chapter 2). `grouped` also keeps identical images on one
-    side, so that no image is validated that was trained on. `subset` first draws that many
-    images, stratified. Raises UserError where a class is too small for that.
+    `stratified` is the report's split (chapter 2), and so is `file-order`, for faces in the order
+    of their file. `grouped` also keeps identical images on one side, so that no image is validated
+    that was trained on. `subset` first draws that many images, stratified and whatever the `seed`
+    of the split. Raises UserError where a class is too small for that, or the seed out of range.
     """
+    if not 0 <= seed <= MAX_SEED:
+        raise UserError(f"--split-seed must be from 0 to {MAX_SEED}, got {seed}")
     if subset is not None:
         faces = draw_subset(faces, subset)
     from sklearn.model_selection import train_test_split
@@ -34,7 +40,7 @@ def split(faces: Faces, how: Split, subset: int | None = None) -> tuple[Faces, F
     _check_classes(faces, labels[first])
     try:
         _, validation = train_test_split(
-            first, test_size=0.2, random_state=SEED, stratify=labels[first]
+            first, test_size=0.2, random_state=seed, stratify=labels[first]
         )
     except ValueError as error:
         raise UserError(f"too few images to split 80 to 20: {error}") from None
@@ -50,6 +56,11 @@ def split(faces: Faces, how: Split, subset: int | None = None) -> tuple[Faces, F
                     f"none for {place}; use a larger --subset, or --remove {name}"
                 )
     return sides
+
+
+def split_in_words(how: str, seed: int) -> str:
+    """Which split it is, for a person."""
+    return f"{how} split" + (f", seed {seed}" if seed != SEED else "")
 
 
 def draw_subset(faces: Faces, size: int) -> Faces:

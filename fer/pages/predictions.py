@@ -4,14 +4,12 @@ import csv
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from fer import data
-from fer.command import shortly
 from fer.config import EMOTIONS, Config
 from fer.data.tables import lacks_labels, read_unlabelled_csv
 from fer.errors import UserError
@@ -85,17 +83,17 @@ def read_pictures(path: Path, trained_on: TrainedOn) -> Pictures:
     except OSError as error:
         raise UserError(f"cannot read {error.filename or path}: {error.strerror}") from None
     removed = [name for name in EMOTIONS if name not in trained_on.classes]
-    dataset = data.load(path, removed)
+    dataset = data.load(path, removed, trained_on.split)
     if dataset.sha256 != trained_on.sha256:
         raise UserError(
             f"labelled images must be those of the run, whose validation images are shown: it was "
             f"trained on {trained_on.name} ({trained_on.sha256[:12]}), this is {dataset.name} "
             f"({dataset.sha256[:12]}): {path}"
         )
-    kind = next((kind for kind in get_args(data.Split) if kind == trained_on.split), None)
-    if kind is None:
-        raise UserError(f"the run was trained on an unknown split: {shortly(trained_on.split)}")
-    _, validation = data.split(dataset.part("Training"), kind, trained_on.subset)
+    training = dataset.part("Training")
+    _, validation = data.split(
+        training, trained_on.split, trained_on.subset, trained_on.split_seed
+    )
     return Pictures(validation.images.numpy(), validation.labels.numpy())
 
 

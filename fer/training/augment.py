@@ -125,6 +125,9 @@ def oversample(faces: Faces, config: Config, generator: torch.Generator) -> Face
     Each of its images is added once mirrored; then each of these, old and new, is added once
     turned by a whole number of degrees in -10..10. For training images only, after the split.
     A class that was removed from the data is not missed.
+
+    With `config.copies` "twice" a copy is stored scaled and scaled again when it is read, as in
+    the report's listing: one that is mirrored and turned is stored so two times.
     """
     if config.oversample not in faces.classes:
         return faces
@@ -132,10 +135,27 @@ def oversample(faces: Faces, config: Config, generator: torch.Generator) -> Face
     originals = faces.images[faces.labels == label]
     twice = torch.cat([originals, originals.flip(-1)])
     degrees = torch.randint(-10, 11, (len(twice),), generator=generator).to(twice.device)
+    if config.copies == "twice":
+        mirrored = reread(scale(originals.flip(-1), config.scaling))
+        scaled = scale(torch.cat([originals, mirrored]), config.scaling)
+        return _with(faces, torch.cat([mirrored, reread(rotate(scaled, degrees.float()))]), label)
     # Corners turned in get the value that becomes zero when scaled, as in the report.
     grey = 0.0 if config.scaling == "zero-one" else 127.5
     turned = rotate(twice.unsqueeze(1).float() - grey, degrees.float()) + grey
-    added = torch.cat([originals.flip(-1), turned.round().to(torch.uint8).squeeze(1)])
+    turned = turned.round().to(torch.uint8).squeeze(1)
+    return _with(faces, torch.cat([originals.flip(-1), turned]), label)
+
+
+def reread(scaled: Tensor) -> Tensor:
+    """Scaled images [N, 1, 48, 48] as ToPILImage reads them: uint8 [N, 48, 48].
+
+    It takes them for [0, 1], and what times 255 is no grey wraps round (as PyTorch and NumPy
+    convert on x86).
+    """
+    return scaled.mul(255).to(torch.int32).remainder(256).to(torch.uint8).squeeze(1)
+
+
+def _with(faces: Faces, added: Tensor, label: int) -> Faces:
     labels = torch.full_like(faces.labels[:1], label).expand(len(added))
     return Faces(
         torch.cat([faces.images, added]), torch.cat([faces.labels, labels]), faces.classes

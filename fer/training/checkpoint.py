@@ -76,6 +76,7 @@ def _tensors(run: Run) -> dict[str, Tensor]:
     random = {
         "generator": run.generator.get_state(),
         "device_generator": run.device_generator.get_state(),
+        "validation_generator": run.validation_generator.get_state(),
     }
     return {
         name: tensor.detach().cpu().contiguous()
@@ -86,6 +87,7 @@ def _tensors(run: Run) -> dict[str, Tensor]:
 def _restore(run: Run, kept: dict[str, Tensor]) -> None:
     run.generator.set_state(kept.pop("generator"))
     run.device_generator.set_state(kept.pop("device_generator"))
+    run.validation_generator.set_state(kept.pop("validation_generator"))
     net = {name: kept.pop(f"net.{name}") for name in run.net.state_dict()}
     run.net.load_state_dict(net)
     parameters = list(run.net.parameters())

@@ -15,7 +15,7 @@ from fer.data import Faces
 from fer.network.kernels import kernels_for
 from fer.network.model import Net
 from fer.training import metrics
-from fer.training.augment import augment, oversample, scale, views
+from fer.training.augment import augment, mirror, oversample, scale, views
 from fer.training.draws import make_draws, redraw
 from fer.training.launch import Launcher, open_stream
 from fer.training.optimizers import make_optimizer
@@ -84,6 +84,8 @@ class Run:
         self.generator = torch.Generator().manual_seed(config.seed)
         # A second stream of numbers, since permutations and weights are drawn on the CPU anyway.
         self.device_generator = torch.Generator(device).manual_seed(config.seed + 1)
+        # A third, so that mirrored validation images leave the training as it is.
+        self.validation_generator = torch.Generator(device).manual_seed(config.seed + 2)
         kernels = kernels_for(device).library
         with self.launcher.stream.active():
             self.net = Net(config, len(train.classes), self.generator, kernels).to(device)
@@ -157,8 +159,11 @@ def together(trainings: Sequence[Iterator[Epoch | Mark]]) -> Iterator[tuple[int,
 def progress(run: Run, validation: Faces) -> Iterator[Epoch | Mark]:
     """Like `fit`, but never waits: after a Mark it is to be called again once that is reached."""
     config, train, launcher = run.config, run.train, run.launcher
+    mirrored: Tensor | None = None
     with launcher.stream.active():
         validation = to_device(validation, run.device)
+        if config.mirror_validation:
+            mirrored = torch.empty(len(validation), dtype=torch.bool, device=run.device)
     for number in range(run.trained + 1, config.epochs + 1):
         start = time.perf_counter()
         run.begin_epoch()
@@ -172,7 +177,10 @@ def progress(run: Run, validation: Faces) -> Iterator[Epoch | Mark]:
                 if not run.losses_seen[(i - 1) % 2].isfinite():
                     break  # it stays so: the weights are lost
             before = mark
-        launcher.launch("evaluate", partial(score, run, validation))
+        if mirrored is not None:
+            with launcher.stream.active():
+                mirrored.bernoulli_(0.5, generator=run.validation_generator)
+        launcher.launch("evaluate", partial(score, run, validation, mirrored))
         yield run.mark(run.scores_seen, run.scores)
         loss_sum, right, loss, *counts = run.scores_seen.tolist()
         classes = len(train.classes)
@@ -240,9 +248,12 @@ def update(
     return loss.detach(), scores.detach()
 
 
-def score(run: Run, validation: Faces) -> None:
+def score(run: Run, validation: Faces, mirrored: Tensor | None = None) -> None:
     """Put what an epoch gave into `run.scores`: training loss and number right, as they were
-    summed, then what `evaluate` says."""
+    summed, then what `evaluate` says of the images, some of them `mirrored` (bool [N])."""
+    if mirrored is not None:
+        images = mirror(validation.images.unsqueeze(1), mirrored).squeeze(1)
+        validation = Faces(images, validation.labels, validation.classes)
     loss, confusion = evaluate(run.net, validation, run.config)
     numbers = [run.loss_sum, run.right, loss, confusion]
     torch.cat([number.double().flatten() for number in numbers], out=run.scores)

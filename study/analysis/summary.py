@@ -119,15 +119,14 @@ def _origin(trial: FrozenTrial) -> str:
 def next_commands(name: str, url: str, images: Mapping[str, Any], pipeline: str | None) -> None:
     """The commands that make a model of the best trial of the study `name` in the database `url`.
 
-    `images` are the options that say what it was trained on.
+    `images` are the options that say what it was trained on, but for the defaults.
     """
     where = "" if url == DEFAULT_URL else f" --storage {shlex.quote(studies.hidden(url))}"
     study = f"--study {shlex.quote(name)}{where}"
     lines = [f"python -m study.export {study} --out best.yaml"]
     if pipeline is None:
-        same = {key: images[key] for key in ("data",) if images[key]}
-        given = {key: value for key, value in images.items() if value}
-        lines.append(f"python -m fer.train --config best.yaml --out runs/final{_words(given)}")
+        same = {key: value for key, value in images.items() if key == "data"}
+        lines.append(f"python -m fer.train --config best.yaml --out runs/final{_words(images)}")
         lines.append(f"python -m fer.evaluate runs/final{_words(same)}")
     lines.append(f"python -m study.report {study}")
     lines.append(f"optuna-dashboard {shlex.quote(studies.hidden(url))}")
@@ -137,6 +136,6 @@ def next_commands(name: str, url: str, images: Mapping[str, Any], pipeline: str 
 def _words(options: Mapping[str, Any]) -> str:
     words = []
     for name, value in options.items():
-        words.append(f"--{name}")
+        words.append(f"--{name.replace('_', '-')}")
         words += map(str, value if isinstance(value, tuple) else [value])
     return f" {shlex.join(words)}" if words else ""

@@ -39,6 +39,7 @@ def faces(
         images.data,
         remove,
         images.split,
+        images.split_seed,
         images.subset,
         images.device,
         config.model_copy(update={"precision": images.precision}),
@@ -66,10 +67,13 @@ def pipeline_again(
         return named
     if not is_of_faces(identity):
         raise UserError(f"study {study!r} is not of FER-2013: name its --pipeline")
+    from fer.data import SEED
+
     images = Images(
         data=data,
         subset=None if whole else identity["subset"],
         split=identity["split"],
+        split_seed=identity.get("split_seed", SEED),  # older versions had no other
         device=device,
         precision=identity["precision"],
     )
