@@ -23,7 +23,11 @@ class Options(Search, Running):
 
 
 def search_from_python(
-    pipeline: Pipeline, trials: int, storage: str, study: str | None, options: Mapping[str, Any]
+    pipeline: Pipeline,
+    trials: int | None,
+    storage: str,
+    study: str | None,
+    options: Mapping[str, Any],
 ) -> optuna.Study:
     """See `study.search`."""
     check_members(pipeline, "study.search")
@@ -33,7 +37,7 @@ def search_from_python(
         raise UserError(explain(error, "study.search")) from None
     if chosen.change_search and chosen.study is None:
         raise UserError("change_search needs study: it goes on with a study that is named")
-    spec = searching(pipeline, pipeline.name, chosen.epochs, chosen.seed)
+    spec = searching(pipeline, pipeline.name, chosen.epochs, chosen.seed, chosen.hand_made)
     request = Request(
         pipeline, spec, running=chosen, search=chosen, name=chosen.study, deadline=deadline(chosen)
     )

@@ -117,6 +117,8 @@ class Search(Options):
     """Go on with --study though it was begun with another sampler or pruner; noted in it."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Seed of the sampler, and of every trial's training."""
+    hand_made: bool = True
+    """Begin with the settings that people found, the first of which is never pruned."""
     duplicates: Literal["reuse", "train"] = "reuse"
     """Settings that a finished trial had: reuse its result, or train them again."""
 

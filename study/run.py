@@ -68,7 +68,7 @@ def search(options: Options, until: float, spare: "list[Started]") -> None:
         else faces(options, remove=options.remove, space=options.space)
     )
     space = pipeline.name if options.pipeline else options.space
-    spec = searching(pipeline, space, options.epochs, options.seed)
+    spec = searching(pipeline, space, options.epochs, options.seed, options.hand_made)
     line = command_line("study.run", sys.argv[1:], hidden(options.storage))
 
     def conclude(study: "optuna.Study") -> None:

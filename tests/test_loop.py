@@ -149,7 +149,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
         )
         request = Request(
             pipeline,
-            searching(pipeline, "blobs", None, 0),
+            searching(pipeline, "blobs", None, 0, search.get("hand_made", True)),
             running,
             Search(trials=trials, **search),
             name="small",
@@ -188,6 +188,14 @@ def test_trials_is_the_total_and_the_control_comes_first_and_is_never_pruned(run
         )
         assert trial.params.keys() == {"rule", f"{trial.params['rule']}_lr"}
     assert not Path("studies.db.checkpoints").exists()
+
+
+def test_a_search_that_is_not_given_the_hand_made_settings_has_none(run: Run) -> None:
+    done = run(trials=4, hand_made=False)
+    assert [trial.user_attrs.get(records.ORIGIN) for trial in done] == [None] * 4
+    with pytest.raises(UserError, match=r"begins_with was \[\], now .*control"):
+        run(trials=5)
+    assert len(run(trials=5, hand_made=False)) == 5
 
 
 def test_without_a_control_bad_trials_are_pruned_as_ever(run: Run) -> None:

@@ -19,7 +19,16 @@ FORMAT = 4  # of what is stored with a study; raise it when an older program cou
 # A study that differs in these alone has the same question asked of another installation.
 INSTALLATION = ("format", "code", "versions", "device", "precision", "kernels")
 # Trials of studies that differ in these alone have the same curve if their settings are the same.
-QUESTION = ("kind", "space", "space_definition", "base", "seed", "sampler", "pruner")
+QUESTION = (
+    "kind",
+    "space",
+    "space_definition",
+    "base",
+    "seed",
+    "sampler",
+    "pruner",
+    "begins_with",
+)
 # How settings are proposed and stopped: another one may go on with a study if a person says so.
 SEARCH = ("sampler", "pruner")
 
@@ -42,6 +51,7 @@ def identity_of(
         "base": {key: value for key, value in spec.base.items() if key not in BUDGET},
         "epochs": spec.epochs,
         "seed": spec.seed,
+        "begins_with": [] if spec.variants else list(spec.queue),
         "metric": pipeline.metric,
         "scored_epochs": SCORED,
         "sampler": dict(sampler),

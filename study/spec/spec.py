@@ -63,8 +63,11 @@ class Spec:
         return [{**self.base, **changes} for changes in self.variants.values()][:6]
 
 
-def searching(pipeline: Pipeline, name: str, epochs: int | None, seed: int) -> Spec:
-    """What is best in the pipeline's space? Begins with those of its presets that lie in it.
+def searching(
+    pipeline: Pipeline, name: str, epochs: int | None, seed: int, hand_made: bool = True
+) -> Spec:
+    """What is best in the pipeline's space? Begins with those of its presets that lie in it, if
+    they are to be known.
 
     Raises UserError if a preset names a setting that neither the space nor the base has.
     """
@@ -80,8 +83,9 @@ def searching(pipeline: Pipeline, name: str, epochs: int | None, seed: int) -> S
         origin: parameters_of(preset, pipeline.space, base)
         for origin, preset in pipeline.presets.items()
     }
-    queue = {origin: found for origin, found in begin.items() if found is not None}
-    control = next(iter(pipeline.presets), "")
+    given = begin.items() if hand_made else ()
+    queue = {origin: found for origin, found in given if found is not None}
+    control = next(iter(pipeline.presets), "") if hand_made else ""
     return Spec(Kind.SEARCH, name, pipeline.space, base, queue, control=control)
 
 
