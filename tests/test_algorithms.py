@@ -14,6 +14,7 @@ from fer.config import Config
 from study.engine.pruners import (
     COMPARED,
     FOUND,
+    MARGIN,
     MedianPruner,
     describe_pruner,
     make_pruner,
@@ -37,7 +38,7 @@ def plainly(complete: list[list[float]], found: list[bool], curve: list[float]) 
         for other in complete
     ]
     scores = [np.mean(other[max(0, len(curve) - 3) : len(curve)]) for other in reached]
-    return bool(np.mean(curve[-3:]) < np.median(scores) - np.median(noise))
+    return bool(np.mean(curve[-3:]) < np.median(scores) - MARGIN * np.median(noise))
 
 
 @settings(deadline=None, max_examples=60)

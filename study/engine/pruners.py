@@ -15,6 +15,7 @@ from study.storage.records import ORIGIN
 
 COMPARED = 8  # trials that a trial is compared with at least
 FOUND = 4  # of these, those that were not put in by hand
+MARGIN = 2.0  # behind their median, in standard deviations of an epoch's noise
 
 # What a trial trains of the epochs in which it may be stopped, on average, second chances among
 # them: measured on studies of 30 trials of 5, 6 and 10 epochs, on demo faces and on FER-2013.
@@ -30,13 +31,14 @@ def describe_pruner(name: str, epochs: int, curves_by: Sequence[str]) -> dict[st
         return {"name": name}
     settings: dict[str, Any] = {"name": name, "earliest": earliest_pruning(name, epochs)}
     if name == "median":
-        settings |= {"margin": "noise", "compared": COMPARED, "found": FOUND}
+        settings |= {"margin": MARGIN, "compared": COMPARED, "found": FOUND}
     settings["second_chances"] = round(CHANCES[name], 4)
     return settings | ({"within": list(curves_by)} if curves_by else {})
 
 
 class Bar:
-    """What a trial must reach at each epoch: the median of whole trials, less an epoch's noise.
+    """What a trial must reach at each epoch: the median of whole trials, less MARGIN times an
+    epoch's noise.
 
     Scores are means of the last epochs, as in `study.spec.score`. A kind is one of curves that
     can be compared: a learning rate schedule that gains at its end is behind until then.
@@ -59,7 +61,7 @@ class Bar:
         scores = self._scores[kind, epoch]
         if len(scores) < COMPARED or self._found[kind] < FOUND:
             return None
-        return middle(scores) - middle(self._noise[kind])
+        return middle(scores) - MARGIN * middle(self._noise[kind])
 
 
 def middle(ordered: Sequence[float]) -> float:
