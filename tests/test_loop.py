@@ -20,6 +20,8 @@ from study.engine import conduct
 from study.engine.budget import spent
 from study.engine.conduct import Request
 from study.engine.stop import Stop
+from study.judging.curves import curves_of
+from study.judging.rules import RULES
 from study.options import Running, Search
 from study.pipeline import Epoch, Only, Pipeline, Settings
 from study.spec.score import SCORED, score_of
@@ -543,6 +545,21 @@ def test_screening_trains_the_best_of_the_stopped_trials_on_from_their_states(ru
     assert max(files) <= 3 + 2  # the chances' and the running trials'
     assert not Path("studies.db.checkpoints").exists()
     assert spent(done) == sum(map(len, began.values()))
+
+
+@pytest.mark.parametrize("pruner", ["median", "screen"])
+def test_the_judge_replays_what_a_search_does(pruner: str, run: Run) -> None:
+    options: dict[str, Any] = {"lanes": 1, "sampler": "random", "pipeline": Long()}
+    whole = run("whole", trials=40, pruner="none", **options)
+    search = run("stopped", trials=42 if pruner == "median" else 46, pruner=pruner, **options)
+    proposed = [trial for trial in search if records.CONTINUES not in trial.user_attrs]
+    assert len(proposed) == 40
+    assert [trial.params for trial in proposed] == [trial.params for trial in whole]
+    spent = [len(trial.intermediate_values) for trial in proposed]
+    for trial in search[40:]:
+        spent[trial.user_attrs[records.CONTINUES]] = len(trial.intermediate_values)
+    assert RULES[pruner](curves_of(whole, [])).tolist() == spent
+    assert min(spent) < 9
 
 
 def test_a_second_chance_that_is_interrupted_goes_on(
