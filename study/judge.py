@@ -79,7 +79,7 @@ def main() -> None:
 
 def say_what_there_is(studies: "list[optuna.Study]", curves: "Curves") -> dict[str, Any]:
     """How many whole curves, and how far they can be believed."""
-    from study.judging.curves import stopped_early
+    from study.judging.curves import TOP, stopped_early
     from study.words import counted
 
     count, epochs = curves.scores.shape
@@ -88,9 +88,10 @@ def say_what_there_is(studies: "list[optuna.Study]", curves: "Curves") -> dict[s
     print(f"{counted(count, 'whole curve')} of {epochs} epochs, of {names}")
     if counts["stopped"]:
         print(
-            f"{counted(counts['stopped'], 'trial')} stopped early, {counts['taken up']} of them "
-            "taken up again: those are not known to their end, and without them every rule looks "
-            "better at the top and dearer than it is"
+            f"{counted(counts['stopped'], 'trial')} stopped early, {counts['taken_up']} of them "
+            f"taken up again, of which {counts['of_the_best']} ended among the {TOP} best: the "
+            "more do, the more the pruner stops too soon. How the others would have ended is not "
+            "known: below are the survivors alone, and rules look better on them than they are"
         )
     return {"curves": count, "epochs": epochs, **counts}
 
@@ -100,8 +101,9 @@ def judge_rules(curves: "Curves", orders: int, seed: int) -> dict[str, Any]:
     from dataclasses import asdict
 
     from study.analysis.tables import own_console
+    from study.judging.curves import TOP
     from study.judging.rules import RULES
-    from study.judging.stopping import TOP, judge
+    from study.judging.stopping import judge
 
     judged = judge(curves, RULES, orders, seed)
     table = _table(

@@ -1,6 +1,5 @@
 """Whole learning curves of stored studies."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from study.spec.score import SCORED
 from study.spec.spec import BUDGET
 from study.storage.records import CONFIG, CONTINUES, ORIGIN, Ending, ending, result_of
 
+TOP = 5
 LEAST = 12  # whole curves, below which nothing is said
 
 Kind = tuple[Any, ...]
@@ -124,11 +124,14 @@ def conditions(identity: Mapping[str, Any] | None) -> dict[str, Any]:
     return {key: each for key, each in (identity or {}).items() if key not in ignored}
 
 
-def stopped_early(studies: Sequence[optuna.Study]) -> Counter[str]:
-    """How many trials of these studies were stopped, and how many taken up again."""
-    counts = Counter[str]()
+def stopped_early(studies: Sequence[optuna.Study]) -> dict[str, int]:
+    """How many trials of these studies were stopped, how many of them were taken up again, and
+    how many of those ended among the TOP best of their study."""
+    stopped = taken = best = 0
     for study in studies:
-        for trial in study.get_trials(deepcopy=False):
-            counts["stopped"] += ending(trial) == Ending.PRUNED
-            counts["taken up"] += CONTINUES in trial.user_attrs
-    return counts
+        trials = study.get_trials(deepcopy=False)
+        ranked = sorted(trained([study]), key=lambda trial: -(trial.value or 0.0))
+        stopped += sum(ending(trial) == Ending.PRUNED for trial in trials)
+        taken += sum(CONTINUES in trial.user_attrs for trial in trials)
+        best += sum(CONTINUES in trial.user_attrs for trial in ranked[:TOP])
+    return {"stopped": stopped, "taken_up": taken, "of_the_best": best}

@@ -8,10 +8,9 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy import stats
 
-from study.judging.curves import Curves
+from study.judging.curves import TOP, Curves
 from study.judging.rules import Rule, Spent
 
-TOP = 5
 HALVES = 20
 BUDGETS = (0.25, 0.5)
 NORMAL = 1.96
