@@ -526,6 +526,7 @@ def test_screening_trains_the_best_of_the_stopped_trials_on_from_their_states(ru
         first = done[trial.user_attrs[records.CONTINUES]]
         assert (first.state, trial.state) == (TrialState.PRUNED, TrialState.COMPLETE)
         assert first.params == trial.params
+        assert first.user_attrs.get(records.ORIGIN) == trial.user_attrs.get(records.ORIGIN)
         assert list(first.intermediate_values) == [1, 2, 3]
         assert list(trial.intermediate_values) == list(range(1, 10))
         assert (

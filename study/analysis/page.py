@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from study.analysis.importance import HOW, importances, varied
 from study.spec.identity import IDENTITY, Identity, is_search
-from study.storage.records import ORIGIN, Result, scored, settings_of
+from study.storage.records import CONTINUES, ORIGIN, Result, scored, settings_of
 from study.storage.studies import COMMAND, SEARCH_CHANGES
 
 MATTERED = "Which settings mattered"
@@ -113,6 +113,14 @@ def figures(
     return plots
 
 
+def came_from(trial: FrozenTrial) -> str:
+    """Who put in the trial's settings, and which stopped trial it trained on."""
+    words = [trial.user_attrs.get(ORIGIN, "search")]
+    if CONTINUES in trial.user_attrs:
+        words.append(f"second chance of trial {trial.user_attrs[CONTINUES]}")
+    return ", ".join(words)
+
+
 def trial_table(trials: Scored) -> pd.DataFrame:
     """A row a finished trial, the best first: its scores and the settings that vary."""
     settings = [settings_of(trial) for trial, _ in trials]
@@ -128,7 +136,7 @@ def trial_table(trials: Scored) -> pd.DataFrame:
             "its score": result.best,
             "epochs": result.epochs,
             **{name: theirs.get(name) for name in differing},
-            "from": trial.user_attrs.get(ORIGIN, "search"),
+            "from": came_from(trial),
         }
         for (trial, result), theirs in zip(trials, settings, strict=True)
     ]

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from study.engine.pruners import curve_of, kind_of
 from study.spec.score import score_of
-from study.storage.records import CONTINUES, Ending, ending, result_of
+from study.storage.records import CONTINUES, ORIGIN, Ending, ending, result_of
 
 
 def due(proposed: int, rate: float) -> int:
@@ -57,6 +57,12 @@ def expected_ends(stopped: Sequence[Curve], complete: Sequence[Curve]) -> list[f
         return statistics.median(gains) if gains else 0.0
 
     return [score_of(curve) + gain(kind, len(curve)) for kind, curve in stopped]
+
+
+def second_chance(trial: FrozenTrial) -> dict[str, Any]:
+    """The attributes of the trial that trains a stopped one on: by hand stays by hand."""
+    origin = trial.user_attrs.get(ORIGIN)
+    return {CONTINUES: trial.number, **({ORIGIN: origin} if origin else {})}
 
 
 def ranked(

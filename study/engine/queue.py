@@ -8,7 +8,7 @@ import optuna
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from study.engine.budget import Budget
-from study.engine.chances import ranked, stopped
+from study.engine.chances import ranked, second_chance, stopped
 from study.engine.display import Display
 from study.engine.trial import Trial, ask, put_back, repeat
 from study.pipeline import Settings
@@ -16,7 +16,7 @@ from study.spec.identity import QUESTION, Identity, digest
 from study.spec.spec import Spec
 from study.storage.owned import OwnedDatabase
 from study.storage.owner import TotalReached
-from study.storage.records import CONTINUES, finished, finished_twin, settings_of
+from study.storage.records import finished, finished_twin, settings_of
 from study.workers.messages import Job
 
 
@@ -62,8 +62,7 @@ class Queue:
             if not self._budget.affords(trials, self._needed(trials, taken_up)):
                 return None
             if taken_up is not None:
-                chance = {CONTINUES: taken_up.number}
-                self._study.enqueue_trial(taken_up.params, user_attrs=chance)
+                self._study.enqueue_trial(taken_up.params, user_attrs=second_chance(taken_up))
             try:
                 trial = ask(self._study, self._spec)
             except TotalReached:
