@@ -40,6 +40,8 @@ class Budget:
 
     def takes_up(self, trials: Sequence[FrozenTrial]) -> bool:
         """Whether it is time for second chances: what is left of the budget is theirs."""
+        if not self.rate:
+            return False
         begun = [each for each in trials if each.state in (*FINISHED, TrialState.RUNNING)]
         proposed = sum(CONTINUES not in each.user_attrs for each in begun)
         if self.trials is not None and len(begun) >= self.trials:

@@ -21,14 +21,17 @@ def due(proposed: int, rate: float) -> int:
     return int(proposed * rate + 1e-9)
 
 
-def stopped(trials: Sequence[FrozenTrial], epochs: int) -> list[FrozenTrial]:
-    """The trials that the pruner stopped before the last of `epochs`, and that nobody took up."""
+def stopped(
+    trials: Sequence[FrozenTrial], epochs: int, among: Sequence[FrozenTrial] | None = None
+) -> list[FrozenTrial]:
+    """The trials that the pruner stopped before the last of `epochs`, and that nobody of `trials`
+    took up; with `among` those of them."""
     taken_up = {
         trial.user_attrs.get(CONTINUES) for trial in trials if trial.state != TrialState.FAIL
     }
     return [
         trial
-        for trial in trials
+        for trial in (trials if among is None else among)
         if trial.state == TrialState.PRUNED
         and ending(trial) == Ending.PRUNED
         and (result := result_of(trial)) is not None

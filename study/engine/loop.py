@@ -11,7 +11,6 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from fer.errors import UserError
-from study.engine.budget import spent
 from study.engine.display import Display
 from study.engine.queue import Queue
 from study.engine.schedule import Schedule
@@ -107,9 +106,8 @@ class Loop:
             self._queue.close()
 
     def _outcome(self) -> Outcome | None:
-        trials = finished(self._study)
-        done = len(trials)
-        self._display.so_far(done, spent(trials))
+        done = len(finished(self._study))
+        self._display.so_far(done, self._queue.spent)
         enough = self._total is not None and done >= self._total
         if enough or (not self._held and self._queue.exhausted):
             return "finished"

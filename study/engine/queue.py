@@ -7,7 +7,7 @@ from pathlib import Path
 import optuna
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
-from study.engine.budget import Budget
+from study.engine.budget import Budget, spent
 from study.engine.chances import ranked, second_chance, stopped
 from study.engine.display import Display
 from study.engine.trial import Trial, ask, put_back, repeat
@@ -76,6 +76,13 @@ class Queue:
             self.forget(trial)
 
     @property
+    def spent(self) -> int:
+        """Epochs that all trials have trained; not counted where they are not limited."""
+        if self._budget.limit is None:
+            return 0
+        return spent(self._study.get_trials(deepcopy=False))
+
+    @property
     def exhausted(self) -> bool:
         """Whether no trial runs, in any process, and the epochs left do not suffice for one."""
         trials = self._study.get_trials(deepcopy=False)
@@ -88,8 +95,10 @@ class Queue:
         """The stopped trial that is to get a second chance now."""
         if any(trial.state == TrialState.WAITING for trial in trials):
             return None
+        if not self._budget.takes_up(trials):
+            return None
         candidates = stopped(trials, self._spec.epochs)
-        if not candidates or not self._budget.takes_up(trials):
+        if not candidates:
             return None
         kept = [each for each in candidates if self._state(settings_of(each)).exists()]
         return ranked(kept or candidates, trials, self._curves_by)[0]
@@ -136,9 +145,8 @@ class Queue:
         """
         self._stopped[trial.number] = trial.settings
         trials = self._study.get_trials(deepcopy=False)
-        candidates = [
-            each for each in stopped(trials, self._spec.epochs) if each.number in self._stopped
-        ]
+        mine = [each for each in trials if each.number in self._stopped]
+        candidates = stopped(trials, self._spec.epochs, among=mine)
         near = ranked(candidates, trials, self._curves_by)[: self._budget.chances(trials)]
         self._forget_all_but({each.number for each in near})
 
