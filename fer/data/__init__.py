@@ -13,7 +13,15 @@ from fer.data.demo import demo_faces
 from fer.data.faces import USAGES, Dataset, Faces, canonical
 from fer.data.folders import image_files, is_folder_form, read_folders
 from fer.data.parquet import read_parquet
-from fer.data.split import SEED, Split, split, split_in_words, twin_groups
+from fer.data.split import (
+    SEED,
+    Split,
+    draw_subset,
+    split,
+    split_in_words,
+    twin_groups,
+    validated,
+)
 from fer.data.tables import Rows, csv_header, read_csv
 from fer.errors import UserError
 
@@ -23,10 +31,12 @@ __all__ = [
     "Dataset",
     "Faces",
     "Split",
+    "draw_subset",
     "load",
     "split",
     "split_in_words",
     "twin_groups",
+    "validated",
 ]
 
 FORMS = (
