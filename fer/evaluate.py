@@ -51,7 +51,8 @@ def main() -> None:
     from fer.data.faces import image_digests
     from fer.training import metrics
     from fer.training.device import choose
-    from fer.training.fit import evaluate, to_device
+    from fer.training.evaluation import evaluate
+    from fer.training.fit import to_device
 
     device = choose(options.device)
     net, config, trained_on = runs.load_run(options.run)
@@ -72,21 +73,21 @@ def main() -> None:
     earlier = count_looks(options.run, usage)
 
     on_device = to_device(faces, device)
-    loss, counts = evaluate(net.to(device), on_device, config)
-    confusion = counts.cpu().numpy()
+    found = evaluate(net.to(device), on_device, config)
+    confusion = found.confusion.cpu().numpy()
     seen = image_digests(dataset.part("Training").images.numpy())
     fresh = ~np.isin(image_digests(faces.images.numpy()), seen)
     scores = metrics.bootstrap(confusion, np.random.default_rng(config.seed))
     fresh_scores: dict[str, metrics.Score] = {}
     if fresh.any():
         rest = to_device(faces.take(np.flatnonzero(fresh)), device)
-        _, fresh_counts = evaluate(net, rest, config)
-        fresh_scores = metrics.bootstrap(
-            fresh_counts.cpu().numpy(), np.random.default_rng(config.seed)
-        )
+        fresh_confusion = evaluate(net, rest, config).confusion.cpu().numpy()
+        fresh_scores = metrics.bootstrap(fresh_confusion, np.random.default_rng(config.seed))
 
     note_look(options.run, usage, dataset.sha256, scores)
-    shown = Shown(usage, dataset, earlier + 1, float(loss), confusion, fresh, scores, fresh_scores)
+    shown = Shown(
+        usage, dataset, earlier + 1, float(found.loss), confusion, fresh, scores, fresh_scores
+    )
     show(shown, options.run)
     if out is not None:
         write_figures(shown, out)
