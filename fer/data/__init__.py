@@ -31,7 +31,9 @@ __all__ = [
     "Dataset",
     "Faces",
     "Split",
+    "arranged",
     "draw_subset",
+    "find",
     "load",
     "split",
     "split_in_words",
@@ -65,10 +67,12 @@ def load(data: Path | None, remove: Sequence[str] = (), how: Split = "grouped") 
 
     Raises UserError if what is there cannot be read as one of the known forms.
     """
-    dataset = find(data)
-    if how == "file-order":
-        dataset = dataset.in_file_order()
-    return dataset.without(remove)
+    return arranged(find(data), remove, how)
+
+
+def arranged(dataset: Dataset, remove: Sequence[str], how: Split) -> Dataset:
+    """A whole data set as `load` returns it. Raises UserError for classes that it has not."""
+    return (dataset.in_file_order() if how == "file-order" else dataset).without(remove)
 
 
 def find(data: Path | None) -> Dataset:
