@@ -12,6 +12,7 @@ import torch
 from fer.config import Config
 from fer.data import Faces
 from fer.training import checkpoint
+from fer.training.evaluation import Validation
 from fer.training.fit import Run, fit, progress, score, step, to_device, together
 from fer.training.launch import open_stream
 
@@ -108,7 +109,7 @@ def _measure(
         _sync(device)
     whole = Run(config, training, device)
     kept = [next(fit(whole, validation))]
-    on_device = to_device(validation, device)
+    on_device = Validation(to_device(validation, device), config)
     with stream.active(), _timed(row, "scores"):
         score(whole, on_device)
         _sync(device)

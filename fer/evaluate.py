@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,7 +10,6 @@ import tyro
 from fer import command
 from fer.config import EMOTIONS
 from fer.errors import UserError
-from fer.files import read_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,9 +17,6 @@ if TYPE_CHECKING:
 
     from fer.data import Dataset, Faces
     from fer.training.metrics import Counts, Score
-
-LOOKS = "looks.jsonl"
-MAX_LOOKS = 16 << 20  # bytes: some fifty thousand looks
 
 
 @dataclass(frozen=True)
@@ -47,16 +42,18 @@ def main() -> None:
 
     import numpy as np
 
-    from fer import data, runs
+    from fer import data, looks, runs
     from fer.data.faces import image_digests
     from fer.training import metrics
     from fer.training.device import choose
-    from fer.training.fit import evaluate, to_device
+    from fer.training.evaluation import evaluate
+    from fer.training.fit import to_device
 
     device = choose(options.device)
     net, config, trained_on = runs.load_run(options.run)
     removed = [name for name in EMOTIONS if name not in trained_on.classes]
-    dataset = data.load(options.data, removed, trained_on.split)
+    whole = data.find(options.data)
+    dataset = data.arranged(whole, removed, trained_on.split)
     if dataset.sha256 != trained_on.sha256:
         difference = (
             f"the model was trained on {trained_on.name} ({trained_on.sha256[:12]}), "
@@ -69,27 +66,35 @@ def main() -> None:
     out = options.out
     if out is not None and not out.parent.is_dir():
         raise UserError(f"no such folder to write to: {out.parent}")
-    earlier = count_looks(options.run, usage)
+    looks.check(options.run)
 
     on_device = to_device(faces, device)
-    loss, counts = evaluate(net.to(device), on_device, config)
-    confusion = counts.cpu().numpy()
+    found = evaluate(net.to(device), on_device, config)
+    confusion = found.confusion.cpu().numpy()
     seen = image_digests(dataset.part("Training").images.numpy())
     fresh = ~np.isin(image_digests(faces.images.numpy()), seen)
     scores = metrics.bootstrap(confusion, np.random.default_rng(config.seed))
     fresh_scores: dict[str, metrics.Score] = {}
     if fresh.any():
         rest = to_device(faces.take(np.flatnonzero(fresh)), device)
-        _, fresh_counts = evaluate(net, rest, config)
-        fresh_scores = metrics.bootstrap(
-            fresh_counts.cpu().numpy(), np.random.default_rng(config.seed)
-        )
+        fresh_confusion = evaluate(net, rest, config).confusion.cpu().numpy()
+        fresh_scores = metrics.bootstrap(fresh_confusion, np.random.default_rng(config.seed))
 
-    note_look(options.run, usage, dataset.sha256, scores)
-    shown = Shown(usage, dataset, earlier + 1, float(loss), confusion, fresh, scores, fresh_scores)
+    values = {name: score.value for name, score in scores.items()}
+    look = Look(whole.sha256, *looks.take(options.run, usage, whole.sha256, values))
+    shown = Shown(usage, dataset, look, float(found.loss), confusion, fresh, scores, fresh_scores)
     show(shown, options.run)
     if out is not None:
         write_figures(shown, out)
+
+
+@dataclass(frozen=True)
+class Look:
+    """A look at the test split of some data: its number, and its number for the run, from 1."""
+
+    data_sha256: str
+    number: int
+    of_run: int
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,7 @@ class Shown:
 
     usage: str
     dataset: "Dataset"
-    look: int  # of this run at this split, from 1
+    look: Look
     loss: float
     confusion: "Counts"
     fresh: "NDArray[np.bool_]"  # [N]: images without a twin in training
@@ -111,10 +116,11 @@ def show(shown: Shown, run: Path) -> None:
     from fer.pages import plots
 
     confusion, classes = shown.confusion, shown.dataset.classes
-    more = "  (each look makes the score a little less believable)" if shown.look > 1 else ""
+    look = shown.look
+    more = "; each makes the score a little less believable" if look.number > 1 else ""
     print(
-        f"{shown.usage}: {len(shown.fresh)} images of {shown.dataset.name}; "
-        f"look {shown.look} of this run at it{more}"
+        f"{shown.usage}: {len(shown.fresh)} images of {shown.dataset.name}; look {look.number} at "
+        f"this test split of data {look.data_sha256[:12]} ({look.of_run} by this run){more}"
     )
     twins = int((~shown.fresh).sum())
     print(f"{'':18} score   95% interval       without {twins} twins of training")
@@ -139,7 +145,8 @@ def write_figures(shown: Shown, out: Path) -> None:
     figures = {
         "split": shown.usage,
         "images": len(shown.fresh),
-        "look": shown.look,
+        "look": shown.look.number,
+        "look_of_run": shown.look.of_run,
         "loss": shown.loss,
         "scores": {name: vars(score) for name, score in shown.scores.items()},
         "without_twins": {name: vars(score) for name, score in shown.fresh_scores.items()},
@@ -162,41 +169,6 @@ def choose_split(dataset: "Dataset", wanted: str) -> "tuple[str, Faces]":
             return usage, faces
     has = ", ".join(f"{count} {usage}" for usage, count in dataset.counts().items())
     raise UserError(f"the data has no labelled {wanted} images, it has {has}; see --data")
-
-
-def count_looks(run: Path, usage: str) -> int:
-    """How often this test split was looked at. Raises UserError if the run's notes are damaged."""
-    file = run / LOOKS
-    if file.is_symlink():
-        raise UserError(f"not a regular file: {file}")
-    if not file.exists():
-        return 0
-    looks = 0
-    for number, line in enumerate(read_file(file, MAX_LOOKS).splitlines(), 1):
-        try:
-            look = json.loads(line)
-        except (ValueError, RecursionError):
-            look = None
-        if not isinstance(look, dict) or "split" not in look:
-            raise UserError(f"a look at test images was expected: {file} line {number}")
-        looks += look["split"] == usage
-    return looks
-
-
-def note_look(run: Path, usage: str, sha256: str, scores: "dict[str, Score]") -> None:
-    """Add this look at a test split to the run's notes. Raises UserError if it cannot."""
-    file = run / LOOKS
-    look = {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "split": usage,
-        "data_sha256": sha256,
-        **{name: score.value for name, score in scores.items()},
-    }
-    try:
-        with file.open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps(look) + "\n")
-    except OSError as error:
-        raise UserError(f"cannot write {file}: {error.strerror}") from None
 
 
 def class_table(confusion: "Counts", classes: tuple[str, ...]) -> str:

@@ -7,6 +7,7 @@ import os
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from fer.training.pace import measure_epoch
 from fer.training.stream import Mark, Stream
 
 DEMO_EPOCHS = 5
+OF_EACH_TRIAL = "seed"
+"""Instead of the seed of the split in an identity: each trial's own."""
 
 Side = tuple[NDArray[np.uint8], NDArray[np.int64]]
 """Images [N, 48, 48] and labels [N]; arrays, which travel to workers as they are."""
@@ -40,18 +43,20 @@ class DeviceLost(BaseException):
 
 @dataclass(frozen=True)
 class FacePipeline:
-    """Training and validation images, and the settings that trials vary.
+    """Images for training and validation, and the settings that trials vary.
 
+    With `split_seed` None each trial splits the images by its own seed; `validated` is then one
+    such split, by which costs are told and the images counted.
     `space` and `presets` are what a search varies and begins with; training does not need them.
     """
 
     name: str  # of the data
     sha256: str
     classes: tuple[str, ...]
-    training_side: Side
-    validation_side: Side
+    side: Side
+    validated: NDArray[np.bool_]  # [N]: the others are trained on
     split: data.Split
-    split_seed: int
+    split_seed: int | None
     subset: int | None
     device: torch.device
     config: Config  # settled: what is not varied
@@ -68,7 +73,7 @@ class FacePipeline:
     @property
     def validation(self) -> int:
         """Number of validation images."""
-        return len(self.validation_side[1])
+        return int(self.validated.sum())
 
     @property
     def epochs(self) -> int:
@@ -84,7 +89,7 @@ class FacePipeline:
     def about(self) -> str:
         """On what it trains, in words."""
         return (
-            f"{len(self.training_side[1])} training and {self.validation} validation images of "
+            f"{int((~self.validated).sum())} training and {self.validation} validation images of "
             f"{self.name} ({data.split_in_words(self.split, self.split_seed)}) "
             f"on {in_words(self.device, self.config)}"
         )
@@ -101,7 +106,7 @@ class FacePipeline:
     @property
     def chance(self) -> float:
         """Share of the largest class in validation: the accuracy of always guessing it."""
-        return float(np.bincount(self.validation_side[1]).max() / self.validation)
+        return float(np.bincount(self.side[1][self.validated]).max() / self.validation)
 
     def identity(self) -> dict[str, Any]:
         """What the numbers depend on beside the settings."""
@@ -110,7 +115,7 @@ class FacePipeline:
             "data_sha256": self.sha256,
             "classes": self.classes,
             "split": self.split,
-            "split_seed": self.split_seed,
+            "split_seed": OF_EACH_TRIAL if self.split_seed is None else self.split_seed,
             "subset": self.subset,
             "precision": self.config.precision,
             "kernels": kernels_for(self.device).name,
@@ -122,7 +127,7 @@ class FacePipeline:
     def cost(self, settings: Mapping[str, Any]) -> Cost:
         """What a trial takes."""
         config = Config(**settings)
-        labels = self.training_side[1]
+        labels = self.side[1][~self.validated]
         images = len(labels)
         if config.oversample in self.classes:  # its images are quadrupled
             images += 3 * int((labels == self.classes.index(config.oversample)).sum())
@@ -138,19 +143,31 @@ class FacePipeline:
             torch.cuda.set_device(place)
         # The first optimizer of a process imports for a second: not within the first epoch.
         torch.optim.SGD([torch.zeros(1, requires_grad=True, device=place)])
-        training, validation = map(self._faces, (self.training_side, self.validation_side))
-        return FaceSession(to_device(training, place), to_device(validation, place), place)
+        if self.split_seed is None:
+            # The last split is kept: a seed is trained with all settings before the next one.
+            return FaceSession(lru_cache(maxsize=1)(partial(self._sides, place)), place)
+        sides = self._sides(place, self.split_seed)
+        return FaceSession(lambda seed: sides, place)
 
-    def _faces(self, side: Side) -> Faces:
-        images, labels = side
-        return Faces(torch.from_numpy(images), torch.from_numpy(labels), self.classes)
+    def _sides(self, place: torch.device, seed: int) -> tuple[Faces, Faces]:
+        """Training and validation images on a device, for a trial with this seed."""
+        images, labels = self.side
+        faces = Faces(torch.from_numpy(images), torch.from_numpy(labels), self.classes)
+        chosen = self.validated
+        if self.split_seed is None:
+            chosen = data.validated(faces, self.split, seed)
+        training, validation = (faces.take(np.flatnonzero(each)) for each in (~chosen, chosen))
+        return to_device(training, place), to_device(validation, place)
 
 
 class FaceSession:
-    """The images on a device. Several trials may train at once, each on a stream of its own."""
+    """The images on a device. Several trials may train at once, each on a stream of its own.
 
-    def __init__(self, training: Faces, validation: Faces, device: torch.device) -> None:
-        self._training, self._validation, self._device = training, validation, device
+    `sides` gives training and validation images for the seed of a trial.
+    """
+
+    def __init__(self, sides: Callable[[int], tuple[Faces, Faces]], device: torch.device) -> None:
+        self._sides, self._device = sides, device
         self._idle: list[Stream] = []
         self.memory = free_memory(device)
 
@@ -160,7 +177,8 @@ class FaceSession:
             self._idle.append(open_stream(self._device))
         configs = [Config(**settings) for settings in examples]
         streams = self._idle[:at_once]
-        return measure_epoch(configs, self._training, self._validation, self._device, streams)
+        training, validation = self._sides(configs[0].seed)
+        return measure_epoch(configs, training, validation, self._device, streams)
 
     def train(
         self, settings: Mapping[str, Any], state: Path, key: str
@@ -186,15 +204,16 @@ class FaceSession:
         self, config: Config, state: Path, key: str, stream: Stream
     ) -> Iterator[Epoch | list[Epoch] | Mark | str]:
         torch.set_num_threads(config.threads)
-        run = Run(config, self._training, self._device, stream)
+        training, validation = self._sides(config.seed)
+        run = Run(config, training, self._device, stream)
         try:
             epochs = checkpoint.load(run, state, key)
         except checkpoint.Unusable as error:
-            run, epochs = Run(config, self._training, self._device, stream), []
+            run, epochs = Run(config, training, self._device, stream), []
             yield f"its checkpoint is unusable ({error}): trained again from its seed"
         if epochs:
             yield list(epochs)
-        for item in progress(run, self._validation):
+        for item in progress(run, validation):
             if not isinstance(item, Epoch):
                 yield item
                 continue
@@ -222,7 +241,7 @@ def prepare(
     images: Path | None,
     remove: Sequence[str],
     split: data.Split,
-    split_seed: int,
+    split_seed: int | None,
     subset: int | None,
     device: Device,
     config: Config,
@@ -237,14 +256,15 @@ def prepare(
     place = choose(device)
     dataset = data.load(images, remove, split)
     accept(dataset)
-    training, validation = data.split(dataset.part("Training"), split, subset, split_seed)
+    faces = data.draw_subset(dataset.part("Training"), subset)
+    seed = data.SEED if split_seed is None else split_seed
     # One thread a trial, whatever runs beside it: another number rounds sums differently.
     return FacePipeline(
         name=dataset.name,
         sha256=dataset.sha256,
         classes=dataset.classes,
-        training_side=(training.images.numpy(), training.labels.numpy()),
-        validation_side=(validation.images.numpy(), validation.labels.numpy()),
+        side=(faces.images.numpy(), faces.labels.numpy()),
+        validated=data.validated(faces, split, seed),
         split=split,
         split_seed=split_seed,
         subset=subset,

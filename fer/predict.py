@@ -93,7 +93,7 @@ def print_table(run: Path, paths: tuple[Path, ...]) -> None:
 
     from fer.data.decode import read_face
     from fer.runs import load_run
-    from fer.training.fit import predict
+    from fer.training.evaluation import predict
 
     net, config, trained_on = load_run(run)
     faces = [read_face(str(path)) for path in paths]

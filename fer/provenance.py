@@ -17,6 +17,7 @@ SOURCES = (
     "network/prelu.py",
     "training/augment.py",
     "training/draws.py",
+    "training/evaluation.py",
     "training/fit.py",
     "training/launch.py",
     "training/metrics.py",

@@ -30,7 +30,9 @@ from fer.training.fit import Epoch, Run
 CONFIG, WEIGHTS, METRICS = "config.yaml", "model.safetensors", "metrics.csv"
 CHECKPOINT = "checkpoint.safetensors"  # while the run is not over
 MAX_HEADER = 1 << 20  # bytes beside the weights in their file
-COLUMNS = [field.name for field in dataclasses.fields(Epoch) if field.name != "confusion"]
+COLUMNS = [
+    field.name for field in dataclasses.fields(Epoch) if field.name not in ("confusion", "right")
+]
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,9 @@ class Options(Existing, Place, Pipelined, Seeds):
     """Epochs of a trial; by default those of the search."""
     whole: bool = False
     """Train and validate on all images, where the search had a subset of them."""
+    vary_split: bool = False
+    """Split the images anew for each seed, else all have the search's split: the spread over seeds
+    then holds the noise of which images validate as well (arXiv 2405.15393)."""
     out: Path | None = None
     """PNG file for a picture of what came out."""
 
@@ -48,7 +51,7 @@ class Options(Existing, Place, Pipelined, Seeds):
 
 def main() -> None:
     options: Options = command.parse(Options, "study.confirm")
-    options.refuse(*Place.model_fields, "whole")
+    options.refuse(*Place.model_fields, "whole", "vary_split")
     until = deadline(options)
 
     import optuna
@@ -67,6 +70,7 @@ def main() -> None:
     pipeline = pipeline_again(
         *(options.pipeline, search.study_name, identity, options.data, options.device),
         whole=options.whole,
+        vary_split=options.vary_split,
     )
     control, given = next(iter(pipeline.presets.items()), ("the base settings", {}))
     given = {key: each for key, each in given.items() if pipeline.base.get(key) != each}
@@ -143,7 +147,9 @@ def show(
     found = effects(study, identity)
     title = f"best of {search.study_name}"
     own_console().print(effects_table(found, title, control))
-    alike = all(identity.get(key) == searched.get(key) for key in ("epochs", "subset"))
+    alike = all(
+        identity.get(key) == searched.get(key) for key in ("epochs", "subset", "split_seed")
+    )
     if alike and (drop := flattery(found, trials)) is not None:
         print(f"on average {drop:+.2f} points against what the same settings had in the search")
     print(confirmed(found, control))

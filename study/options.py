@@ -65,7 +65,8 @@ class Pipelined(Options):
         for name in names if self.pipeline else ():
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise UserError(
-                    f"--{name} is an option of FER-2013; --pipeline is {self.pipeline}"
+                    f"--{name.replace('_', '-')} is an option of FER-2013; "
+                    f"--pipeline is {self.pipeline}"
                 )
 
 

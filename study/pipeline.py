@@ -45,7 +45,10 @@ name."""
 
 
 class Scored(Protocol):
-    """What an epoch gave. `Epoch` is one; any object with these members will do."""
+    """What an epoch gave. `Epoch` is one; any object with these members will do.
+
+    It may also have `right`, as `Epoch` has it.
+    """
 
     @property
     def number(self) -> int:
@@ -74,6 +77,9 @@ class Epoch:
     score: float
     values: Mapping[str, float]
     seconds: float
+    right: bytes = b""
+    """`numpy.packbits` of which validation cases were right, in an order that all epochs of all
+    trials share; empty where the pipeline does not tell."""
 
 
 @runtime_checkable

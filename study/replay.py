@@ -52,16 +52,18 @@ def main() -> None:
     stored = trial.intermediate_values
     result = result_of(trial)
     curves = dict(result.curves) if result else {}
+    right = result.right if result else ""
     print(
         f"trial {trial.number} of study {study.study_name}: {len(stored)} epochs on "
         f"{pipeline.about}",
         flush=True,
     )
     epochs = trained(pipeline, settings, len(stored))
-    replayed, new = beside(stored, curves, epochs)
+    replayed, new, new_right = beside(stored, curves, epochs)
     causes = likely_causes(trial, identity, pipeline)
     # Scores are coarse; losses show the last bit. Compared as text: NaN equals NaN there.
     identical = str(replayed) == str(stored) and str(new) == str(curves)
+    identical = identical and right in ("", new_right)
     if options.out is not None:
         content = {
             "identical": identical,
@@ -84,8 +86,12 @@ def main() -> None:
 
 def beside(
     stored: Mapping[int, float], curves: Mapping[str, list[float]], epochs: "Iterator[Scored]"
-) -> tuple[dict[int, float], dict[str, list[float]]]:
-    """Scores and curves of `epochs`, each score printed beside the `stored` one."""
+) -> tuple[dict[int, float], dict[str, list[float]], str]:
+    """Scores and curves of `epochs`, each score printed beside the `stored` one; and which
+    validation cases were right in the last of them, as it is stored."""
+    from study.storage.records import as_text
+
+    right = b""
     replayed: dict[int, float] = {}
     new: dict[str, list[float]] = {name: [] for name in curves}
     print("epoch  stored   replayed  difference")
@@ -93,11 +99,12 @@ def beside(
         replayed[epoch.number] = epoch.score
         for name, curve in new.items():
             curve.append(epoch.values.get(name, float("nan")))
+        right = getattr(epoch, "right", b"")
         before = stored.get(epoch.number, float("nan"))
         difference = epoch.score - before
         marked = f"{difference:+.4f}" if difference else "none"
         print(f"{epoch.number:5}  {before:.4f}   {epoch.score:.4f}    {marked}", flush=True)
-    return replayed, new
+    return replayed, new, as_text(right)
 
 
 def trained(pipeline: "Pipeline", settings: "Settings", epochs: int) -> "Iterator[Scored]":

@@ -53,7 +53,8 @@ class Blobs:
         if state.exists() and (kept := np.load(state))["key"] == key:
             weights = kept["weights"]
             epochs = [
-                Epoch(int(n), score, {"loss": loss}, 0.01) for n, score, loss in kept["epochs"]
+                Epoch(int(n), score, {"loss": loss}, 0.01, right.tobytes())
+                for (n, score, loss), right in zip(kept["epochs"], kept["right"], strict=True)
             ]
             yield list(epochs)
         for number in range(len(epochs) + 1, settings["epochs"] + 1):
@@ -63,13 +64,15 @@ class Blobs:
             gradient = -np.where(margins < 1, labels[:100], 0) @ points[:100] / 100
             step = np.sign(gradient) if settings["rule"] == "sign" else gradient
             weights = weights - settings["lr"] * step
-            score = float((labels[100:] * (points[100:] @ weights) > 0).mean())
+            right = labels[100:] * (points[100:] @ weights) > 0
             loss = float(np.maximum(0, 1 - margins).mean())
-            epochs.append(Epoch(number, score, {"loss": loss}, 0.01))
+            packed = np.packbits(right).tobytes()
+            epochs.append(Epoch(number, float(right.mean()), {"loss": loss}, 0.01, packed))
             rows = [[each.number, each.score, each.values["loss"]] for each in epochs]
             state.parent.mkdir(parents=True, exist_ok=True)
             with state.open("wb") as file:
-                np.savez(file, weights=weights, key=key, epochs=rows)
+                bits = [np.frombuffer(each.right, np.uint8) for each in epochs]
+                np.savez(file, weights=weights, key=key, epochs=rows, right=bits)
             yield epochs[-1]
 
 

@@ -66,6 +66,7 @@ def test_every_optimizer_goes_on_to_the_last_bit(optimizer: str, after: int, fac
         assert one.number == other.number
         assert (one.train_loss, one.loss) == (other.train_loss, other.loss)
         assert (one.confusion == other.confusion).all()
+        assert one.right == other.right
     for name, tensor in whole.net.state_dict().items():
         assert torch.equal(run.net.state_dict()[name], tensor), name
 

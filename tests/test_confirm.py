@@ -9,10 +9,13 @@ import optuna
 import pytest
 
 from fer.config import Config
+from fer.training.fit import Epoch
 from study.analysis.comparison import confirmed
 from study.analysis.effects import Effect
 from study.confirm import label
-from study.options import DEFAULT_URL
+from study.options import DEFAULT_URL, Images
+from study.spec.faces import faces
+from study.spec.identity import IDENTITY
 from study.storage import records
 from tests.conftest import Command, Table, trials, write_forms
 
@@ -59,6 +62,28 @@ def test_the_best_are_trained_again_with_other_seeds_beside_the_reports(command:
         repeated = command(*other)
         assert repeated.code == 0, repeated
         assert f"study  {name}, 6 trials finished" in repeated.out
+
+
+def test_with_a_split_of_its_own_each_seed_validates_on_other_images(command: Command) -> None:
+    assert command("study.run", *SEARCH).code == 0
+    line = ("study.confirm", "--top", 1, "--seeds", 2, "--workers", 1, "--study", "small")
+    assert command(*line).code == 0
+    fixed = {*optuna.get_all_study_names(DEFAULT_URL)}
+    done = command(*line, "--vary-split")
+    assert done.code == 0, done
+    assert "grouped split, drawn anew for each seed" in done.out
+    assert "in the search" not in done.out  # other images
+    (name,) = {*optuna.get_all_study_names(DEFAULT_URL)} - fixed
+    stored = optuna.load_study(study_name=name, storage=DEFAULT_URL).user_attrs[IDENTITY]
+    assert stored["split_seed"] == "seed"
+    for trial in trials(study=name):
+        settings = trial.user_attrs[records.CONFIG]
+        pipeline = faces(Images(subset=150, split_seed=settings["seed"]))
+        session = pipeline.open("cpu")
+        trained = list(session.train(settings, Path(f"{trial.number}.state"), ""))
+        assert [each.score for each in trained if isinstance(each, Epoch)] == [trial.value]
+    again = command("study.replay", "--study", name, "--trial", 3)
+    assert again.code == 0, again
 
 
 def search_of_hand_tuned(search: list[optuna.trial.FrozenTrial]) -> dict[str, object]:

@@ -13,12 +13,12 @@ import yaml
 from PIL import Image
 from safetensors import safe_open
 
-from fer import runs
+from fer import data, runs
 from tests.conftest import Command, Table, write_forms
 
 
 def test_search_export_train_evaluate_predict(
-    table: Table, tmp_path: Path, command: Command
+    table: Table, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forms = write_forms(table, tmp_path)
     images = ("--data", forms["fer2013.csv"])
@@ -55,15 +55,17 @@ def test_search_export_train_evaluate_predict(
             assert image.width > 300
 
     # Another form of the same images will do.
+    monkeypatch.setenv("FER_CACHE", str(Path.cwd() / "cache"))  # with a ledger of its own
     first = command("fer.evaluate", "run", "--data", forms["folders"], "--out", "score.json")
     assert first.code == 0, first
     assert "PrivateTest: 7 images" in first.out
-    assert "look 1 " in first.out
+    sha256 = data.load(forms["folders"]).sha256
+    assert f"look 1 at this test split of data {sha256[:12]} (1 by this run)\n" in first.out
     assert "note" not in first.out
     score = json.loads(Path("score.json").read_text())
     assert np.array(score["confusion"]).sum() == 7
     second = command("fer.evaluate", "run", *images)
-    assert "look 2 " in second.out
+    assert "(2 by this run); each makes the score a little less believable" in second.out
     public = command("fer.evaluate", "run", *images, "--split", "PublicTest")
     assert "PublicTest: 7 images" in public.out
     assert "look 1 " in public.out

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from fer.config import Config, Optimizer
 from fer.data import Faces, split
-from fer.training.fit import Epoch, Run, evaluate, fit, parts
+from fer.training.evaluation import evaluate, predict
+from fer.training.fit import Epoch, Run, fit, parts
 from tests.conftest import drawn_faces
 
 CPU = torch.device("cpu")
@@ -61,7 +62,17 @@ def test_mirrored_validation_images_are_drawn_from_the_seed_and_change_no_traini
         chosen = torch.empty(len(sides[1]), dtype=torch.bool).bernoulli_(0.5, generator=generator)
         images = torch.where(chosen[:, None, None], sides[1].images.flip(-1), sides[1].images)
         seen = Faces(images, sides[1].labels, sides[1].classes)
-        assert epoch.loss == evaluate(run.net, seen, mirrored)[0].item()
+        assert epoch.loss == evaluate(run.net, seen, mirrored).loss.item()
+
+
+def test_an_epoch_tells_which_validation_images_were_right(sides: tuple[Faces, Faces]) -> None:
+    run = Run(Config(epochs=2, optimizer="adamax", lr=0.002), sides[0], CPU)
+    count = len(sides[1])
+    for epoch in fit(run, sides[1]):
+        right = predict(run.net, sides[1].images, run.config).argmax(1) == sides[1].labels
+        assert epoch.right == np.packbits(right.numpy()).tobytes()
+        assert len(epoch.right) == (count + 7) // 8
+        assert 0 < right.sum() == round(epoch.accuracy * count)
 
 
 @pytest.mark.long

@@ -640,7 +640,7 @@ def test_links_in_a_run_lead_nothing_elsewhere(
     Path("mine").write_text("precious")
     Path("run/confusion-PrivateTest.png").symlink_to(own_folder / "mine")
     assert command("fer.evaluate", "run", "--data", "faces.csv").code == 0
-    assert command("fer.evaluate", "run", "--data", "faces.csv").out.count("look 2 ") == 1
+    assert command("fer.evaluate", "run", "--data", "faces.csv").out.count("(2 by this run)") == 1
     Path("run/looks.jsonl").unlink()
     Path("run/looks.jsonl").symlink_to(own_folder / "mine")
     result = command("fer.evaluate", "run", "--data", "faces.csv")

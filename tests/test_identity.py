@@ -181,6 +181,13 @@ def test_replay_tells_a_difference_and_its_likely_cause(trained: None, command: 
     change(
         "UPDATE trial_user_attributes SET value_json = ? WHERE key = 'result'", json.dumps(result)
     )
+    first = command("study.replay", "--trial", 0)
+    assert first.code == 1, first
+    result["curves"]["loss"][1] /= 1 + 2**-50
+    result["right"] = "AAAA" + result["right"][4:]
+    change(
+        "UPDATE trial_user_attributes SET value_json = ? WHERE key = 'result'", json.dumps(result)
+    )
     replayed = command("study.replay", "--trial", 0)
     assert replayed.code == 1, replayed
     assert 'different; likely because torch was "2.11.0", now "' in replayed.out

@@ -3,14 +3,16 @@
 import math
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import optuna
 import pytest
+from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
-from study.analysis.importance import LEAST, importances, save_plot, varied
+from study.analysis.importance import LEAST, importances, place, save_plot, varied
 from tests.conftest import Command
 
 SPACE = {f"{kind}_lr": {"only": {"of": "kind", "value": kind, "setting": "lr"}} for kind in "ab"}
@@ -58,6 +60,55 @@ def test_the_learning_rate_counts_though_each_optimizer_has_its_own(format: int)
     assert {*ranges} == {"large", "kind", "nothing", "lr"}
     assert next(iter(ranges)) == "lr"
     assert ranges["lr"][0] > 0.3
+
+
+APART = {"a": (1e-4, 1e-2), "b": (1.0, 1e2)}  # ranges of a rate
+
+
+def with_rates_apart(score: Callable[[str, float], float]) -> list[FrozenTrial]:
+    """Trials scored by their kind and by the place of its rate in its own range, 0..1."""
+    study = optuna.create_study(
+        direction="maximize", sampler=optuna.samplers.RandomSampler(seed=3)
+    )
+    for _ in range(40):
+        trial = study.ask()
+        kind = trial.suggest_categorical("kind", ["a", "b"])
+        low, high = APART[kind]
+        rate = trial.suggest_float(f"{kind}_lr", low, high, log=True)
+        trial.suggest_float("nothing", 0, 1)
+        study.tell(trial, score(kind, math.log(rate / low) / math.log(high / low)))
+    return study.get_trials()
+
+
+def test_a_rate_counts_by_its_place_in_the_range_of_its_kind() -> None:
+    # Rates themselves would have two humps, with a kind each: forty trials do not show them.
+    best_in_the_middle = with_rates_apart(lambda kind, place: -abs(place - 0.5))
+    ranges = importances(best_in_the_middle, SPACE, np.random.default_rng(0))
+    assert next(iter(ranges)) == "lr"
+    assert ranges["lr"][1] > 0.7
+    assert ranges["kind"][1] < 0.05
+    # And a rate would tell the kind, and take its credit.
+    kind_alone = with_rates_apart(lambda kind, place: float(kind == "a"))
+    ranges = importances(kind_alone, SPACE, np.random.default_rng(0))
+    assert ranges["kind"][1] > 0.95
+    assert ranges["lr"][1] < 0.02
+
+
+@pytest.mark.parametrize(
+    ("value", "within", "expected"),
+    [
+        (1e-3, FloatDistribution(1e-4, 1e-2, log=True), 0.5),
+        (1e-4, FloatDistribution(1e-4, 1e-2, log=True), 0.0),
+        (0.25, FloatDistribution(-1.0, 1.0), 0.625),
+        (16, IntDistribution(4, 64, log=True), 0.5),
+        (7, IntDistribution(3, 7), 1.0),
+        (3, IntDistribution(3, 3), 0.0),
+    ],
+)
+def test_a_place_is_linear_or_logarithmic_as_its_range_is(
+    value: float, within: FloatDistribution | IntDistribution, expected: float
+) -> None:
+    assert place(value, within) == pytest.approx(expected)
 
 
 def test_what_settings_do_together_is_no_share_of_one_of_them() -> None:

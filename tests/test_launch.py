@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fer.config import Config, Optimizer
 from fer.data import Faces, split
+from fer.training.evaluation import Validation
 from fer.training.fit import Epoch, Run, fit, parts, progress, score, step, together
 from fer.training.launch import Launcher
 from fer.training.stream import HostStream
@@ -100,8 +101,8 @@ def sides() -> tuple[Faces, Faces]:
     return split(drawn_faces(90), "grouped")
 
 
-def numbers(epochs: list[Epoch]) -> list[tuple[float, float, float]]:
-    return [(epoch.train_loss, epoch.loss, epoch.accuracy) for epoch in epochs]
+def numbers(epochs: list[Epoch]) -> list[tuple[float, float, float, bytes]]:
+    return [(epoch.train_loss, epoch.loss, epoch.accuracy, epoch.right) for epoch in epochs]
 
 
 def launches(stream: Any, *calls: tuple[str, int]) -> list[str]:
@@ -175,7 +176,7 @@ def test_a_processor_calls_all_work() -> None:
 def test_graphs_give_the_curve_of_plain_steps(optimizer: str, sides: tuple[Faces, Faces]) -> None:
     config = Config.model_validate(
         {"optimizer": optimizer, "lr": 1e-3, "epochs": 2, "batch_size": 8}
-        | {"dropout": 0.2, "rotation": 10, "crop_padding": 2}
+        | {"dropout": 0.2, "rotation": 10, "crop_padding": 2, "mirror_validation": True}
         | {"schedule": "constant" if optimizer == "rprop" else "cosine"}
     )
     device = Device()
@@ -267,6 +268,7 @@ def test_a_step_and_an_evaluation_read_and_draw_nothing(
     config = Config.model_validate(
         {"optimizer": optimizer, "dropout": 0.2, "rotation": 10, "crop_padding": 2}
         | {"zoom": 0.1, "erasing": 0.5, "tta": "ten-crop", "label_smoothing": 0.1}
+        | {"copies": "twice", "mirror_validation": True}
         | {"schedule": "one-cycle" if optimizer == "adam" else "constant"}
         | {"batch_size": 8, "precision": "bfloat16"}
     )
@@ -276,7 +278,7 @@ def test_a_step_and_an_evaluation_read_and_draw_nothing(
     step(run, 8)
     with OnTheDevice():  # type: ignore[no-untyped-call]
         step(run, 8)
-        score(run, sides[1])
+        score(run, Validation(sides[1], config))
     forbidding = OnTheDevice()  # type: ignore[no-untyped-call]
     with pytest.raises(AssertionError, match="_local_scalar_dense"), forbidding:
         float(run.loss_sum)

@@ -1,5 +1,6 @@
 """The loop without processes: a pipeline in NumPy, trained by scripted workers in this one."""
 
+import base64
 import math
 import random
 from collections import Counter, defaultdict, deque
@@ -7,8 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
+import numpy as np
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution
@@ -170,8 +173,16 @@ def stored(folder: str = ".") -> list[FrozenTrial]:
 
 def course(trials: list[FrozenTrial]) -> list[tuple[Any, ...]]:
     return [
-        (trial.number, trial.state, trial.params, trial.intermediate_values) for trial in trials
+        (trial.number, trial.state, trial.params, trial.intermediate_values, right_of(trial))
+        for trial in trials
     ]
+
+
+def right_of(trial: FrozenTrial) -> str:
+    result = records.result_of(trial)
+    assert result is not None
+    assert result.right
+    return result.right
 
 
 def test_trials_is_the_total_and_the_control_comes_first_and_is_never_pruned(run: Run) -> None:
@@ -257,6 +268,26 @@ def test_a_study_that_is_interrupted_again_and_again_is_the_one_that_was_not(
     assert course(given) == course(whole[:2])  # a session draws other proposals
     for trial in done:
         assert list(trial.intermediate_values) == [1, 2, 3, 4]
+
+
+def test_which_cases_were_right_in_the_last_epoch_is_stored_with_a_trial(run: Run) -> None:
+    for trial in run(trials=8):
+        bits = np.unpackbits(np.frombuffer(base64.b64decode(right_of(trial)), np.uint8))
+        assert len(bits) == 200
+        assert bits.mean() == list(trial.intermediate_values.values())[-1]
+
+
+def test_a_pipeline_may_keep_to_itself_which_cases_were_right(run: Run) -> None:
+    class Silent(Blobs):
+        def train(self, settings: Settings, state: Path, key: str) -> Iterator[Any]:
+            for epoch in super().train(settings, state, key):
+                assert isinstance(epoch, Epoch)
+                members = {**vars(epoch)}
+                del members["right"]
+                yield SimpleNamespace(**members)
+
+    for trial in run(trials=2, pipeline=Silent()):
+        assert "right" not in trial.user_attrs[records.RESULT]
 
 
 def test_an_interrupted_trial_keeps_its_number_settings_and_epochs(

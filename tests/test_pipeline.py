@@ -1,6 +1,7 @@
 """Any pipeline under the same study: through the commands, a script, a notebook."""
 
 import ast
+import base64
 import importlib
 import os
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import nbformat
+import numpy as np
 import optuna
 import psutil
 import pytest
@@ -60,6 +62,9 @@ def test_the_digits_go_through_search_report_export_replay_and_confirmation(
     found = optuna.load_study(study_name=name, storage=DEFAULT_URL)
     assert found.trials[0].user_attrs[records.ORIGIN] == "first guess"
     assert found.best_value > 0.5  # ten classes
+    right = base64.b64decode(found.trials[0].user_attrs[records.RESULT]["right"])
+    bits = np.unpackbits(np.frombuffer(right, np.uint8), count=450)
+    assert bits.mean() == pytest.approx(found.trials[0].intermediate_values[3])
     assert f"python -m study.export --study {name}" in done.out
     assert "fer.train" not in done.out
 

@@ -13,7 +13,15 @@ from fer.data.demo import demo_faces
 from fer.data.faces import USAGES, Dataset, Faces, canonical
 from fer.data.folders import image_files, is_folder_form, read_folders
 from fer.data.parquet import read_parquet
-from fer.data.split import SEED, Split, split, split_in_words, twin_groups
+from fer.data.split import (
+    SEED,
+    Split,
+    draw_subset,
+    split,
+    split_in_words,
+    twin_groups,
+    validated,
+)
 from fer.data.tables import Rows, csv_header, read_csv
 from fer.errors import UserError
 
@@ -23,10 +31,14 @@ __all__ = [
     "Dataset",
     "Faces",
     "Split",
+    "arranged",
+    "draw_subset",
+    "find",
     "load",
     "split",
     "split_in_words",
     "twin_groups",
+    "validated",
 ]
 
 FORMS = (
@@ -55,10 +67,12 @@ def load(data: Path | None, remove: Sequence[str] = (), how: Split = "grouped") 
 
     Raises UserError if what is there cannot be read as one of the known forms.
     """
-    dataset = find(data)
-    if how == "file-order":
-        dataset = dataset.in_file_order()
-    return dataset.without(remove)
+    return arranged(find(data), remove, how)
+
+
+def arranged(dataset: Dataset, remove: Sequence[str], how: Split) -> Dataset:
+    """A whole data set as `load` returns it. Raises UserError for classes that it has not."""
+    return (dataset.in_file_order() if how == "file-order" else dataset).without(remove)
 
 
 def find(data: Path | None) -> Dataset:

@@ -27,10 +27,15 @@ def split(
     that was trained on. `subset` first draws that many images, stratified and whatever the `seed`
     of the split. Raises UserError where a class is too small for that, or the seed out of range.
     """
+    faces = draw_subset(faces, subset)
+    chosen = validated(faces, how, seed)
+    return faces.take(np.flatnonzero(~chosen)), faces.take(np.flatnonzero(chosen))
+
+
+def validated(faces: Faces, how: Split, seed: int) -> NDArray[np.bool_]:
+    """Which of the faces [N] are on the validation side. Raises UserError as `split` does."""
     if not 0 <= seed <= MAX_SEED:
         raise UserError(f"--split-seed must be from 0 to {MAX_SEED}, got {seed}")
-    if subset is not None:
-        faces = draw_subset(faces, subset)
     from sklearn.model_selection import train_test_split
 
     labels = faces.labels.numpy()
@@ -46,25 +51,31 @@ def split(
         raise UserError(f"too few images to split 80 to 20: {error}") from None
     on_validation = np.zeros(len(faces), dtype=bool)
     on_validation[validation] = True
-    in_training = ~on_validation[first[group]]
-    sides = faces.take(np.flatnonzero(in_training)), faces.take(np.flatnonzero(~in_training))
-    for side, place in zip(sides, ("training", "validation"), strict=True):
-        for name, count in side.counts().items():
+    chosen: NDArray[np.bool_] = on_validation[first[group]]
+    for side, place in ((~chosen, "training"), (chosen, "validation")):
+        counts = np.bincount(labels[side], minlength=len(faces.classes))
+        for name, count in zip(faces.classes, counts, strict=True):
             if not count:
                 raise UserError(
                     f"class {name!r} is too small to split: {faces.counts()[name]} images leave "
                     f"none for {place}; use a larger --subset, or --remove {name}"
                 )
-    return sides
+    return chosen
 
 
-def split_in_words(how: str, seed: int) -> str:
-    """Which split it is, for a person."""
-    return f"{how} split" + (f", seed {seed}" if seed != SEED else "")
+def split_in_words(how: str, seed: int | None) -> str:
+    """Which split it is, for a person; of seed None every trial has its own."""
+    words = {None: ", drawn anew for each seed", SEED: ""}
+    return f"{how} split{words.get(seed, f', seed {seed}')}"
 
 
-def draw_subset(faces: Faces, size: int) -> Faces:
-    """`size` of the images, the shares of the classes kept. Raises UserError if impossible."""
+def draw_subset(faces: Faces, size: int | None) -> Faces:
+    """`size` of the images, by default all, the shares of the classes kept.
+
+    Raises UserError if that is impossible.
+    """
+    if size is None:
+        return faces
     if not 1 <= size <= len(faces):
         raise UserError(f"--subset must be from 1 to the {len(faces)} training images, got {size}")
     if size == len(faces):

@@ -15,7 +15,7 @@ from fer.data.tables import lacks_labels, read_unlabelled_csv
 from fer.errors import UserError
 from fer.network.model import Net
 from fer.runs import TrainedOn
-from fer.training.fit import predict
+from fer.training.evaluation import predict
 
 
 @dataclass(frozen=True)

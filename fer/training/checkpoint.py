@@ -3,6 +3,7 @@
 Tensors and text alone (safetensors): reading one executes nothing.
 """
 
+import base64
 import dataclasses
 import json
 import os
@@ -106,8 +107,11 @@ def _restore(run: Run, kept: dict[str, Tensor]) -> None:
 
 
 def _plain(epoch: Epoch) -> dict[str, object]:
-    return {**dataclasses.asdict(epoch), "confusion": epoch.confusion.tolist()}
+    right = base64.b64encode(epoch.right).decode()
+    return {**dataclasses.asdict(epoch), "confusion": epoch.confusion.tolist(), "right": right}
 
 
 def _epoch(fields: dict[str, object]) -> Epoch:
-    return Epoch(**{**fields, "confusion": np.array(fields["confusion"], dtype=np.int64)})  # type: ignore[arg-type]
+    confusion = np.array(fields["confusion"], dtype=np.int64)
+    right = base64.b64decode(str(fields["right"]))
+    return Epoch(**{**fields, "confusion": confusion, "right": right})  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from fer.config import Config
 from fer.network.model import features
-from fer.training.fit import EVALUATION_BATCH
+from fer.training.evaluation import EVALUATION_BATCH
 
 # Seconds a step and an image: on a thread of a Zen 4 core, and what a GPU's launches and memory
 # would allow.

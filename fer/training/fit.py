@@ -15,15 +15,13 @@ from fer.data import Faces
 from fer.network.kernels import kernels_for
 from fer.network.model import Net
 from fer.training import metrics
-from fer.training.augment import augment, mirror, oversample, scale, views
+from fer.training.augment import augment, oversample, scale
 from fer.training.draws import make_draws, redraw
+from fer.training.evaluation import Validation, evaluate
 from fer.training.launch import Launcher, open_stream
 from fer.training.optimizers import make_optimizer
 from fer.training.schedule import rates
 from fer.training.stream import Mark, Stream
-
-# On a processor what fits its caches is fastest, on a GPU what fills it.
-EVALUATION_BATCH = {"cpu": 64, "cuda": 1024}
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,7 @@ class Epoch:
     balanced_accuracy: float
     confusion: metrics.Counts
     seconds: float
+    right: bytes  # numpy.packbits: which validation images were, in their order
 
     @property
     def score(self) -> float:
@@ -159,11 +158,8 @@ def together(trainings: Sequence[Iterator[Epoch | Mark]]) -> Iterator[tuple[int,
 def progress(run: Run, validation: Faces) -> Iterator[Epoch | Mark]:
     """Like `fit`, but never waits: after a Mark it is to be called again once that is reached."""
     config, train, launcher = run.config, run.train, run.launcher
-    mirrored: Tensor | None = None
     with launcher.stream.active():
-        validation = to_device(validation, run.device)
-        if config.mirror_validation:
-            mirrored = torch.empty(len(validation), dtype=torch.bool, device=run.device)
+        seen = Validation(to_device(validation, run.device), config)
     for number in range(run.trained + 1, config.epochs + 1):
         start = time.perf_counter()
         run.begin_epoch()
@@ -177,10 +173,11 @@ def progress(run: Run, validation: Faces) -> Iterator[Epoch | Mark]:
                 if not run.losses_seen[(i - 1) % 2].isfinite():
                     break  # it stays so: the weights are lost
             before = mark
-        if mirrored is not None:
-            with launcher.stream.active():
-                mirrored.bernoulli_(0.5, generator=run.validation_generator)
-        launcher.launch("evaluate", partial(score, run, validation, mirrored))
+        with launcher.stream.active():
+            seen.redraw(run.validation_generator)
+        launcher.launch("evaluate", partial(score, run, seen))
+        with launcher.stream.active():
+            seen.right_seen.copy_(seen.right, non_blocking=True)
         yield run.mark(run.scores_seen, run.scores)
         loss_sum, right, loss, *counts = run.scores_seen.tolist()
         classes = len(train.classes)
@@ -196,6 +193,7 @@ def progress(run: Run, validation: Faces) -> Iterator[Epoch | Mark]:
             balanced_accuracy=metrics.balanced_accuracy(confusion),
             confusion=confusion,
             seconds=time.perf_counter() - start,
+            right=np.packbits(seen.right_seen.numpy()).tobytes(),
         )
         yield epoch
         if epoch.diverged:
@@ -248,42 +246,13 @@ def update(
     return loss.detach(), scores.detach()
 
 
-def score(run: Run, validation: Faces, mirrored: Tensor | None = None) -> None:
+def score(run: Run, validation: Validation) -> None:
     """Put what an epoch gave into `run.scores`: training loss and number right, as they were
-    summed, then what `evaluate` says of the images, some of them `mirrored` (bool [N])."""
-    if mirrored is not None:
-        images = mirror(validation.images.unsqueeze(1), mirrored).squeeze(1)
-        validation = Faces(images, validation.labels, validation.classes)
-    loss, confusion = evaluate(run.net, validation, run.config)
+    summed, then loss and confusion of the validation images; which were right stays with them."""
+    loss, confusion, right = evaluate(run.net, validation.shown(), run.config)
     numbers = [run.loss_sum, run.right, loss, confusion]
     torch.cat([number.double().flatten() for number in numbers], out=run.scores)
-
-
-@torch.no_grad()
-def predict(net: nn.Module, images: Tensor, config: Config) -> Tensor:
-    """Scores [N, classes] of uint8 images [N, 48, 48] on the network's device.
-
-    Those of the views of `config.tta` are averaged.
-    """
-    net.eval()
-    batches = torch.split(images, EVALUATION_BATCH[images.device.type])
-    scores = []
-    for batch in batches:
-        seen = [net(view) for view in views(scale(batch, config.scaling), config.tta)]
-        scores.append(torch.stack(seen).mean(0) if len(seen) > 1 else seen[0])
-    return torch.cat(scores)
-
-
-def evaluate(net: nn.Module, faces: Faces, config: Config) -> tuple[Tensor, Tensor]:
-    """Mean cross entropy and confusion counts (int64 [classes, classes], rows true) of `faces`.
-
-    These are on the network's device, and so are the results: nothing waits for it.
-    """
-    scores = predict(net, faces.images, config)
-    classes = len(faces.classes)
-    cells = faces.labels * classes + scores.argmax(1)
-    counts = cells.new_zeros(classes * classes).index_add_(0, cells, torch.ones_like(cells))
-    return F.cross_entropy(scores, faces.labels), counts.view(classes, classes)
+    validation.right.copy_(right)
 
 
 def to_device(faces: Faces, device: torch.device) -> Faces:

@@ -1,5 +1,6 @@
 """Which settings of a search mattered, and how sure that is."""
 
+import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import optuna
 from matplotlib.figure import Figure
 from numpy.random import Generator
-from optuna.distributions import FloatDistribution
+from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, create_trial
@@ -22,8 +23,9 @@ HOW = (
     "Share of the variance of the score that each setting explains alone, without what settings "
     f"do together: fANOVA over complete trials, median and range of {RESAMPLES} draws of those "
     "trials with replacement. A setting with a range for each value of another one, such as the "
-    "learning rate, counts as one; what only some trials have is left out. A sampler that learns "
-    "looks where it is good, so a setting that it settled early seems to matter less."
+    "learning rate, counts as one, by the place of a value in its range; what only some trials "
+    "have is left out. A sampler that learns looks where it is good, so a setting that it settled "
+    "early seems to matter less."
 )
 TOO_FEW = (
     f"Which settings mattered cannot be told: that takes {LEAST} complete trials that differ."
@@ -46,32 +48,34 @@ def pooled(trials: list[FrozenTrial], space: Mapping[str, Any]) -> list[FrozenTr
     """The trials with one parameter for each setting that parameters of single values give.
 
     `space` is a study's stored definition; a space has a learning rate for each optimizer, say.
+    Such ranges may differ, so the parameter is the place of the value in its own range, 0..1.
     """
-    ranges: dict[str, list[float]] = {}
-    values: list[dict[str, float]] = []
+    places: list[dict[str, float]] = []
     for trial in trials:
-        given = {}
+        found = {}
         for name, value in trial.params.items():
-            setting = setting_of(name, trial, space)
-            if setting != name and isinstance(value, float) and value > 0:
-                given[setting] = value
-                ranges.setdefault(setting, []).append(value)
-        values.append(given)
-    everywhere = {name for name, each in ranges.items() if len(each) == len(trials)}
+            setting, within = setting_of(name, trial, space), trial.distributions[name]
+            if setting != name and isinstance(within, FloatDistribution | IntDistribution):
+                found[setting] = place(value, within)
+        places.append(found)
+    everywhere = set[str]().union(*places).intersection(*places)
+    unit = FloatDistribution(0.0, 1.0)
     return [
         create_trial(
             value=trial.value,
-            params={**trial.params, **{name: given[name] for name in everywhere}},
-            distributions={
-                **trial.distributions,
-                **{
-                    name: FloatDistribution(min(ranges[name]), max(ranges[name]), log=True)
-                    for name in everywhere
-                },
-            },
+            params={**trial.params, **{name: found[name] for name in everywhere}},
+            distributions={**trial.distributions, **dict.fromkeys(everywhere, unit)},
         )
-        for trial, given in zip(trials, values, strict=True)
+        for trial, found in zip(trials, places, strict=True)
     ]
+
+
+def place(value: float, within: FloatDistribution | IntDistribution) -> float:
+    """Where a value lies in its range, from 0 to 1: on a log scale where it is drawn on one."""
+    low, high = float(within.low), float(within.high)
+    if within.log:
+        value, low, high = math.log(value), math.log(low), math.log(high)
+    return min(max((value - low) / (high - low), 0.0), 1.0) if high > low else 0.0
 
 
 def setting_of(parameter: str, trial: FrozenTrial, space: Mapping[str, Any]) -> str:

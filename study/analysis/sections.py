@@ -71,7 +71,7 @@ def conditions(study: optuna.Study, identity: Identity) -> str:
         f"without {', '.join(without)}" if without else "",
         f"{kept['subset']} images" if kept.get("subset") else "",
         f"{kept['split']} split" if kept.get("split") else "",
-        f"split seed {kept['split_seed']}" if "split_seed" in kept else "",
+        f"seed of the split {kept['split_seed']}" if "split_seed" in kept else "",
         f"{kept['epochs']} epochs",
         f"code {kept['code']}",
         f"{kept['device']} {kept.get('precision', '')}".strip(),

@@ -22,6 +22,7 @@ from study.storage.records import (
     RESULT,
     Ending,
     Result,
+    as_text,
     result_of,
 )
 
@@ -158,6 +159,7 @@ def finish(study: optuna.Study, trial: Trial, out_of_memory: str = "") -> Finish
         curves={
             name: [epoch.values.get(name, math.nan) for epoch in trial.epochs] for name in names
         },
+        right=as_text(trial.epochs[-1].right) if trial.epochs else "",
         reason=out_of_memory,
     )
     trial.handle.set_user_attr(RESULT, result.stored())

@@ -27,9 +27,11 @@ def faces(
     remove: Sequence[str] = (),
     space: str = "default",
     accept: Callable[["Dataset"], None] = lambda dataset: None,
+    vary_split: bool = False,
 ) -> "FacePipeline":
     """FER-2013 as the options describe it, without the emotions `remove`.
 
+    With `vary_split` each seed of a trial has a split of its own.
     Settings that are not varied are those of `config`; a search begins with the report's. Raises
     UserError where the images cannot be had; `accept` may refuse them before they are split.
     """
@@ -39,7 +41,7 @@ def faces(
         images.data,
         remove,
         images.split,
-        images.split_seed,
+        None if vary_split else images.split_seed,
         images.subset,
         images.device,
         config.model_copy(update={"precision": images.precision}),
@@ -56,10 +58,12 @@ def pipeline_again(
     data: Path | None,
     device: "Device",
     whole: bool = False,
+    vary_split: bool = False,
 ) -> Pipeline:
     """The pipeline of a stored study: `pipeline` by its name, else FER-2013 as the study had it.
 
-    With `whole` on all images. Raises UserError if the study is of another one or other data.
+    With `whole` on all images, with `vary_split` split anew for each seed of a trial. Raises
+    UserError if the study is of another one or other data.
     """
     if pipeline:
         named = load_pipeline(pipeline)
@@ -68,12 +72,14 @@ def pipeline_again(
     if not is_of_faces(identity):
         raise UserError(f"study {study!r} is not of FER-2013: name its --pipeline")
     from fer.data import SEED
+    from fer.pipeline import OF_EACH_TRIAL
 
+    seed = identity.get("split_seed", SEED)  # older versions had no other
     images = Images(
         data=data,
         subset=None if whole else identity["subset"],
         split=identity["split"],
-        split_seed=identity.get("split_seed", SEED),  # older versions had no other
+        split_seed=SEED if seed == OF_EACH_TRIAL else seed,
         device=device,
         precision=identity["precision"],
     )
@@ -81,7 +87,8 @@ def pipeline_again(
     def same(dataset: "Dataset") -> None:
         check_data(study, identity, {"data": dataset.name, "data_sha256": dataset.sha256})
 
-    return faces(images, remove=removed(identity), accept=same)
+    anew = vary_split or seed == OF_EACH_TRIAL
+    return faces(images, remove=removed(identity), accept=same, vary_split=anew)
 
 
 def is_of_faces(identity: Mapping[str, Any]) -> bool:

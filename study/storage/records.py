@@ -1,5 +1,6 @@
 """What is stored with a trial beside Optuna's own: its settings, its result, how it ended."""
 
+import base64
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -40,6 +41,9 @@ class Result:
     values: Mapping[str, float] = field(default_factory=dict)  # beside the score, likewise
     # By epoch. Not for comparing trials: they have every bit, and show whether one repeats.
     curves: Mapping[str, list[float]] = field(default_factory=dict)
+    right: str = (
+        ""  # base64 of numpy.packbits: which validation cases were right in the last epoch
+    )
     reason: str = ""
     repeats: int | None = None  # the trial that had these settings, of the study named next
     repeats_study: str = ""
@@ -47,6 +51,11 @@ class Result:
     def stored(self) -> dict[str, Any]:
         """As JSON; what is empty is left out."""
         return {key: value for key, value in asdict(self).items() if value not in (None, "", {})}
+
+
+def as_text(right: bytes) -> str:
+    """Which cases were right, as it is stored."""
+    return base64.b64encode(right).decode()
 
 
 def result_of(trial: FrozenTrial) -> Result | None:

@@ -146,7 +146,8 @@ def _plain(epoch: Scored) -> Epoch:
             f"train must yield an Epoch, a list of them, a Mark or a str, got {epoch!r}"
         )
     values = {name: float(value) for name, value in epoch.values.items()}
-    return Epoch(int(epoch.number), float(epoch.score), values, float(epoch.seconds))
+    right = bytes(getattr(epoch, "right", b""))
+    return Epoch(int(epoch.number), float(epoch.score), values, float(epoch.seconds), right)
 
 
 def _end_with_parent() -> None:

@@ -1,0 +1,98 @@
+"""Looks at test splits: each is noted in the folder of its run, and in a ledger of all runs.
+
+A look makes the next score a little less believable whichever run takes it, and a run's folder
+may be deleted: so the ledger lies in the cache folder.
+"""
+
+import fcntl
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from fer.command import printable
+from fer.data import cache
+from fer.errors import UserError
+from fer.files import read_file
+from fer.runs import WEIGHTS
+
+LOOKS = "looks.jsonl"  # in both folders: a JSON object a line
+MAX_LOOKS = 16 << 20  # bytes: some fifty thousand looks
+
+
+def check(run: Path) -> None:
+    """Raise UserError if the run's notes are damaged, before another look is taken."""
+    _of_run(run)
+
+
+def take(run: Path, usage: str, data_sha256: str, scores: Mapping[str, float]) -> tuple[int, int]:
+    """Note a look at the test split `usage` of some data; its number, and its number for this run.
+
+    Raises UserError if the run's folder cannot be written. Where the ledger cannot, a line says
+    so, and only the looks of the run are counted.
+    """
+    look = {
+        "time": datetime.now(UTC).isoformat(),
+        "split": usage,
+        "data_sha256": data_sha256,
+        "run": str(run.resolve()),
+        "weights_sha256": hashlib.sha256((run / WEIGHTS).read_bytes()).hexdigest(),
+        **scores,
+    }
+    line = json.dumps(look).encode()
+    try:
+        with (run / LOOKS).open("ab") as file:
+            file.write(line + b"\n")
+    except OSError as error:
+        raise UserError(f"cannot write {run / LOOKS}: {error.strerror}") from None
+    own = {text for text, look in _of_run(run).items() if look["split"] == usage}
+    ledger = cache.folder() / LOOKS
+    try:
+        ledger.parent.mkdir(parents=True, exist_ok=True)
+        with ledger.open("a+b") as file:
+            others = _add(file, line)
+    except OSError as error:
+        print(printable(f"note: looks by other runs are not counted: {ledger}: {error.strerror}"))
+        others = {}
+    same = {"split": usage, "data_sha256": data_sha256}
+    counted = {text for text, look in others.items() if same.items() <= look.items()}
+    # A run may have been copied from another machine, with its looks.
+    return len(own | counted), len(own)
+
+
+def _add(file: BinaryIO, line: bytes) -> dict[bytes, dict[str, Any]]:
+    """Add a line to the ledger; all its looks. What a full disk cut off counts for nothing."""
+    fcntl.flock(file, fcntl.LOCK_EX)  # so that each look has a number of its own
+    file.seek(0)
+    content = file.read()
+    torn = content and not content.endswith(b"\n")
+    file.write((b"\n" if torn else b"") + line + b"\n")
+    file.flush()
+    looks = {text: _parsed(text) for text in [*content.splitlines(), line]}
+    return {text: look for text, look in looks.items() if look is not None}
+
+
+def _of_run(run: Path) -> dict[bytes, dict[str, Any]]:
+    """The looks noted in a run's folder, by their lines. Raises UserError if one is damaged."""
+    file = run / LOOKS
+    if file.is_symlink():
+        raise UserError(f"not a regular file: {file}")
+    if not file.exists():
+        return {}
+    looks = {}
+    for number, text in enumerate(read_file(file, MAX_LOOKS).splitlines(), 1):
+        look = _parsed(text)
+        if look is None:
+            raise UserError(f"a look at test images was expected: {file} line {number}")
+        looks[text] = look
+    return looks
+
+
+def _parsed(text: bytes) -> dict[str, Any] | None:
+    try:
+        look = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return look if isinstance(look, dict) and "split" in look else None

@@ -1,0 +1,101 @@
+"""Looks at a test split are counted over all runs, and nothing that happens to a run resets it."""
+
+import json
+import multiprocessing
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fer import looks
+from fer.errors import UserError
+
+SCORES = {"accuracy": 0.5}
+
+
+@pytest.fixture(autouse=True)
+def ledger(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The ledger, in a cache folder of this test alone."""
+    monkeypatch.setenv("FER_CACHE", str(own_folder / "cache"))
+    return own_folder / "cache" / looks.LOOKS
+
+
+def run(name: str) -> Path:
+    folder = Path(name)
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(name.encode())
+    return folder
+
+
+def test_looks_are_counted_by_split_and_data_over_all_runs() -> None:
+    one, other = run("one"), run("other")
+    assert looks.take(one, "PrivateTest", "a" * 64, SCORES) == (1, 1)
+    assert looks.take(one, "PrivateTest", "a" * 64, SCORES) == (2, 2)
+    assert looks.take(other, "PrivateTest", "a" * 64, SCORES) == (3, 1)
+    assert looks.take(other, "PublicTest", "a" * 64, SCORES) == (1, 1)
+    assert looks.take(run("third"), "PrivateTest", "b" * 64, SCORES) == (1, 1)
+
+
+def test_a_deleted_run_does_not_reset_the_count(ledger: Path) -> None:
+    for number in (1, 2, 3):
+        assert looks.take(run("mine"), "PrivateTest", "a" * 64, SCORES) == (number, 1)
+        shutil.rmtree("mine")
+    lines = [json.loads(line) for line in ledger.read_text().splitlines()]
+    assert {line["run"] for line in lines} == {str(Path("mine").resolve())}
+    assert len({line["weights_sha256"] for line in lines}) == 1
+    assert [line["accuracy"] for line in lines] == [0.5] * 3
+
+
+def test_a_run_brings_its_looks_from_another_machine(ledger: Path) -> None:
+    folder = run("mine")
+    looks.take(folder, "PrivateTest", "a" * 64, SCORES)
+    ledger.unlink()
+    assert looks.take(folder, "PrivateTest", "a" * 64, SCORES) == (2, 2)
+
+
+def test_what_a_full_disk_cut_off_is_no_look_and_damages_none(ledger: Path) -> None:
+    looks.take(run("one"), "PrivateTest", "a" * 64, SCORES)
+    with ledger.open("ab") as file:
+        file.write(b'{"split": "Priv')
+    assert looks.take(run("two"), "PrivateTest", "a" * 64, SCORES) == (2, 1)
+    assert looks.take(run("three"), "PrivateTest", "a" * 64, SCORES) == (3, 1)
+
+
+def test_without_a_ledger_the_looks_of_the_run_still_count(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run("mine")
+    Path("file").touch()
+    monkeypatch.setenv("FER_CACHE", "file/cache")
+    for number in (1, 2):
+        assert looks.take(folder, "PrivateTest", "a" * 64, SCORES) == (number, number)
+        (note,) = capsys.readouterr().out.splitlines()
+        assert re.match("note: looks by other runs are not counted: file/cache/looks.jsonl", note)
+
+
+def look_often(name: str, times: int) -> None:
+    for _ in range(times):
+        looks.take(Path(name), "PrivateTest", "a" * 64, SCORES)
+
+
+def test_processes_that_look_at_once_lose_no_line(ledger: Path) -> None:
+    names = ["a", "b", "c", "d"]
+    for name in names:
+        run(name)
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=look_often, args=(name, 50)) for name in names]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert len(ledger.read_text().splitlines()) == 200
+    assert looks.take(run("last"), "PrivateTest", "a" * 64, SCORES) == (201, 1)
+
+
+def test_a_run_that_cannot_be_written_to_takes_no_look(ledger: Path) -> None:
+    folder = run("mine")
+    (folder / looks.LOOKS).mkdir()
+    with pytest.raises(UserError, match=r"cannot write mine/looks\.jsonl"):
+        looks.take(folder, "PrivateTest", "a" * 64, SCORES)
+    assert not ledger.exists()
