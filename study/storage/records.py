@@ -43,6 +43,8 @@ class Result:
     reason: str = ""
     repeats: int | None = None  # the trial that had these settings, of the study named next
     repeats_study: str = ""
+    # base64 of numpy.packbits: which validation cases were right in the last epoch
+    right: str = ""
 
     def stored(self) -> dict[str, Any]:
         """As JSON; what is empty is left out."""
