@@ -66,7 +66,7 @@ def effect_rows(
 ) -> list[list[str]]:
     """Head and a line a value: what it reached, the difference to `control` in points, a verdict.
 
-    Without `control`, or where nothing is known, the last two are left out.
+    The last two are left out where nothing is known.
     """
     values = list(dict.fromkeys(name for effect in found for name in effect.values))[:SHOWN]
     rows = [[title, "score", "standard error", *values, "seeds"]]
@@ -76,12 +76,11 @@ def effect_rows(
             f"{each:.4f}".replace("nan", "-") for each in (effect.mean, effect.error, *means)
         )
         rows.append([effect.label, *numbers, str(len(effect.scores))])
-    if not verdicts and not any(effect.diverged for effect in found):
-        return rows
-    judged = [[f"points against {control}", "verdict"]]
+    judged = [[f"points against {control}" if control else "", "verdict"]]
     for effect in found:
         verdict = verdicts.get(effect.label)
         lost = f"{effect.diverged} diverged" if effect.diverged else ""
         points = verdict.points if verdict else ""
         judged.append([lost or points, verdict.word if verdict else ""])
-    return [row + more for row, more in zip(rows, judged, strict=True)]
+    kept = [column for column in zip(*judged, strict=True) if any(column[1:])]
+    return [[*row, *more] for row, *more in zip(rows, *kept, strict=True)]

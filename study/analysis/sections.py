@@ -40,7 +40,7 @@ HEAD = (
     "A value is *better* or *worse* than the one that the report chose, or *not told apart* from "
     "it at the budget that stands beside. In brackets is the 95% interval of the difference in "
     "points from one model of each comparison, score = value + seed + residual. The residual is "
-    "pooled over the values less than 5 points below the best and moderated by that of the other "
+    "pooled over the values less than 8 points below the best and moderated by that of the other "
     "comparisons on this page with the same data and budget; values further down are compared by "
     "their own differences, seed by seed. Words and intervals are corrected for the number of "
     "values (Hochberg). A value that diverged is worse. A claim *holds* if all values that it is "
