@@ -4,14 +4,19 @@ import base64
 import math
 
 import numpy as np
+import optuna
 import pytest
 from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.trial import create_trial
 
 from study.analysis import images
 from study.analysis.comparison import confirmed
-from study.analysis.effects import Effect
+from study.analysis.effects import Effect, effects
 from study.analysis.images import error_of_difference, unpacked, with_images
 from study.analysis.verdicts import judge
+from study.spec.identity import Identity
+from study.storage.records import RESULT, Result
 
 SETTINGS, SEEDS = 6, 6
 Right = NDArray[np.bool_]
@@ -97,3 +102,29 @@ def test_masks_are_not_compared_where_a_run_lacks_one_or_the_split_follows_the_s
     counted, seeds_alone = judge([ours, theirs], "0")["1"], judge([ours, plain[1]], "0")["1"]
     assert counted.mean == pytest.approx(seeds_alone.mean)
     assert counted.high - counted.low > seeds_alone.high - seeds_alone.low
+
+
+def test_masks_are_read_from_trials_but_not_where_seeds_have_other_images() -> None:
+    study = optuna.create_study()
+    values: dict[str, BaseDistribution] = {"x": CategoricalDistribution(["a", "b"])}
+    values["seed"] = CategoricalDistribution([1, 2])
+    right = searched(np.random.default_rng(0), 100)
+    for x, of_value in zip("ab", right, strict=False):
+        for seed, each in zip((1, 2), of_value, strict=False):
+            score = float(each.mean())
+            result = Result("complete", score, 1, 1, 1.0, right=mask(each)).stored()
+            parameters = {"x": x, "seed": seed}
+            study.add_trial(
+                create_trial(
+                    value=score,
+                    params=parameters,
+                    distributions=values,
+                    user_attrs={RESULT: result},
+                )
+            )
+    identity: Identity = {"space_definition": {"variants": {x: {"x": x} for x in "ab"}}}
+    read = effects(study, identity)
+    assert images.have_masks(read)
+    assert unpacked(read[1].right[0])[:100].tolist() == right[1, 0].tolist()
+    assert not images.have_masks(effects(study, {**identity, "split_seed": "seed"}))
+    assert images.have_masks(effects(study, {**identity, "split_seed": 42}))

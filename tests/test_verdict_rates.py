@@ -13,7 +13,7 @@ from study.analysis.verdicts import UNDECIDED, Verdict, claim, judge
 
 Verdicts = dict[str, Verdict]
 SD, SHARED = 1.3, 0.37  # over seeds, in points; correlation between values
-REPEATS = 1500
+REPEATS = 1000
 
 
 def at_most(share: float, repeats: int = REPEATS) -> float:

@@ -16,7 +16,7 @@ from scipy import stats
 from study.analysis.comparison import confirmed, effect_rows
 from study.analysis.effects import Effect, effects
 from study.analysis.lead import lead
-from study.analysis.noise import Blocks, Noise, noise_elsewhere, pooled, shrunk
+from study.analysis.noise import PRIOR_DF, Blocks, Noise, noise_elsewhere, pooled, shrunk
 from study.analysis.summary import confirm_command
 from study.analysis.verdicts import ALPHA, Verdict, claim, hochberg, judge
 from study.options import DEFAULT_URL
@@ -163,6 +163,20 @@ def stored_claim(setting: str) -> tuple[dict[str, Verdict], str, str]:
     noise = noise_elsewhere(studies, identity)
     verdicts = judge(found, factor.control, factor.rivals, noise)
     return verdicts, *claim(found, verdicts, factor.control, factor.rivals)
+
+
+def test_noise_is_lent_by_other_comparisons_with_the_same_data_and_budget_alone() -> None:
+    studies = load_studies(f"sqlite:///file:{STORED}?mode=ro&uri=true")
+    identities = {
+        each.user_attrs[IDENTITY]["space"]: each.user_attrs[IDENTITY] for each in studies
+    }
+    noise = noise_elsewhere(studies, identities["oversampling"])
+    others = ("batch-size", "fc-width", "pooling", "augmentation", "tta", "optimizer")
+    alike = [each for each in studies if each.user_attrs[IDENTITY]["space"] in others]
+    assert noise == noise_elsewhere(alike, identities["oversampling"])
+    assert (math.sqrt(noise.variance), noise.df) == (pytest.approx(0.828, abs=5e-4), PRIOR_DF)
+    assert noise_elsewhere(alike, identities["lr-adam"]) == Noise()  # fewer images and epochs
+    assert noise_elsewhere(studies, identities["ablation"]) == Noise()  # it stands alone
 
 
 def test_that_oversampling_harms_rested_on_a_lucky_variance() -> None:
