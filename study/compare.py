@@ -121,22 +121,31 @@ def compare(request: "Request", factor: "Factor", out: Path | None) -> None:
     from study.engine.conduct import conduct
 
     def conclude(study: "optuna.Study") -> None:
-        from study.analysis.effects import INTERVALS, effects, effects_table, judge, save_plot
+        from study.analysis.comparison import effects_table, in_brackets
+        from study.analysis.effects import effects, save_plot
+        from study.analysis.noise import noise_elsewhere
         from study.analysis.tables import own_console
+        from study.analysis.verdicts import claim, judge
         from study.spec.identity import IDENTITY
+        from study.storage.studies import load_studies
 
-        found = effects(study, study.user_attrs[IDENTITY])
+        identity = study.user_attrs[IDENTITY]
+        found, control = effects(study, identity), factor.control
         console = own_console()
-        console.print(effects_table(found, factor.title, factor.control))
+        verdicts = {}
+        if control:
+            noise = noise_elsewhere(load_studies(request.running.storage), identity)
+            verdicts = judge(found, control, factor.rivals, noise)
+        console.print(effects_table(found, factor.title, control, verdicts))
         if factor.claim:
-            verdict, why = judge(found, factor.control, factor.rivals)
-            console.print(f"the report: {factor.claim}\n{verdict}: {why}", soft_wrap=True)
+            word, why = claim(found, verdicts, control, factor.rivals)
+            console.print(f"the report: {factor.claim}\n{word}: {why}", soft_wrap=True)
         if out is not None and any(effect.scores for effect in found):
             path = out / f"{request.spec.name}.png"
-            save_plot(found, factor.title, factor.control, path)
+            save_plot(found, factor.title, control, path)
             print(f"saved  {command.printable(str(path))}")
-        if factor.control:
-            print(INTERVALS)
+        if control:
+            print(in_brackets(found, identity))
 
     if exit_code := conduct(request, conclude).exit_code:
         sys.exit(exit_code)

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from study.analysis.effects import Effect
+    from study.analysis.noise import Noise
     from study.pipeline import Settings
 
 
 class Options(Existing, Place, Pipelined, Seeds):
     """Train the best settings of a search again, beside the control it began with, with seeds
-    that had no part in choosing them, and say whether a winner is one by more than their noise.
+    that had no part in choosing them, and say whether a winner is one by more than the noise.
 
     A study of its own; the same command finishes it.
     """
@@ -56,11 +57,12 @@ def main() -> None:
 
     import optuna
 
+    from study.analysis.noise import noise_elsewhere
     from study.engine.conduct import Request, conduct
     from study.spec.faces import pipeline_again
     from study.spec.identity import IDENTITY, is_search
     from study.spec.spec import Kind, comparing
-    from study.storage.studies import hidden, load_study
+    from study.storage.studies import hidden, load_studies, load_study
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     search = load_study(options.storage, options.study, search=True)
@@ -88,7 +90,8 @@ def main() -> None:
     trials = [trial for trial, _ in chosen]
 
     def conclude(study: "optuna.Study") -> None:
-        show(study, search, control, trials, options.out)
+        noise = noise_elsewhere(load_studies(options.storage), study.user_attrs[IDENTITY])
+        show(study, search, control, trials, noise, options.out)
 
     line = command_line("study.confirm", sys.argv[1:], hidden(options.storage))
     search_options = options.unpruned(len(spec.queue))
@@ -135,25 +138,28 @@ def show(
     search: "optuna.Study",
     control: str,
     trials: "list[FrozenTrial]",
+    noise: "Noise",
     out: Path | None,
 ) -> None:
-    """Say what came out, and draw it."""
-    from study.analysis.comparison import confirmed
-    from study.analysis.effects import INTERVALS, effects, effects_table, save_plot
+    """Say what came out, and draw it. `noise` is that of other comparisons like this one."""
+    from study.analysis.comparison import confirmed, effects_table, in_brackets
+    from study.analysis.effects import effects, save_plot
     from study.analysis.tables import own_console
+    from study.analysis.verdicts import judge
     from study.spec.identity import IDENTITY
 
     identity, searched = study.user_attrs[IDENTITY], search.user_attrs[IDENTITY]
     found = effects(study, identity)
     title = f"best of {search.study_name}"
-    own_console().print(effects_table(found, title, control))
+    verdicts = judge(found, control, elsewhere=noise)
+    own_console().print(effects_table(found, title, control, verdicts))
     alike = all(
         identity.get(key) == searched.get(key) for key in ("epochs", "subset", "split_seed")
     )
     if alike and (drop := flattery(found, trials)) is not None:
         print(f"on average {drop:+.2f} points against what the same settings had in the search")
-    print(confirmed(found, control))
-    print(INTERVALS)
+    print(confirmed(found, verdicts, control))
+    print(in_brackets(found, identity))
     if out is not None and any(effect.scores for effect in found):
         save_plot(found, title, control, out)
         print(f"saved  {command.printable(str(out))}")

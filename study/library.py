@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from fer.command import explain
 from fer.errors import UserError
-from study.analysis.summary import summary
+from study.analysis.summary import confirm_command, summary
 from study.engine.conduct import Request, conduct
 from study.options import Name, Running, Search, deadline
 from study.pipeline import Pipeline, check_members
@@ -41,7 +41,12 @@ def search_from_python(
     request = Request(
         pipeline, spec, running=chosen, search=chosen, name=chosen.study, deadline=deadline(chosen)
     )
-    done = conduct(request, lambda found: summary(found, spec.control, pipeline.validation))
+
+    def conclude(found: optuna.Study) -> None:
+        confirm = confirm_command(found.study_name, storage, "MODULE:OBJECT")
+        summary(found, spec.control, pipeline.validation, confirm)
+
+    done = conduct(request, conclude)
     if done.exit_code:
         raise KeyboardInterrupt
     return load_study(storage, done.name)

@@ -32,12 +32,10 @@ def main() -> None:
     from study.storage.records import scored
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = studies.open_to_read(options.storage)
     found = []
-    for name in studies.storage_names(storage):
-        study = optuna.load_study(study_name=name, storage=storage)
+    for study in studies.load_studies(options.storage):
         if study.user_attrs.get(IDENTITY) and scored(study):
-            check_format(name, study.user_attrs[IDENTITY])
+            check_format(study.study_name, study.user_attrs[IDENTITY])
             found.append(study)
     if not found:
         raise UserError(

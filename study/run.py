@@ -55,7 +55,7 @@ def search(options: Options, until: float, spare: "list[Started]") -> None:
     """Run or continue the search, say what came out, and exit."""
     from optuna.trial import TrialState
 
-    from study.analysis.summary import next_commands, summary
+    from study.analysis.summary import confirm_command, next_commands, summary
     from study.engine.conduct import Request, conduct
     from study.pipeline import load_pipeline
     from study.spec.faces import faces
@@ -72,7 +72,10 @@ def search(options: Options, until: float, spare: "list[Started]") -> None:
     line = command_line("study.run", sys.argv[1:], hidden(options.storage))
 
     def conclude(study: "optuna.Study") -> None:
-        summary(study, spec.control, pipeline.validation)
+        confirm = confirm_command(
+            study.study_name, options.storage, options.pipeline, options.data
+        )
+        summary(study, spec.control, pipeline.validation, confirm)
         if study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
             names = ("data", "split", "split_seed", "remove")
             given = {name: getattr(options, name) for name in names}

@@ -2,22 +2,18 @@
 
 import re
 import shlex
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 import optuna
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
-from scipy import stats
 
 from fer.config import EMOTIONS, Config, read_config, write_yaml
 from fer.network.model import parameter_count
 from fer.pipeline import FacePipeline
-from study.analysis.effects import Effect, difference, effect_rows, judge, standard_error
+from study.analysis.effects import standard_error
 from study.analysis.sections import unfinished
 from study.compare import Vary
 from study.engine.samplers import RowSampler
@@ -41,11 +37,6 @@ def names() -> list[str]:
     return optuna.get_all_study_names(DEFAULT_URL)
 
 
-def effect(label: str, *accuracies: float) -> Effect:
-    seeds = tuple(range(len(accuracies)))
-    return Effect(label, seeds, accuracies, (1,) * len(accuracies))
-
-
 def test_every_value_is_trained_with_every_seed_and_the_page_names_the_command(
     command: Command,
 ) -> None:
@@ -66,7 +57,8 @@ def test_every_value_is_trained_with_every_seed_and_the_page_names_the_command(
     assert len({trial.value for trial in stored}) > 1
     mean = sum(trial.value or 0 for trial in stored if trial.params["scaling"] == "zero-one") / 2
     assert f"{mean:.4f}" in done.out
-    assert "within noise: zero-one" in done.out
+    assert re.search(r"(not told apart at this budget|holds|does not hold): zero-one ", done.out)
+    assert "own noise is not in this" in done.out
     assert "best so far" not in done.out  # it would be the luckiest seed
     assert Path("pictures/scaling.png").stat().st_size > 5000
 
@@ -198,31 +190,6 @@ def test_the_time_is_shared_by_all_settings(command: Command) -> None:
     assert "the time is up before" in done.out
 
 
-def test_a_verdict_needs_more_than_noise() -> None:
-    low, high = effect("a", 0.50, 0.51, 0.505), effect("b", 0.60, 0.612, 0.604)
-    noisy = effect("c", 0.45, 0.62, 0.56)
-    assert judge([low, high], "b")[0] == "confirmed"
-    assert judge([low, high], "a")[0] == "refuted"
-    assert judge([low, noisy], "a")[0] == "within noise"
-    assert judge([low, high, noisy], "b")[0] == "within noise"
-    assert judge([effect("a", 0.5), effect("b", 0.6)], "a")[0] == "one seed: no verdict"
-    assert judge([low, effect("b", 0.6)], "a")[0] == "one seed: no verdict"
-    assert judge([effect("a", 0.5, 0.5), effect("b", 0.6, 0.6)], "a")[0] == "within noise"
-    assert "b +10.03 points against a [+9" in judge([low, high], "a")[1]
-
-
-def test_a_verdict_is_about_the_rivals_of_the_claim() -> None:
-    ours, worse = effect("batch", 0.50, 0.51, 0.505), effect("none", 0.40, 0.412, 0.404)
-    alike = effect("group", 0.49, 0.512, 0.501)
-    verdict, why = judge([ours, alike, worse], "batch")
-    assert verdict == "within noise"
-    assert "with 3 seeds less than 2.1 points cannot be told" in why
-    assert judge([ours, alike, worse], "batch", ("none",))[0] == "confirmed"
-    assert judge([ours, alike, worse], "none", ("batch",))[0] == "refuted"
-    once = effect("group", 0.49)  # what the claim is not about need not be finished
-    assert judge([ours, once, worse], "batch", ("none",))[0] == "confirmed"
-
-
 def test_what_is_left_of_a_comparison_stands_on_the_page() -> None:
     study = optuna.create_study()
     study.add_trial(optuna.trial.create_trial(value=0.5))
@@ -241,35 +208,6 @@ def test_the_best_is_exported_of_a_search_and_of_a_comparison_only_by_name(
     assert "no search in" in refused.err
     assert name in refused.err
     assert command("study.export", "--study", name).code == 0
-
-
-def test_a_verdict_is_about_the_values_it_compares() -> None:
-    control, close = effect("a", 0.500, 0.512, 0.506), effect("b", 0.490, 0.506, 0.494)
-    dead = [effect(f"dead {i}", 0.25, 0.25, 0.25) for i in range(4)]
-    assert judge([control, close], "a")[0] == "confirmed"
-    verdict, why = judge([control, close, *dead], "a")  # more comparisons, so more is needed
-    assert verdict == "within noise"
-    assert why.startswith("b -0.93 points")
-    better, wild = effect("b", 0.556, 0.569, 0.561), effect("c", 0.25, 0.45, 0.30)
-    assert judge([control, better, wild], "a")[0] == "refuted"
-    gone = replace(wild, diverged=2)
-    assert judge([control, gone], "a")[0] == "confirmed"
-    assert judge([control, gone], "c")[0] == "refuted"
-
-
-@settings(deadline=None, max_examples=50)
-@given(
-    st.lists(st.floats(0.1, 0.9), min_size=3, max_size=6, unique=True),
-    st.lists(st.floats(0.1, 0.9), min_size=3, max_size=6, unique=True),
-)
-def test_an_interval_is_that_of_a_paired_t_test(a: list[float], b: list[float]) -> None:
-    count = min(len(a), len(b))
-    a, b = a[:count], b[:count]
-    low, mean, high = difference(effect("a", *a), effect("b", *b), 1)
-    if len({x - y for x, y in zip(a, b, strict=True)}) > 1:
-        interval = stats.ttest_rel(a, b).confidence_interval(0.95)
-        assert (low, high) == pytest.approx((interval.low, interval.high), abs=1e-9)
-    assert mean == pytest.approx(sum(a) / count - sum(b) / count)
 
 
 def test_a_standard_error_is_that_of_the_mean() -> None:
@@ -342,16 +280,6 @@ def test_an_ablation_with_the_reports_optimizer_names_its_parts() -> None:
         "schedule": {"schedule": "constant"},
         "weight decay": {"weight_decay": 0.0},
     }
-
-
-def test_what_diverged_is_said_and_compared_with_nothing() -> None:
-    gone = replace(effect("b", 0.4, 0.41), diverged=1)
-    rows = effect_rows([effect("a", 0.5, 0.51), gone], "", "a")
-    assert [row[-1] for row in rows[1:]] == ["", "1 diverged"]
-    rows = effect_rows([effect("a", 0.5, 0.51), gone], "", "b")
-    assert [row[-1] for row in rows[1:]] == ["", "1 diverged"]
-    assert effect_rows([gone], "", "")[1][-1] == "1 diverged"
-    assert effect_rows([effect("a", 0.5, 0.51)], "", "")[0][-1] == "seeds"
 
 
 def test_the_extended_space_stays_below_a_million_parameters() -> None:

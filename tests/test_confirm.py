@@ -2,7 +2,6 @@
 
 import re
 import shlex
-from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -10,8 +9,6 @@ import pytest
 
 from fer.config import Config
 from fer.training.fit import Epoch
-from study.analysis.comparison import confirmed
-from study.analysis.effects import Effect
 from study.confirm import label
 from study.options import DEFAULT_URL, Images
 from study.spec.faces import faces
@@ -20,11 +17,6 @@ from study.storage import records
 from tests.conftest import Command, Table, trials, write_forms
 
 SEARCH = ("--trials", 5, "--subset", 150, "--epochs", 1, "--workers", 1, "--study", "small")
-
-
-def effect(label: str, *accuracies: float) -> Effect:
-    seeds = tuple(range(1, 1 + len(accuracies)))
-    return Effect(label, seeds, accuracies, (1,) * len(accuracies))
 
 
 def test_the_best_are_trained_again_with_other_seeds_beside_the_reports(command: Command) -> None:
@@ -51,7 +43,7 @@ def test_the_best_are_trained_again_with_other_seeds_beside_the_reports(command:
     assert {trial.user_attrs[records.CONFIG]["epochs"] for trial in again_trained} == {1}
     assert "in the search" in done.out
     assert "in brackets" in done.out
-    assert re.search(r"noise.*: trial \d \(hand-made .* points against hand-tuned", done.out)
+    assert re.search(r"winner.*: trial \d \(hand-made .* points against hand-tuned", done.out)
     assert Path("picture.png").stat().st_size > 5000
 
     assert command("study.results", "--out", "page").code == 0
@@ -91,25 +83,6 @@ def search_of_hand_tuned(search: list[optuna.trial.FrozenTrial]) -> dict[str, ob
         trial.params for trial in search if trial.user_attrs.get(records.ORIGIN) == "hand-tuned"
     )
     return params
-
-
-def test_what_is_said_depends_on_the_noise() -> None:
-    report = effect("hand-tuned", 0.50, 0.51, 0.505)
-    better, worse = effect("trial 3", 0.60, 0.612, 0.604), effect("trial 4", 0.40, 0.412, 0.404)
-    assert confirmed([report, better], "hand-tuned").startswith("a real winner")
-    assert "trial 3 +10.03 points" in confirmed([report, better], "hand-tuned")
-    assert confirmed([report, worse], "hand-tuned").startswith("no winner, hand-tuned is better")
-    assert confirmed([report, effect("trial 5", 0.45, 0.62, 0.56)], "hand-tuned").startswith(
-        "no winner beyond"
-    )
-    once = effect("trial 5", 0.45)
-    assert confirmed([report, once], "hand-tuned").startswith("no verdict: two seeds")
-    assert confirmed([report, better, once], "hand-tuned").startswith("a real winner")
-    gone = replace(better, diverged=1)
-    assert confirmed([report, gone], "hand-tuned").startswith("no verdict: two seeds")
-    assert confirmed([replace(report, diverged=1), better], "hand-tuned").endswith(
-        "hand-tuned diverged"
-    )
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import signal
 import statistics
 import subprocess
@@ -76,9 +77,11 @@ def test_the_reports_settings_come_first_and_the_final_ones_are_never_pruned(run
         scores = list(trial.intermediate_values.values())
         assert trial.user_attrs[records.RESULT]["score"] == statistics.fmean(scores[-3:])
         assert trial.user_attrs[records.RESULT]["best"] == max(scores)
-    # The end answers whether the search beat the hand, and says what to do next.
+    # The end says how far the search is ahead of the hand, or behind, and what to do next.
     assert f"{HAND_TUNED}: trial 0" in result.out
-    assert "beat" in result.out
+    assert re.search(r"(ahead|behind) .*points \[.*\]", result.out)
+    assert "beat" not in result.out
+    assert "python -m study.confirm --study small" in result.out
     assert "python -m study.export --study small --out best.yaml" in result.out
 
 

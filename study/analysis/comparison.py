@@ -1,20 +1,86 @@
-"""What a comparison came to, in words: against a claim, or against the control of a search."""
+"""What a comparison came to: its table, and what it says of the winners of a search."""
 
-from study.analysis.effects import Effect, judge
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+
+from rich.markup import escape
+from rich.table import Table
+
+from study.analysis import images
+from study.analysis.effects import SHOWN, Effect
+from study.analysis.verdicts import (
+    AT_THIS_BUDGET,
+    UNDECIDED,
+    Verdict,
+    difference,
+    known,
+    undecided,
+)
+from study.spec.identity import Identity
 
 
-def confirmed(found: list[Effect], control: str) -> str:
-    """Whether one of the settings is better than the control's."""
+def confirmed(found: Sequence[Effect], verdicts: Mapping[str, Verdict], control: str) -> str:
+    """Whether one of the settings is better than the control's.
+
+    One that diverged, or of which a single seed was trained, says nothing of the others.
+    """
     if next(effect for effect in found if effect.label == control).diverged:
         return f"no verdict: {control} diverged"
-    # One that diverged, or of which a single seed was trained, says nothing of the others.
-    judged = [each for each in found if len(each.seeds) > 1 and not each.diverged]
-    if len(judged) < 2 or control not in [effect.label for effect in judged]:
+    ranked = sorted(known(verdicts).items(), key=lambda each: -each[1].mean)
+    if not ranked:
         return f"no verdict: two seeds of {control} and of another are needed"
-    verdict, why = judge(judged, control)
-    meaning = {
-        "refuted": f"a real winner, better than {control} by more than the noise",
-        "confirmed": f"no winner, {control} is better by more than the noise",
-        "within noise": "no winner beyond the noise of the seeds",
-    }
-    return f"{meaning[verdict]}: {why}"
+    for label, verdict in ranked:
+        if verdict.word == "better":
+            return f"a real winner: {label} is better, {difference(verdict, control)}"
+    for label, verdict in ranked:
+        if verdict.word == UNDECIDED:
+            return f"no winner, {AT_THIS_BUDGET}: {undecided(label, verdict, control)}"
+    label, verdict = ranked[0]
+    return f"no winner, {control} is better: {label} {difference(verdict, control)}"
+
+
+def in_brackets(found: Sequence[Effect], identity: Identity) -> str:
+    """What the intervals of a table are."""
+    return (
+        "in brackets: 95% intervals, wider as the words are corrected for the number of values; "
+        f"{images.in_words(found, identity)}"
+    )
+
+
+def effects_table(
+    found: Sequence[Effect], title: str, control: str, verdicts: Mapping[str, Verdict]
+) -> Table:
+    """What `effect_rows` has, for a terminal."""
+    head, *rows = effect_rows(found, title, control, verdicts)
+    table = Table(*map(escape, head), header_style="bold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    for column in (table.columns[0], *table.columns[-2:]):
+        column.no_wrap = True
+    return table
+
+
+def effect_rows(
+    found: Sequence[Effect], title: str, control: str, verdicts: Mapping[str, Verdict]
+) -> list[list[str]]:
+    """Head and a line a value: what it reached, the difference to `control` in points, a verdict.
+
+    The last two are left out where nothing is known.
+    """
+    values = list(dict.fromkeys(name for effect in found for name in effect.values))[:SHOWN]
+    rows = [[title, "score", "standard error", *values, "seeds"]]
+    for effect in found:
+        means = (statistics.fmean(effect.values.get(name) or (math.nan,)) for name in values)
+        numbers = (
+            f"{each:.4f}".replace("nan", "-") for each in (effect.mean, effect.error, *means)
+        )
+        rows.append([effect.label, *numbers, str(len(effect.scores))])
+    judged = [[f"points against {control}" if control else "", "verdict"]]
+    for effect in found:
+        verdict = verdicts.get(effect.label)
+        lost = f"{effect.diverged} diverged" if effect.diverged else ""
+        points = verdict.points if verdict else ""
+        judged.append([lost or points, verdict.word if verdict else ""])
+    kept = [column for column in zip(*judged, strict=True) if any(column[1:])]
+    return [[*row, *more] for row, *more in zip(rows, *kept, strict=True)]

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -9,15 +10,18 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
-from study.analysis import importance
-from study.analysis.comparison import confirmed
+from study.analysis import images, importance
+from study.analysis.comparison import confirmed, effect_rows
 from study.analysis.curves import save_curves, seeds_table
-from study.analysis.effects import effect_rows, effects, judge, save_plot
+from study.analysis.effects import effects, save_plot
+from study.analysis.lead import lead
+from study.analysis.noise import noise_elsewhere
 from study.analysis.removed import CHANCE_IN_WORDS, removed_table
-from study.analysis.summary import count_endings, verdict
+from study.analysis.summary import complete_of, count_endings
 from study.analysis.tables import markdown
+from study.analysis.verdicts import claim, judge
 from study.spec import report
 from study.spec.faces import is_of_faces
 from study.spec.faces import removed as removed_of
@@ -29,14 +33,19 @@ from study.storage.studies import COMMAND, current
 BEST = 5  # trials of a search that are listed
 HEAD = (
     "# Results\n\n"
-    "Written by `python -m study.results` from a database of studies. Scores are those of each "
-    "run's best epoch, on the validation images, as the report counts them: the best of many "
-    "epochs is flattered, in every row alike. Standard errors are over seeds. A verdict compares "
-    "the report's value with those that its claim is about, seed by seed: 95% t intervals of the "
-    "difference in points over the seeds that both have, widened for the number of values; none "
-    "where all seeds differ alike. They cover the noise of seeds, not that of the validation "
-    "images, which all values share, and they hold for the budget that stands beside them. `code` "
-    "is a hash of what the training code computes, which no other change of the program touches."
+    "Written by `python -m study.results` from a database of studies. Scores are on the "
+    "validation images: in studies of format 4 the mean of a run's last three epochs, before that "
+    "its best epoch, as the report counts, which is flattered in every row alike. Standard errors "
+    "are over seeds.\n\n"
+    "A value is *better* or *worse* than the one that the report chose, or *not told apart* from "
+    "it at the budget that stands beside. In brackets is the 95% interval of the difference in "
+    "points from one model of each comparison, score = value + seed + residual. The residual is "
+    "pooled over the values less than 8 points below the best and moderated by that of the other "
+    "comparisons on this page with the same data and budget; values further down are compared by "
+    "their own differences, seed by seed. Words and intervals are corrected for the number of "
+    "values (Hochberg). A value that diverged is worse. A claim *holds* if all values that it is "
+    "about are worse, and *does not hold* if one is better. `code` is a hash of what the training "
+    "code computes, which no other change of the program touches."
 )
 
 
@@ -56,7 +65,7 @@ def render(studies: Sequence[optuna.Study], out: Path) -> str:
             case Kind.SEEDS:
                 sections[Kind.SEEDS].append(seeds_section(study, identity, out))
             case _:
-                sections[Kind.COMPARE].append(values_section(study, identity, out))
+                sections[Kind.COMPARE].append(values_section(study, identity, studies, out))
     parts = [HEAD, *chain(*sections.values()), *map(removed_section, removed.values())]
     return "\n\n".join(parts) + "\n"
 
@@ -92,26 +101,36 @@ def seeds_section(study: optuna.Study, identity: Identity, out: Path) -> str:
     return section(f"Several seeds: {name}", study, identity, out, rows, "", picture)
 
 
-def values_section(study: optuna.Study, identity: Identity, out: Path) -> str:
-    """The values of a setting side by side, and a verdict where something was claimed."""
+def values_section(
+    study: optuna.Study, identity: Identity, studies: Sequence[optuna.Study], out: Path
+) -> str:
+    """The values of a setting side by side, a verdict on each, and one on what was claimed."""
     found, picture = effects(study, identity), picture_of(study)
+    noise = noise_elsewhere(studies, identity)
     variants = identity["space_definition"]["variants"]
     rest = ""
     if kind_of(identity) == Kind.CONFIRM:
         control, title = next(iter(variants)), f"Best of {identity['space_definition']['search']}"
-        rest = f"**{confirmed(found, control)}**."
+        verdicts = judge(found, control, elsewhere=noise)
+        rest = f"**{sentence(confirmed(found, verdicts, control))}**."
     else:
         factor = report.FACTORS[identity["space"]]
-        control, title = factor.control, factor.title[0].upper() + factor.title[1:]
+        control, title = factor.control, sentence(factor.title)
         base = report.described(identity.get("base") or identity["space_definition"]["base"])
         title += ", baseline" if base == "baseline" else ""
+        verdicts = judge(found, control, factor.rivals, noise)
         if factor.claim:
-            word, why = judge(found, control, factor.rivals)
-            rest = f"The report: {factor.claim}. **{word.capitalize()}**: {why}."
+            word, why = claim(found, verdicts, control, factor.rivals)
+            rest = f"The report: {factor.claim}. **{sentence(word)}**: {why}."
     save_plot(found, title, control, out / picture)
-    return section(
-        title, study, identity, out, markdown(effect_rows(found, "", control)), rest, picture
-    )
+    rows = markdown(effect_rows(found, "", control, verdicts))
+    rest = f"{rest} {sentence(images.in_words(found, identity))}.".strip()
+    return section(title, study, identity, out, rows, rest, picture)
+
+
+def sentence(words: str) -> str:
+    """Words with a capital at the beginning."""
+    return words[:1].upper() + words[1:]
 
 
 def section(
@@ -170,9 +189,10 @@ def search_section(study: optuna.Study, identity: Identity, out: Path) -> str:
     note = f"{count_endings(finished(study))}; {how}. Below: the best {BEST}, then those that it "
     note += "began with."
     parts = [f"## Search: {study.study_name}", conditions(study, identity), note, markdown(rows)]
-    complete = [each for each in trials if each[0].state == TrialState.COMPLETE]
+    complete = complete_of(study)
     if complete:
-        parts.append(f"**{verdict(complete)}.** The best of many trials is flattered.")
+        again = f"python -m study.confirm --study {shlex.quote(study.study_name)}"
+        parts.append(f"{lead(complete, validation=0)} Train the best again: `{again}`.")
     ranges = importance.importances(
         [trial for trial, _ in complete],
         identity["space_definition"],

@@ -1,15 +1,16 @@
 """What came out of a search: how its trials ended, the best beside the control, what is next."""
 
-import math
 import shlex
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 from rich.table import Table
 
+from study.analysis.lead import lead
 from study.analysis.tables import own_console
 from study.options import DEFAULT_URL
 from study.spec.identity import IDENTITY
@@ -40,8 +41,9 @@ def complete_of(study: optuna.Study) -> list[tuple[FrozenTrial, Result]]:
     return sorted(complete, key=lambda each: -(each[1].score or 0.0))
 
 
-def summary(study: optuna.Study, control: str, validation: int) -> None:
-    """The best trial beside that of the `control`. The score is a share of `validation` cases."""
+def summary(study: optuna.Study, control: str, validation: int, confirm: str) -> None:
+    """The best trial beside that of the `control`, and the command `confirm` that tells whether
+    it is better. The score is a share of `validation` cases."""
     console = own_console()
     console.print(f"\n{count_endings(study.get_trials(deepcopy=False))}", soft_wrap=True)
     complete = complete_of(study)
@@ -68,14 +70,7 @@ def summary(study: optuna.Study, control: str, validation: int) -> None:
     for name in setting_names(best, settings):
         table.add_row(name, *(_shown(each.get(name)) for each in settings))
     console.print(table)
-    line = verdict(complete)
-    if validation and best_result.score is not None:
-        error = 100 * standard_error(best_result.score, validation)
-        line += f"; one standard error is {error:.2f} points ({validation} validation cases)"
-    console.print(
-        f"{line}.\nThe best of many trials is flattered by its selection: study.confirm tells.",
-        soft_wrap=True,
-    )
+    console.print(f"{lead(complete, validation)}\nTrain the best again: {confirm}", soft_wrap=True)
 
 
 def setting_names(trial: FrozenTrial, settings: list[dict[str, Any]]) -> list[str]:
@@ -92,28 +87,16 @@ def _shown(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else "-" if value is None else str(value)
 
 
-def standard_error(score: float, cases: int) -> float:
-    """Of a share of so many cases, in 0..1."""
-    return math.sqrt(score * (1 - score) / cases)
+def confirm_command(name: str, url: str, pipeline: str | None, data: Path | None = None) -> str:
+    """The command that trains the best of the study `name` in the database `url` again."""
+    images = _words({key: each for key, each in (("pipeline", pipeline), ("data", data)) if each})
+    return f"python -m study.confirm {named(name, url)}{images}"
 
 
-def verdict(complete: list[tuple[FrozenTrial, Result]]) -> str:
-    """Whether the best of some complete trials was found by the search, or put in by hand."""
-    best, result = max(complete, key=lambda each: each[1].score or 0.0)
-    given = [theirs.score or 0.0 for trial, theirs in complete if _origin(trial)]
-    if len(given) == len(complete):
-        return "Only settings that it began with ran to the end: the search has found nothing"
-    if not given:
-        return "None of the settings that it began with ran to the end, so nothing was beaten"
-    if _origin(best):
-        return f"The best was put in by hand ({_origin(best)}): the search has not beaten the hand"
-    gain = 100 * ((result.score or 0.0) - max(given))
-    return f"The search beat the best of the hand-made settings by {gain:.2f} points"
-
-
-def _origin(trial: FrozenTrial) -> str:
-    origin: str = trial.user_attrs.get(ORIGIN, "")
-    return origin
+def named(name: str, url: str) -> str:
+    """The options that name a study of a database, which is not named where it is the default."""
+    where = "" if url == DEFAULT_URL else f" --storage {shlex.quote(studies.hidden(url))}"
+    return f"--study {shlex.quote(name)}{where}"
 
 
 def next_commands(name: str, url: str, images: Mapping[str, Any], pipeline: str | None) -> None:
@@ -121,8 +104,7 @@ def next_commands(name: str, url: str, images: Mapping[str, Any], pipeline: str 
 
     `images` are the options that say what it was trained on, but for the defaults.
     """
-    where = "" if url == DEFAULT_URL else f" --storage {shlex.quote(studies.hidden(url))}"
-    study = f"--study {shlex.quote(name)}{where}"
+    study = named(name, url)
     lines = [f"python -m study.export {study} --out best.yaml"]
     if pipeline is None:
         same = {key: value for key, value in images.items() if key == "data"}

@@ -190,6 +190,16 @@ def same_conditions(stored: Any, identity: Identity) -> bool:
     )
 
 
+def same_budget(stored: Any, identity: Identity) -> bool:
+    """Whether two identities differ in what was asked and in the installation alone: their trials
+    have the same data, subset and epochs."""
+    return isinstance(stored, dict) and all(
+        stored.get(key) == value
+        for key, value in identity.items()
+        if key not in (*QUESTION, *INSTALLATION)
+    )
+
+
 def _flat(identity: Mapping[str, Any]) -> Identity:
     versions: Identity = identity.get("versions", {})
     return {key: value for key, value in identity.items() if key != "versions"} | versions

@@ -205,7 +205,7 @@ FACTORS: dict[str, Factor] = {
             f"learning rate of {name}",
             {f"{rate:g}": {"optimizer": name, "lr": rate} for rate in sorted(rates)},
             f"{rates[0]:g}",
-            f"{name} was used with a learning rate of {rates[0]:g} (figure 6a)",
+            f"{rates[0]:g} is the learning rate of {name} to choose (figure 6a)",
         )
         for name, rates in RATES.items()
     },
@@ -213,7 +213,7 @@ FACTORS: dict[str, Factor] = {
         "optimizer, each at the report's rate",
         {name: {"optimizer": name, "lr": rates[0]} for name, rates in RATES.items()},
         "adam",
-        "Adam with 0.0002 was chosen among the optimizers (chapter 6)",
+        "Adam with 0.0002 is the optimizer to choose (chapter 6)",
     ),
     "batch-size": Factor(
         "batch size",
@@ -297,7 +297,7 @@ FACTORS: dict[str, Factor] = {
         "views averaged at evaluation",
         _of("tta", "none", "mirror", "ten-crop"),
         "none",
-        "ten-crop was tried and not kept (figure 3a)",
+        "ten-crop is worse than one view, it was not kept (figure 3a)",
         ("ten-crop",),
     ),
     "ablation": Factor("set back to the report's", {}, UNALTERED, ""),

@@ -41,9 +41,8 @@ class Result:
     values: Mapping[str, float] = field(default_factory=dict)  # beside the score, likewise
     # By epoch. Not for comparing trials: they have every bit, and show whether one repeats.
     curves: Mapping[str, list[float]] = field(default_factory=dict)
-    right: str = (
-        ""  # base64 of numpy.packbits: which validation cases were right in the last epoch
-    )
+    # base64 of numpy.packbits: which validation cases were right in the last epoch
+    right: str = ""
     reason: str = ""
     repeats: int | None = None  # the trial that had these settings, of the study named next
     repeats_study: str = ""

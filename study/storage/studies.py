@@ -205,9 +205,11 @@ def trained_elsewhere(
     }
 
 
-def storage_names(storage: Database) -> list[str]:
-    """Names of the studies in `storage`."""
-    return optuna.get_all_study_names(storage)
+def load_studies(url: str) -> list[optuna.Study]:
+    """All studies in the database at an SQLAlchemy URL. Raises UserError if there is none."""
+    storage = open_to_read(url)
+    names = optuna.get_all_study_names(storage)
+    return [optuna.load_study(study_name=name, storage=storage) for name in names]
 
 
 def load_study(url: str, name: str | None, search: bool = False) -> optuna.Study:
@@ -215,20 +217,20 @@ def load_study(url: str, name: str | None, search: bool = False) -> optuna.Study
 
     Raises UserError if there is none.
     """
-    storage = open_to_read(url)
-    names = storage_names(storage)
-    studies = [optuna.load_study(study_name=each, storage=storage) for each in names]
-    if search:
-        studies = [study for study in studies if is_search(study.user_attrs.get(IDENTITY))]
-    if name is None and studies:
-        name = max(studies, key=_last_activity).study_name
-    if name is None or name not in names:
-        wanted = f"no study {name!r}" if name else f"no {'search' if search else 'study'}"
-        has = f", it has {', '.join(names)}" if names else ""
-        raise UserError(f"{wanted} in {hidden(url)}{has}")
-    study = optuna.load_study(study_name=name, storage=storage)
-    check_format(name, study.user_attrs.get(IDENTITY, {}))
-    return study
+    studies = {study.study_name: study for study in load_studies(url)}
+    wanted = [
+        study
+        for study in studies.values()
+        if not search or is_search(study.user_attrs.get(IDENTITY))
+    ]
+    if name is None and wanted:
+        name = max(wanted, key=_last_activity).study_name
+    if name is None or name not in studies:
+        lacks = f"no study {name!r}" if name else f"no {'search' if search else 'study'}"
+        has = f", it has {', '.join(studies)}" if studies else ""
+        raise UserError(f"{lacks} in {hidden(url)}{has}")
+    check_format(name, studies[name].user_attrs.get(IDENTITY, {}))
+    return studies[name]
 
 
 def _last_activity(study: optuna.Study) -> float:

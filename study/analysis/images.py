@@ -1,0 +1,67 @@
+"""The noise of the validation images, which the runs of a comparison share.
+
+A run keeps which of them it had right: a mask, base64 of numpy.packbits. Without masks nothing is
+assumed of it: the binomial error of one run is mostly noise that other seeds do not share, and far
+too wide. On 800 images of FER-2013, five seeds with and without oversampling and with SiLU, what
+images added by themselves was 0.06 to 0.25 points of standard error beside 0.4 to 0.7 of seeds.
+"""
+
+import base64
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from study.analysis.effects import Effect, split_by_seed
+from study.analysis.noise import usable
+from study.spec.identity import Identity
+
+SAME_FOR_ALL = "all share their validation images, whose own noise is not in this"
+COUNTED = "the noise of the validation images, which all share, is in this"
+OTHERS_PER_SEED = "each seed has validation images of its own, so their noise is in this"
+
+
+def unpacked(mask: str) -> NDArray[np.float64]:
+    """Which cases [N] were right, 0 or 1; up to seven that do not exist count as wrong."""
+    return np.unpackbits(np.frombuffer(base64.b64decode(mask), np.uint8)).astype(np.float64)
+
+
+def have_masks(found: Sequence[Effect]) -> bool:
+    """Whether all runs have a mask, of the same cases as far as one can tell."""
+    lengths = {len(mask) for effect in found for mask in effect.right or ("",)}
+    return len(lengths) == 1 and 0 not in lengths
+
+
+def with_images(seeds: float, value: Effect, control: Effect) -> float:
+    """Variance of the mean difference of two values over seeds and images, where `seeds` is that
+    over seeds alone, in squared points.
+
+    Two-way clustering (Cameron, Gelbach, Miller 2011, Journal of Business & Economic Statistics
+    29(2)): seeds + images - cells, no less than either of the first two.
+    """
+    theirs = dict(zip(control.seeds, control.right, strict=True))
+    gains = 100 * np.array(
+        [
+            unpacked(mask) - unpacked(theirs[seed])
+            for seed, mask in zip(value.seeds, value.right, strict=True)
+            if seed in theirs
+        ]
+    )
+    gains -= gains.mean()
+    images = float(np.square(gains.mean(0)).mean() / gains.shape[1])
+    cells = float(np.square(gains).mean() / gains.size)
+    return max(seeds, images, seeds + images - cells)
+
+
+def error_of_difference(one: str, other: str) -> float:
+    """Standard error over images of the difference of two runs' shares of the same cases."""
+    gains = unpacked(one) - unpacked(other)
+    return float(gains.std() / math.sqrt(len(gains)))
+
+
+def in_words(found: Sequence[Effect], identity: Identity) -> str:
+    """Whether the noise of the images is in the intervals of a comparison."""
+    if split_by_seed(identity):
+        return OTHERS_PER_SEED
+    return COUNTED if have_masks(usable(found)) else SAME_FOR_ALL

@@ -1,0 +1,228 @@
+"""Is a value better or worse than the control, and does what was claimed of them hold?
+
+A difference is that of the blocked model `score = value + seed + residual`, whose noise is pooled
+over the values near the best and moderated by that of other comparisons. A value far below the
+best, or any where the control is, is compared by its own differences seed by seed.
+"""
+
+import math
+import statistics
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from scipy import special
+
+from study.analysis.effects import Effect
+from study.analysis.images import have_masks, with_images
+from study.analysis.noise import Blocks, Noise, near_the_best, shrunk, usable
+
+ALPHA = 0.05
+POWER = 0.8
+FAR_RATIO, FAR_DF = 6.0, 3.0
+"""Variance of runs far below the best, in that of those near it, and what this counts for.
+
+More careful than what was found in docs/results (see `noise.FAR`). With ratios drawn from that,
+two such values that are equal are told apart in 6% with two seeds and in 4 to 5% with more.
+"""
+UNDECIDED = "not told apart"
+AT_THIS_BUDGET = f"{UNDECIDED} at this budget"
+
+Word = Literal["better", "worse", "not told apart", "one seed"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Mean difference to the control and its standard error in points; infinite if unknown."""
+
+    mean: float
+    error: float
+    df: float
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided."""
+        return float(2 * special.stdtr(self.df, -abs(self.mean) / self.error))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is said of a value, and the interval of its difference to the control in points."""
+
+    word: Word
+    low: float = -math.inf
+    mean: float = math.nan  # of a value that diverged
+    high: float = math.inf
+    found: float = math.inf  # points that would be found in 80% of repeats
+
+    @property
+    def points(self) -> str:
+        """Mean and ends of the difference: `+1.23 [-0.50, +2.96]`."""
+        return self.in_points("")
+
+    def in_points(self, unit: str) -> str:
+        """The same with a unit after the mean."""
+        if math.isnan(self.mean):
+            return ""
+        ends = f" [{self.low:+.2f}, {self.high:+.2f}]" if math.isfinite(self.low) else ""
+        return f"{self.mean:+.2f}{unit}{ends}"
+
+
+def judge(
+    found: Sequence[Effect],
+    control: str,
+    rivals: Collection[str] = (),
+    elsewhere: Noise | None = None,
+) -> dict[str, Verdict]:
+    """Each value against the control, by label; of none that has no seed in common with it.
+
+    Nothing is said if the control diverged. A value that diverged is worse. The `rivals` that a
+    claim is about (without them all) are one family, corrected for their number; the others are
+    another. `elsewhere` is the noise of other comparisons like this one.
+    """
+    ours = next(effect for effect in found if effect.label == control)
+    others = [effect for effect in found if effect is not ours]
+    if ours.diverged:
+        return {}
+    verdicts: dict[str, Verdict] = {}
+    families: tuple[dict[str, Estimate], dict[str, Estimate]] = ({}, {})
+    estimated = estimates(others, ours, elsewhere or Noise())
+    for other in others:
+        common = {*other.seeds} & {*ours.seeds}
+        if other.diverged:
+            verdicts[other.label] = Verdict("worse")
+        elif other.label in estimated:
+            main = not rivals or other.label in rivals
+            families[not main][other.label] = estimated[other.label]
+        elif common:
+            verdicts[other.label] = Verdict("one seed", mean=statistics.fmean(gains(other, ours)))
+    for family in families:
+        level = hochberg([estimate.p_value for estimate in family.values()])
+        verdicts |= {label: decide(estimate, level) for label, estimate in family.items()}
+    return verdicts
+
+
+def hochberg(p_values: Sequence[float]) -> float:
+    """The level at which all hypotheses of a family may be tested (Hochberg 1988, Biometrika
+    75(4)): ALPHA if all are rejected at it, else ALPHA / 2 if all but one are, and so on.
+
+    It holds for several values against one control (Sarkar 1998), and an interval at that level
+    excludes 0 just where the hypothesis is rejected. That all rivals are worse is so tested at
+    ALPHA itself, as an intersection-union test asks.
+    """
+    for count, p_value in enumerate(sorted(p_values, reverse=True), 1):
+        if p_value <= ALPHA / count:
+            return ALPHA / count
+    return ALPHA / max(1, len(p_values))
+
+
+def decide(estimate: Estimate, level: float) -> Verdict:
+    """The word, the interval and what would be found at a level."""
+    quantile = float(special.stdtrit(estimate.df, 1 - level / 2))
+    # The noncentrality at which a share POWER of repeats lies beyond the quantile.
+    found = float(special.nctdtrinc(estimate.df, 1 - POWER, quantile)) * estimate.error
+    low, high = (estimate.mean + sign * quantile * estimate.error for sign in (-1, 1))
+    word: Word = "better" if low > 0 else "worse" if high < 0 else "not told apart"
+    return Verdict(word, low, estimate.mean, high, found)
+
+
+def estimates(others: Sequence[Effect], ours: Effect, elsewhere: Noise) -> dict[str, Estimate]:
+    """The differences to `ours` of those with two seeds in common with it, none diverged."""
+    others = [each for each in usable(others) if len({*each.seeds} & {*ours.seeds}) > 1]
+    if not others:
+        return {}
+    near = near_the_best([ours, *others])
+    blocks = Blocks(near)
+    noise = shrunk(blocks.noise, elsewhere)
+    found = {}
+    for other in others:
+        if ours in near and other in near:
+            mean, error = blocks.difference(other.label, ours.label)
+            estimate = Estimate(mean, error * math.sqrt(noise.variance), noise.df)
+        else:
+            estimate = paired(gains(other, ours), noise)
+        found[other.label] = estimate
+    if have_masks([ours, *others]):
+        for other in others:
+            estimate = found[other.label]
+            variance = with_images(estimate.error**2, other, ours)
+            found[other.label] = replace(estimate, error=math.sqrt(variance))
+    # Where all seeds differ alike, nothing tells how large the noise is.
+    return {
+        label: estimate if estimate.error > 1e-9 else replace(estimate, error=math.inf)
+        for label, estimate in found.items()
+    }
+
+
+def paired(gains: Sequence[float], near: Noise) -> Estimate:
+    """The mean of differences seed by seed, at least two, of which one side is far below the best.
+
+    Their own noise is moderated by what is usual so far down, in terms of that `near` the best.
+    """
+    own = Noise(statistics.variance(gains) / 2, len(gains) - 1)
+    noise = shrunk(own, Noise(FAR_RATIO * near.variance, min(FAR_DF, near.df)))
+    return Estimate(statistics.fmean(gains), math.sqrt(2 * noise.variance / len(gains)), noise.df)
+
+
+def gains(other: Effect, ours: Effect) -> list[float]:
+    """By how many points one is better with each seed that both have."""
+    of_ours = dict(zip(ours.seeds, ours.scores, strict=True))
+    pairs = zip(other.seeds, other.scores, strict=True)
+    return [100 * (score - of_ours[seed]) for seed, score in pairs if seed in of_ours]
+
+
+def claim(
+    found: Sequence[Effect], verdicts: Mapping[str, Verdict], control: str, rivals: Collection[str]
+) -> tuple[str, str]:
+    """Whether the control is better than its rivals (without them all others), and why.
+
+    That holds if all are worse, and does not if one is better.
+    """
+    if next(effect for effect in found if effect.label == control).diverged:
+        return "no verdict", f"{control} diverged"
+    named = [each.label for each in found if each.label != control]
+    named = [label for label in named if not rivals or label in rivals]
+    judged = known({label: verdicts[label] for label in named if label in verdicts})
+    by_word: dict[str, dict[str, Verdict]] = {}
+    for label, verdict in judged.items():
+        by_word.setdefault(verdict.word, {})[label] = verdict
+    if better := by_word.get("better"):
+        best = highest(better)
+        return "does not hold", f"{best} is better, {difference(better[best], control)}"
+    diverged = [label for label in named if label in verdicts and math.isnan(verdicts[label].mean)]
+    if lacking := [label for label in named if label not in (*judged, *diverged)]:
+        return "no verdict", f"two seeds of {control} and of {', '.join(lacking)} are needed"
+    if open_ := by_word.get(UNDECIDED):
+        best = highest(open_)
+        return AT_THIS_BUDGET, undecided(best, open_[best], control)
+    if not judged:
+        return "holds", "every other value diverged"
+    best = highest(judged)
+    return "holds", f"{best} is worse, {difference(judged[best], control)}"
+
+
+def known(verdicts: Mapping[str, Verdict]) -> dict[str, Verdict]:
+    """Those that rest on a test: of values with two seeds or more, none of which diverged."""
+    return {
+        label: verdict
+        for label, verdict in verdicts.items()
+        if verdict.word != "one seed" and not math.isnan(verdict.mean)
+    }
+
+
+def highest(verdicts: Mapping[str, Verdict]) -> str:
+    """The value with the largest difference."""
+    return max(verdicts, key=lambda label: verdicts[label].mean)
+
+
+def undecided(label: str, verdict: Verdict, control: str) -> str:
+    """What is known of a value that is not told apart, and what would have been found."""
+    text = f"{label} {difference(verdict, control)}"
+    if not math.isfinite(verdict.found):
+        return text
+    return f"{text}; a difference of {verdict.found:.1f} points would be found in 80% of repeats"
+
+
+def difference(verdict: Verdict, control: str) -> str:
+    """`+1.23 points against control [-0.50, +2.96]`."""
+    return verdict.in_points(f" points against {control}")
