@@ -23,7 +23,7 @@ def lead(complete: Ranked, validation: int) -> str:
     if not found:
         return "Only settings that it began with ran to the end: the search has found nothing."
     if not given:
-        return "None of the settings that it began with ran to the end: nothing to compare with."
+        return "No settings put in by hand ran to the end: nothing to compare with."
     ours, theirs = found[0], given[0]
     gain = 100 * (score_of(ours) - score_of(theirs))
     interval, how = interval_of(gain, ours[1], theirs[1], validation)
