@@ -71,7 +71,7 @@ def conditions(study: optuna.Study, identity: Identity) -> str:
         f"without {', '.join(without)}" if without else "",
         f"{kept['subset']} images" if kept.get("subset") else "",
         f"{kept['split']} split" if kept.get("split") else "",
-        f"seed of the split {kept['split_seed']}" if "split_seed" in kept else "",
+        f"seed of the split: {kept['split_seed']}" if "split_seed" in kept else "",
         f"{kept['epochs']} epochs",
         f"code {kept['code']}",
         f"{kept['device']} {kept.get('precision', '')}".strip(),
@@ -104,7 +104,7 @@ def values_section(study: optuna.Study, identity: Identity, out: Path) -> str:
         factor = report.FACTORS[identity["space"]]
         control, title = factor.control, factor.title[0].upper() + factor.title[1:]
         base = report.described(identity.get("base") or identity["space_definition"]["base"])
-        title += ", baseline" if base == "baseline" else ""
+        title += f", {base}" if base in report.PRESETS and base != report.HAND_TUNED else ""
         if factor.claim:
             word, why = judge(found, control, factor.rivals)
             rest = f"The report: {factor.claim}. **{word.capitalize()}**: {why}."
