@@ -48,9 +48,10 @@ def main() -> None:
     from fer.pages.augmentations import oversampled
     from fer.pages.census import take_census
 
-    dataset = data.load(options.data, how=options.split)
+    dataset = data.load(options.data)
     census = take_census(dataset)
-    sides = data.split(dataset.part("Training"), options.split)
+    in_order = data.arranged(dataset, (), options.split)
+    sides = data.split(in_order.part("Training"), options.split)
     grown = oversampled(sides[0], options.seed)
     facts = gather(dataset, census, options.split, sides, grown)
     for title, rows in facts.items():

@@ -67,10 +67,9 @@ def _add(file: BinaryIO, line: bytes) -> dict[bytes, dict[str, Any]]:
     fcntl.flock(file, fcntl.LOCK_EX)  # so that each look has a number of its own
     file.seek(0)
     content = file.read()
+    looks = {text: _parsed(text) for text in [*content.splitlines(), line]}
     torn = content and not content.endswith(b"\n")
     file.write((b"\n" if torn else b"") + line + b"\n")
-    file.flush()
-    looks = {text: _parsed(text) for text in [*content.splitlines(), line]}
     return {text: look for text, look in looks.items() if look is not None}
 
 

@@ -50,8 +50,8 @@ def run(settings: Config, sides: tuple[Faces, Faces], captures: bool = True) -> 
     return Run(settings, sides[0], GPU, stream)
 
 
-def numbers(epochs: list[Epoch]) -> list[tuple[float, float, float]]:
-    return [(epoch.train_loss, epoch.loss, epoch.accuracy) for epoch in epochs]
+def numbers(epochs: list[Epoch]) -> list[tuple[float, float, float, bytes]]:
+    return [(epoch.train_loss, epoch.loss, epoch.accuracy, epoch.right) for epoch in epochs]
 
 
 def alone(settings: Config, sides: tuple[Faces, Faces], captures: bool = True) -> Any:
@@ -95,6 +95,7 @@ def test_graphs_give_the_curve_of_called_steps(optimizer: str, sides: tuple[Face
         erasing=0.5,
         schedule="constant" if optimizer == "rprop" else "one-cycle",
         tta="mirror",
+        mirror_validation=True,
     )
     assert alone(settings, sides) == alone(settings, sides, captures=False)
 

@@ -74,23 +74,20 @@ def test_without_a_ledger_the_looks_of_the_run_still_count(
         assert re.match("note: looks by other runs are not counted: file/cache/looks.jsonl", note)
 
 
-def look_often(name: str, times: int) -> None:
-    for _ in range(times):
-        looks.take(Path(name), "PrivateTest", "a" * 64, SCORES)
+def look_often(name: str) -> list[int]:
+    taken = [looks.take(Path(name), "PrivateTest", "a" * 64, SCORES) for _ in range(50)]
+    assert [own for _, own in taken] == list(range(1, 51))
+    return [number for number, _ in taken]
 
 
-def test_processes_that_look_at_once_lose_no_line(ledger: Path) -> None:
-    names = ["a", "b", "c", "d"]
-    for name in names:
-        run(name)
-    context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=look_often, args=(name, 50)) for name in names]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert len(ledger.read_text().splitlines()) == 200
-    assert looks.take(run("last"), "PrivateTest", "a" * 64, SCORES) == (201, 1)
+def test_processes_that_look_at_once_lose_no_line_and_share_no_number(ledger: Path) -> None:
+    names = [run(name).name for name in "abcd"]
+    ledger.parent.mkdir()
+    ledger.write_text('{"split": "PublicTest"}\n' * 500)
+    with multiprocessing.get_context("fork").Pool(4) as pool:
+        numbers = [number for taken in pool.map(look_often, names, 1) for number in taken]
+    assert sorted(numbers) == list(range(1, 201))
+    assert len(ledger.read_text().splitlines()) == 700
 
 
 def test_a_run_that_cannot_be_written_to_takes_no_look(ledger: Path) -> None:

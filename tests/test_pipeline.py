@@ -108,6 +108,7 @@ def test_the_digits_go_through_search_report_export_replay_and_confirmation(
         (("--pipeline", "examples.digits:nothing"), "examples.digits has no 'nothing'"),
         (("--pipeline", "examples.digits:SPLIT"), "the pipeline lacks name, metric"),
         ((*DIGITS, "--subset", "10"), "--subset is an option of FER-2013"),
+        ((*DIGITS, "--split-seed", "7"), "--split-seed is an option of FER-2013"),
         ((*DIGITS, "--space", "report"), "--space is an option of FER-2013"),
         ((*DIGITS, "--remove", "sad"), "--remove is an option of FER-2013"),
     ],

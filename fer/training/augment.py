@@ -133,17 +133,30 @@ def oversample(faces: Faces, config: Config, generator: torch.Generator) -> Face
         return faces
     label = faces.classes.index(config.oversample)
     originals = faces.images[faces.labels == label]
-    twice = torch.cat([originals, originals.flip(-1)])
-    degrees = torch.randint(-10, 11, (len(twice),), generator=generator).to(twice.device)
-    if config.copies == "twice":
-        mirrored = reread(scale(originals.flip(-1), config.scaling))
-        scaled = scale(torch.cat([originals, mirrored]), config.scaling)
-        return _with(faces, torch.cat([mirrored, reread(rotate(scaled, degrees.float()))]), label)
+    degrees = torch.randint(-10, 11, (2 * len(originals),), generator=generator)
+    copies = _copies_twice if config.copies == "twice" else _copies
+    added = copies(originals, degrees.to(originals.device).float(), config.scaling)
+    labels = torch.full_like(faces.labels[:1], label).expand(len(added))
+    return Faces(
+        torch.cat([faces.images, added]), torch.cat([faces.labels, labels]), faces.classes
+    )
+
+
+def _copies(originals: Tensor, degrees: Tensor, scaling: str) -> Tensor:
+    """N images mirrored, then these 2 N turned by their `degrees`: uint8 [3 N, 48, 48]."""
+    mirrored = originals.flip(-1)
+    both = torch.cat([originals, mirrored]).unsqueeze(1).float()
     # Corners turned in get the value that becomes zero when scaled, as in the report.
-    grey = 0.0 if config.scaling == "zero-one" else 127.5
-    turned = rotate(twice.unsqueeze(1).float() - grey, degrees.float()) + grey
-    turned = turned.round().to(torch.uint8).squeeze(1)
-    return _with(faces, torch.cat([originals.flip(-1), turned]), label)
+    grey = 0.0 if scaling == "zero-one" else 127.5
+    turned = rotate(both - grey, degrees) + grey
+    return torch.cat([mirrored, turned.round().to(torch.uint8).squeeze(1)])
+
+
+def _copies_twice(originals: Tensor, degrees: Tensor, scaling: str) -> Tensor:
+    """The same, each copy stored scaled and read again before it is used."""
+    mirrored = reread(scale(originals.flip(-1), scaling))
+    both = scale(torch.cat([originals, mirrored]), scaling)
+    return torch.cat([mirrored, reread(rotate(both, degrees))])
 
 
 def reread(scaled: Tensor) -> Tensor:
@@ -153,10 +166,3 @@ def reread(scaled: Tensor) -> Tensor:
     convert on x86).
     """
     return scaled.mul(255).to(torch.int32).remainder(256).to(torch.uint8).squeeze(1)
-
-
-def _with(faces: Faces, added: Tensor, label: int) -> Faces:
-    labels = torch.full_like(faces.labels[:1], label).expand(len(added))
-    return Faces(
-        torch.cat([faces.images, added]), torch.cat([faces.labels, labels]), faces.classes
-    )

@@ -80,7 +80,7 @@ def conditions(study: optuna.Study, identity: Identity) -> str:
         f"without {', '.join(without)}" if without else "",
         f"{kept['subset']} images" if kept.get("subset") else "",
         f"{kept['split']} split" if kept.get("split") else "",
-        f"seed of the split {kept['split_seed']}" if "split_seed" in kept else "",
+        f"seed of the split: {kept['split_seed']}" if "split_seed" in kept else "",
         f"{kept['epochs']} epochs",
         f"code {kept['code']}",
         f"{kept['device']} {kept.get('precision', '')}".strip(),
@@ -117,7 +117,7 @@ def values_section(
         factor = report.FACTORS[identity["space"]]
         control, title = factor.control, sentence(factor.title)
         base = report.described(identity.get("base") or identity["space_definition"]["base"])
-        title += ", baseline" if base == "baseline" else ""
+        title += f", {base}" if base in report.PRESETS and base != report.HAND_TUNED else ""
         verdicts = judge(found, control, factor.rivals, noise)
         if factor.claim:
             word, why = claim(found, verdicts, control, factor.rivals)
