@@ -47,7 +47,9 @@ def take(run: Path, usage: str, data_sha256: str, scores: Mapping[str, float]) -
             file.write(line + b"\n")
     except OSError as error:
         raise UserError(f"cannot write {run / LOOKS}: {error.strerror}") from None
-    own = {text for text, look in _of_run(run).items() if look["split"] == usage}
+    same = {"split": usage, "data_sha256": data_sha256}
+    # Looks that are noted without their data are of the run's own.
+    own = {text for text, look in _of_run(run).items() if same.items() <= {**same, **look}.items()}
     ledger = cache.folder() / LOOKS
     try:
         ledger.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +58,6 @@ def take(run: Path, usage: str, data_sha256: str, scores: Mapping[str, float]) -
     except OSError as error:
         print(printable(f"note: looks by other runs are not counted: {ledger}: {error.strerror}"))
         others = {}
-    same = {"split": usage, "data_sha256": data_sha256}
     counted = {text for text, look in others.items() if same.items() <= look.items()}
     # A run may have been copied from another machine, with its looks.
     return len(own | counted), len(own)

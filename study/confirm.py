@@ -153,9 +153,8 @@ def show(
     title = f"best of {search.study_name}"
     verdicts = judge(found, control, elsewhere=noise)
     own_console().print(effects_table(found, title, control, verdicts))
-    alike = all(
-        identity.get(key) == searched.get(key) for key in ("epochs", "subset", "split_seed")
-    )
+    same = ("epochs", "subset", "split_seed", "scored_epochs")
+    alike = all(identity.get(key) == searched.get(key) for key in same)
     if alike and (drop := flattery(found, trials)) is not None:
         print(f"on average {drop:+.2f} points against what the same settings had in the search")
     print(confirmed(found, verdicts, control))

@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from fer import command
+from fer.errors import UserError
 from study.options import Count, Stored
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Options(Stored):
     """Names of studies under the same conditions; by default the last search."""
     orders: Count = 60
     """Random orders of the trials."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Of the orders, and of everything else that is drawn."""
     samplers: tuple[Sampler, ...] = ()
     """Also let these samplers search a model of the score that is fitted to the trials; -unit
@@ -55,14 +56,19 @@ def main() -> None:
     import optuna
 
     from study.judging.curves import whole_curves
-    from study.spec.identity import IDENTITY
-    from study.storage.studies import load_study
+    from study.spec.identity import FORMAT, is_search
+    from study.storage.studies import current, load_study
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    names = options.study or (None,)
+    names = tuple(dict.fromkeys(options.study)) or (None,)
     studies = [load_study(options.storage, name, search=name is None) for name in names]
-    curves_by = studies[-1].user_attrs.get(IDENTITY, {}).get("pruner", {}).get("within")
-    curves = whole_curves(studies, ["schedule"] if curves_by is None else curves_by)
+    identity = current(studies[-1].user_attrs) or {}
+    if options.samplers and not is_search(identity):
+        raise UserError(f"--samplers needs a search, {studies[-1].study_name!r} is none")
+    # Studies of format 3 and before did not say by what curves differ in kind.
+    old = identity.get("format", 1) < FORMAT
+    curves_by = ["schedule"] if old else identity.get("pruner", {}).get("within", [])
+    curves = whole_curves(studies, curves_by)
     generator = np.random.default_rng(options.seed)
     numbers = {
         **say_what_there_is(studies, curves),
@@ -73,7 +79,10 @@ def main() -> None:
     if options.samplers:
         numbers |= judge_samplers(options, curves, studies, generator)
     if options.out is not None:
-        options.out.write_text(json.dumps(numbers, indent=2))
+        try:
+            options.out.write_text(json.dumps(numbers, indent=2), encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"cannot write {options.out}: {error.strerror}") from None
         print(f"saved  {command.printable(str(options.out))}")
 
 
@@ -198,8 +207,8 @@ def judge_samplers(
     from study.spec.identity import IDENTITY
     from study.storage.records import settings_of
 
-    space = space_of(studies[-1].user_attrs[IDENTITY]["space_definition"])
     settings = [settings_of(trial) for trial in curves.trials]
+    space = space_of(studies[-1].user_attrs[IDENTITY]["space_definition"], settings[0])
     told = held_out(settings, curves.final, space, generator)
     print(
         f"model of the score: {told.error:.1f} points of error on settings left out, whose "

@@ -106,14 +106,14 @@ class Search(Options):
     """The study's total of finished trials (complete or pruned), whatever process trains them;
     100, or without end under --budget-epochs."""
     budget_epochs: Count | None = None
-    """The epochs that all trials of the study may train together, beside or instead of
-    --trials."""
+    """The epochs that all trials of the study may train together, beside or instead of --trials:
+    none begins that would go beyond. One that has the result of another counts its epochs."""
     sampler: Literal["tpe", "random"] = "tpe"
     """How settings are proposed."""
     pruner: Literal["median", "screen", "none"] = "median"
     """How bad trials are stopped early: those behind the median of the others by more than noise,
-    or all of them after a tenth of their epochs; the best of them are taken up again at the
-    end."""
+    or all of them after a tenth of their epochs, three at least; the best of them are taken up
+    again at the end."""
     change_search: bool = False
     """Go on with --study though it was begun with another sampler or pruner; noted in it."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 class Options(Images, Pipelined, Running, Search):
     """Search hyperparameters of the emotion network, prune bad trials, store everything.
 
-    The report's hand-made settings are the first trials of every study. Run the same command
-    again to finish an interrupted study, in a second shell to help a running one, or with more
-    --trials to extend it. Ctrl-C stops after the epochs that run, twice at once.
+    The report's hand-made settings are the first trials, unless with --no-hand-made. Run the same
+    command again to finish an interrupted study, in a second shell to help a running one, or with
+    more --trials to extend it. Ctrl-C stops after the epochs that run, twice at once.
     """
 
     study: Name = None

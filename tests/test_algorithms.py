@@ -23,7 +23,7 @@ from study.engine.pruners import (
 from study.engine.samplers import make_sampler
 from study.spec.report import SPACES
 from study.spec.space import suggest
-from study.storage.records import ORIGIN
+from study.storage.records import ORIGIN, RESULT
 
 curves = st.lists(st.floats(0, 1), min_size=1, max_size=8)
 
@@ -98,6 +98,21 @@ def test_hand_made_settings_alone_stop_nothing() -> None:
     drawn = complete_trials([[0.5, 0.5, 0.5]] * FOUND)
     assert not MedianPruner(by_hand, 3).prune(study, running_trial(study, bad))
     assert MedianPruner([*by_hand, *drawn], 3).prune(study, running_trial(study, bad))
+
+
+def test_repeats_and_trials_without_epochs_are_no_comparison() -> None:
+    study = optuna.create_study(direction="maximize")
+    curve = dict(enumerate([0.5, 0.5, 0.5], 1))
+    result = {"ending": "complete", "score": 0.5, "epoch": 1, "epochs": 3, "seconds": 0.0}
+    repeats = [
+        optuna.create_trial(
+            value=0.5, intermediate_values=curve, user_attrs={RESULT: {**result, "repeats": 0}}
+        )
+        for _ in range(COMPARED)
+    ]
+    told = [optuna.create_trial(value=0.5) for _ in range(COMPARED)]
+    bad = running_trial(study, [0.1, 0.1, 0.1])
+    assert not MedianPruner([*repeats, *told], 3).prune(study, bad)
 
 
 def test_a_schedule_that_gains_late_is_compared_with_its_own_kind() -> None:

@@ -21,6 +21,7 @@ from optuna.trial import TrialState
 
 from bench.harness import SPEC, grow, open_study, run_trial
 from fer.errors import UserError
+from study.engine.chances import second_chance
 from study.engine.trial import ask
 from study.storage import database as module
 from study.storage import known_trials, records, retry, sql
@@ -236,6 +237,27 @@ def test_threads_of_plain_optuna_share_one_database(url: str) -> None:
     for trial in stored:
         assert trial.value == trial.params["x"]
         assert trial.intermediate_values == {step: trial.params["x"] + step for step in range(5)}
+
+
+def test_a_stopped_trial_gets_one_second_chance_whatever_process_gives_it(url: str) -> None:
+    with closing(store.open_database(url, total=3)) as one:
+        study = begin(one)
+        stopped = ask(study, SPEC)
+        stopped.handle.report(0.3, 1)
+        study.tell(stopped.handle, state=TrialState.PRUNED)
+        (told,) = study.get_trials()
+        with closing(store.open_database(url, total=3)) as other:
+            chance = second_chance(told, kept=True)
+            assert one.queue_second_chance(study._study_id, chance)
+            assert not other.queue_second_chance(study._study_id, chance)
+        again = ask(study, SPEC)
+        assert (again.number, again.continues) == (1, 0)
+        assert again.settings == stopped.settings
+        study.tell(again.handle, state=TrialState.FAIL)
+        assert one.queue_second_chance(study._study_id, chance)  # a failed one does not count
+        study.tell(ask(study, SPEC).handle, 0.4)
+        run_trial(study, np.random.default_rng(0))
+        assert not one.queue_second_chance(study._study_id, second_chance(told, kept=False))
 
 
 @pytest.mark.long

@@ -167,7 +167,12 @@ def test_the_space_of_a_study_is_read_back_as_it_was_described() -> None:
         "width": IntDistribution(4, 64, log=True),
         "flip": CategoricalDistribution([True, False]),
     }
-    assert space_of(json.loads(json.dumps(describe(space)))) == space
+    settings = {"rule": "plain", "lr": 0.1, "width": 8, "flip": True}
+    described = json.loads(json.dumps(describe(space)))
+    assert space_of(described, settings) == space
+    for each in described.values():
+        each.pop("only", None)
+    assert space_of(described, settings) == space  # as format 2 had it
 
 
 def test_a_rate_has_the_place_in_the_range_of_its_own_optimizer() -> None:
@@ -217,6 +222,7 @@ def test_samplers_begin_alike_and_one_that_learns_beats_chance() -> None:
         assert np.mean(searches["tpe"][0][30:]) > np.mean(searches["random"][0][30:])
 
 
+BANK = Path(__file__).parents[1] / "docs" / "bank" / "bank.db"
 BLOBS = ("--pipeline", "tests.blobs:pipeline")
 
 
@@ -240,6 +246,17 @@ def test_the_command_judges_a_study_and_writes_its_numbers(command: Command) -> 
     assert "12 whole curves" in alone.out
 
 
+def test_a_study_of_format_2_is_judged_samplers_and_all(command: Command) -> None:
+    result = command(
+        *("study.judge", "--storage", f"sqlite:///file:{BANK}?mode=ro&uri=true"),
+        *("--study", "bank-default", "bank-default", "--orders", 1),
+        *("--samplers", "random", "--worlds", 1),
+    )
+    assert result.code == 0, result
+    assert "points of error on settings left out" in result.out
+    assert "0.00 points, the mean one" not in result.out  # a study that is named twice counts once
+
+
 def test_too_few_curves_and_studies_of_other_conditions_are_refused(command: Command) -> None:
     random = ("--sampler", "random", "--pruner", "none", "--workers", 1)
     command("study.run", *BLOBS, "--study", "few", "--trials", 3, *random)
@@ -251,6 +268,7 @@ def test_too_few_curves_and_studies_of_other_conditions_are_refused(command: Com
     assert both.code == 2
     assert "'few' and 'short' trained under other conditions: epochs was 4, now 2" in both.err
     assert command("study.judge", "--study", "none").code == 2
+    assert command("study.judge", "--study", "few", "--seed", -1).code == 2
     folder = command("study.judge", "--study", "few", "--out", ".")
     assert folder.code == 2
     assert "--out must be a file" in folder.err

@@ -579,6 +579,48 @@ def test_screening_trains_the_best_of_the_stopped_trials_on_from_their_states(ru
     assert spent(done) == sum(map(len, began.values()))
 
 
+def test_an_extended_budget_is_kept_though_the_states_are_gone(run: Run) -> None:
+    trained = Counter[str]()
+
+    def listen(job: Job, news: OfTrial) -> None:
+        if isinstance(news, Trained) and not news.resumed:
+            trained[job.key] += len(news.epochs)
+
+    for limit in (60, 93, 120):
+        options: dict[str, Any] = {"trials": None, "budget_epochs": limit, "pruner": "screen"}
+        done = run(pipeline=Long(), change=listen, **options)
+        assert limit - 9 < trained.total() <= limit
+        assert spent(done) == trained.total()
+
+
+def test_a_second_chance_keeps_its_state_whoever_else_is_stopped(run: Run) -> None:
+    lost: list[Path] = []
+
+    def watch(job: Job, news: OfTrial) -> None:
+        if job.behind == 0 and isinstance(news, Trained) and news.epochs[-1].number > 1:
+            lost.extend([] if job.state.exists() else [job.state])
+
+    for lanes in (2, 4):
+        done = run(
+            f"{lanes}", trials=40, lanes=lanes, pipeline=Long(), pruner="screen", change=watch
+        )
+        chances = [trial for trial in done if records.CONTINUES in trial.user_attrs]
+        assert [trial.user_attrs[records.CONTINUES_FROM] for trial in chances] == [3] * len(
+            chances
+        )
+        assert len({trial.user_attrs[records.CONTINUES] for trial in chances}) == len(chances)
+    assert not lost
+
+
+def test_screening_ends_with_a_whole_trial_however_few_there_are(run: Run) -> None:
+    for trials in (1, 2, 5, 6):
+        done = run(
+            f"{trials}", trials=trials, pipeline=Long(), pruner="screen", hand_made=False, lanes=1
+        )
+        assert len(done) == trials
+        assert TrialState.COMPLETE in [trial.state for trial in done] or trials == 1
+
+
 @pytest.mark.parametrize("pruner", ["median", "screen"])
 def test_the_judge_replays_what_a_search_does(pruner: str, run: Run) -> None:
     options: dict[str, Any] = {"lanes": 1, "sampler": "random", "pipeline": Long()}

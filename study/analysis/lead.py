@@ -47,7 +47,7 @@ def interval_of(gain: float, ours: Result, theirs: Result, validation: int) -> t
         error = math.sqrt(sum(share * (1 - share) for share in shares) / validation)
         how = f"In brackets: 95%, at most, of {validation} validation cases; {seed}"
     else:
-        return "", f"How many validation cases there were is not kept; {seed}"
+        return "", f"Without the number of validation cases it has no interval; {seed}"
     width = 100 * NORMAL * error
     return f" [{abs(gain) - width:+.2f}, {abs(gain) + width:+.2f}]", how
 

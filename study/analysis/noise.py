@@ -81,7 +81,12 @@ class Blocks:
 
 
 def near_the_best(found: Sequence[Effect]) -> list[Effect]:
-    """The values that share their noise: less than FAR points below the best."""
+    """The values that share their noise: less than FAR points below the best.
+
+    All of them where scores are no shares, since nothing says how far is far.
+    """
+    if any(not 0 <= score <= 1 for effect in found for score in effect.scores):
+        return list(found)
     best = max((effect.mean for effect in found), default=0.0)
     return [effect for effect in found if 100 * (best - effect.mean) < FAR]
 

@@ -142,16 +142,15 @@ def estimates(others: Sequence[Effect], ours: Effect, elsewhere: Noise) -> dict[
         else:
             estimate = paired(gains(other, ours), noise)
         found[other.label] = estimate
-    if have_masks([ours, *others]):
-        for other in others:
-            estimate = found[other.label]
+    masks = have_masks([ours, *others])
+    for other in others:
+        estimate = found[other.label]
+        if estimate.error < 1e-9:  # all seeds differ alike: nothing tells how large the noise is
+            found[other.label] = replace(estimate, error=math.inf)
+        elif masks:
             variance = with_images(estimate.error**2, other, ours)
             found[other.label] = replace(estimate, error=math.sqrt(variance))
-    # Where all seeds differ alike, nothing tells how large the noise is.
-    return {
-        label: estimate if estimate.error > 1e-9 else replace(estimate, error=math.inf)
-        for label, estimate in found.items()
-    }
+    return found
 
 
 def paired(gains: Sequence[float], near: Noise) -> Estimate:

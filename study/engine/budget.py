@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial, TrialState
 
-from study.engine.chances import due
-from study.storage.records import CONTINUES, FINISHED
+from study.engine.chances import due, to_train
+from study.storage.records import CONTINUES, CONTINUES_FROM, FINISHED
 
 
 @dataclass(frozen=True)
 class Budget:
-    """A search ends with `trials` finished trials, and never trains more than `limit` epochs.
+    """A search ends with `trials` finished trials, and begins none that would take it beyond
+    `limit` epochs. Processes that work on one study together may each begin one too many.
 
     A trial has `epochs` of them. After every proposed trial `rate` second chances are due, each
     of which is expected to train all but `earliest` epochs.
@@ -29,14 +30,14 @@ class Budget:
         if self.limit is None:
             return True
         running = (each for each in trials if each.state == TrialState.RUNNING)
-        promised = sum(self.epochs - len(each.intermediate_values) for each in running)
+        promised = sum(to_train(each, self.epochs) for each in running)
         return spent(trials) + promised + epochs <= self.limit
 
     def chances(self, trials: Sequence[FrozenTrial]) -> int:
         """How many second chances may be given in all, by what is known so far."""
-        if self.trials is not None:
-            return self.trials - int(self.trials / (1 + self.rate))
-        return due(len(trials), self.rate) + 1
+        if self.trials is None:
+            return due(len(trials) + 1, self.rate)
+        return next(n for n in range(self.trials + 1) if n >= due(self.trials - n, self.rate))
 
     def takes_up(self, trials: Sequence[FrozenTrial]) -> bool:
         """Whether it is time for second chances: what is left of the budget is theirs."""
@@ -61,11 +62,11 @@ class Budget:
 
 
 def spent(trials: Sequence[FrozenTrial]) -> int:
-    """Epochs that these trials trained. Those with which a second chance began count once."""
-    lengths = {trial.number: len(trial.intermediate_values) for trial in trials}
-    repeated = sum(
-        min(lengths[trial.number], lengths.get(first, 0))
+    """Epochs that these trials trained; one that has the result of another one counts its epochs.
+
+    Those with which a second chance began count once.
+    """
+    return sum(
+        max(0, len(trial.intermediate_values) - trial.user_attrs.get(CONTINUES_FROM, 0))
         for trial in trials
-        if (first := trial.user_attrs.get(CONTINUES)) is not None
     )
-    return sum(lengths.values()) - repeated

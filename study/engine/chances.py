@@ -9,16 +9,17 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from study.engine.pruners import curve_of, kind_of
 from study.spec.score import score_of
-from study.storage.records import CONTINUES, ORIGIN, Ending, ending, result_of
+from study.storage.records import CONTINUES, CONTINUES_FROM, ORIGIN, Ending, ending, result_of
 
 
 def due(proposed: int, rate: float) -> int:
-    """How many second chances a search of that many proposed trials gives, `rate` a trial."""
-    return int(proposed * rate + 1e-9)
+    """How many second chances a search of that many proposed trials gives: `rate` a trial, and
+    at least one."""
+    return max(1, int(proposed * rate + 1e-9)) if rate and proposed else 0
 
 
 def stopped(
@@ -26,9 +27,7 @@ def stopped(
 ) -> list[FrozenTrial]:
     """The trials that the pruner stopped before the last of `epochs`, and that nobody of `trials`
     took up; with `among` those of them."""
-    taken_up = {
-        trial.user_attrs.get(CONTINUES) for trial in trials if trial.state != TrialState.FAIL
-    }
+    numbers = taken_up(trials)
     return [
         trial
         for trial in (trials if among is None else among)
@@ -37,8 +36,23 @@ def stopped(
         and (result := result_of(trial)) is not None
         and result.repeats is None
         and 0 < len(trial.intermediate_values) < epochs
-        and trial.number not in taken_up
+        and trial.number not in numbers
     ]
+
+
+def taken_up(trials: Sequence[FrozenTrial]) -> set[int]:
+    """The numbers of the trials that others continue."""
+    return {
+        trial.user_attrs[CONTINUES]
+        for trial in trials
+        if CONTINUES in trial.user_attrs and trial.state != TrialState.FAIL
+    }
+
+
+def to_train(trial: FrozenTrial, epochs: int) -> int:
+    """How many of its `epochs` a trial that was begun, or waits, has still to train."""
+    begun_with: int = trial.user_attrs.get(CONTINUES_FROM, 0)
+    return epochs - max(begun_with, len(trial.intermediate_values))
 
 
 Curve = tuple[tuple[Any, ...], Sequence[float]]
@@ -56,16 +70,28 @@ def expected_ends(stopped: Sequence[Curve], complete: Sequence[Curve]) -> list[f
     def gain(kind: tuple[Any, ...], epoch: int) -> float:
         alike = [curve for other, curve in complete if other == kind]
         curves = alike or [curve for _, curve in complete]
+        curves = [curve for curve in curves if len(curve) > epoch]
         gains = [score_of(curve) - score_of(curve[:epoch]) for curve in curves]
         return statistics.median(gains) if gains else 0.0
 
     return [score_of(curve) + gain(kind, len(curve)) for kind, curve in stopped]
 
 
-def second_chance(trial: FrozenTrial) -> dict[str, Any]:
-    """The attributes of the trial that trains a stopped one on: by hand stays by hand."""
+def second_chance(trial: FrozenTrial, kept: bool) -> FrozenTrial:
+    """A trial for the queue that trains a stopped one on, from its state if that was `kept`.
+
+    What was put in by hand stays so.
+    """
     origin = trial.user_attrs.get(ORIGIN)
-    return {CONTINUES: trial.number, **({ORIGIN: origin} if origin else {})}
+    return create_trial(
+        state=TrialState.WAITING,
+        system_attrs={"fixed_params": trial.params},
+        user_attrs={
+            CONTINUES: trial.number,
+            CONTINUES_FROM: len(trial.intermediate_values) if kept else 0,
+            **({ORIGIN: origin} if origin else {}),
+        },
+    )
 
 
 def ranked(

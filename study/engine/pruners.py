@@ -11,7 +11,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from study.spec.score import score_of
-from study.storage.records import ORIGIN
+from study.storage.records import ORIGIN, result_of
 
 COMPARED = 8  # trials that a trial is compared with at least
 FOUND = 4  # of these, those that were not put in by hand
@@ -27,13 +27,14 @@ CHANCES = {"median": 1 / 20, "screen": 1 / 6, "none": 0.0}
 
 def describe_pruner(name: str, epochs: int, curves_by: Sequence[str]) -> dict[str, Any]:
     """The pruner called `name` with its settings, as it is stored with a study."""
+    within = {"within": list(curves_by)} if curves_by else {}
     if name == "none":
-        return {"name": name}
+        return {"name": name, **within}
     settings: dict[str, Any] = {"name": name, "earliest": earliest_pruning(name, epochs)}
     if name == "median":
         settings |= {"margin": MARGIN, "compared": COMPARED, "found": FOUND}
     settings["second_chances"] = round(CHANCES[name], 4)
-    return settings | ({"within": list(curves_by)} if curves_by else {})
+    return {**settings, **within}
 
 
 class Bar:
@@ -97,7 +98,10 @@ class MedianPruner(optuna.pruners.BasePruner):
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         for other in self._complete[self._read :]:
             curve = curve_of(other)
-            if not any(map(math.isnan, curve)):
+            result = result_of(other)
+            repeats = result is not None and result.repeats is not None
+            # Nor does a trial say anything that was told without its epochs.
+            if not repeats and len(curve) >= self._earliest and not any(map(math.isnan, curve)):
                 found = ORIGIN not in other.user_attrs
                 self._bar.add(kind_of(other, self._curves_by), curve, found)
         self._read = len(self._complete)

@@ -8,7 +8,7 @@ import optuna
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from study.engine.budget import Budget, spent
-from study.engine.chances import ranked, second_chance, stopped
+from study.engine.chances import ranked, second_chance, stopped, taken_up, to_train
 from study.engine.display import Display
 from study.engine.trial import Trial, ask, put_back, repeat
 from study.pipeline import Settings
@@ -31,6 +31,7 @@ class Queue:
     def __init__(
         self,
         study: optuna.Study,
+        database: OwnedDatabase,
         spec: Spec,
         identity: Identity,
         checkpoints: Path,
@@ -39,7 +40,10 @@ class Queue:
         budget: Budget,
         train_again: bool = False,
     ) -> None:
-        self._study, self._spec, self._identity = study, spec, identity
+        self._study, self._database, self._spec = study, database, spec
+        self._study_id = database.get_study_id_from_name(study.study_name)
+        conditions = {key: each for key, each in identity.items() if key not in QUESTION}
+        self._conditions = digest(conditions)
         self._checkpoints = checkpoints
         self._elsewhere = elsewhere
         self._display = display
@@ -47,7 +51,7 @@ class Queue:
         self._curves_by: Sequence[str] = identity["pruner"].get("within", ())
         self._train_again = train_again
         # By number, settings of stopped trials whose states are kept.
-        self._stopped = {
+        self._kept = {
             trial.number: settings
             for trial in stopped(study.get_trials(deepcopy=False), spec.epochs)
             if self._state(settings := settings_of(trial)).exists()
@@ -58,22 +62,25 @@ class Queue:
         more epochs than those that run."""
         while True:
             trials = self._study.get_trials(deepcopy=False)
-            taken_up = self._to_take_up(trials)
-            if not self._budget.affords(trials, self._needed(trials, taken_up)):
+            chance = self._second_chance(trials)
+            if not self._budget.affords(trials, self._needed(trials, chance)):
                 return None
-            if taken_up is not None:
-                self._study.enqueue_trial(taken_up.params, user_attrs=second_chance(taken_up))
+            if chance is not None and not self._database.queue_second_chance(
+                self._study_id, chance
+            ):
+                continue  # another process was faster: look again
             try:
                 trial = ask(self._study, self._spec)
             except TotalReached:
                 return None
             known = {"": finished(self._study), **self._elsewhere}
-            again = self._train_again or trial.continues is not None
-            twin = None if again else finished_twin(known, trial.settings)
+            anyway = self._train_again or trial.continues is not None
+            twin = None if anyway else finished_twin(known, trial.settings)
             if twin is None:
                 return trial
             self._display.finished(repeat(self._study, trial, *twin))
-            self.forget(trial)
+            if trial.settings not in self._kept.values():
+                self.forget(trial)
 
     @property
     def spent(self) -> int:
@@ -88,11 +95,11 @@ class Queue:
         trials = self._study.get_trials(deepcopy=False)
         if self._budget.limit is None or TrialState.RUNNING in [each.state for each in trials]:
             return False
-        needed = self._needed(trials, self._to_take_up(trials))
+        needed = self._needed(trials, self._second_chance(trials))
         return not self._budget.affords(trials, needed)
 
-    def _to_take_up(self, trials: list[FrozenTrial]) -> FrozenTrial | None:
-        """The stopped trial that is to get a second chance now."""
+    def _second_chance(self, trials: list[FrozenTrial]) -> FrozenTrial | None:
+        """The second chance that is to be given now."""
         if any(trial.state == TrialState.WAITING for trial in trials):
             return None
         if not self._budget.takes_up(trials):
@@ -101,18 +108,19 @@ class Queue:
         if not candidates:
             return None
         kept = [each for each in candidates if self._state(settings_of(each)).exists()]
-        return ranked(kept or candidates, trials, self._curves_by)[0]
+        best = ranked(kept or candidates, trials, self._curves_by)[0]
+        return second_chance(best, kept=bool(kept))
 
-    def _needed(self, trials: list[FrozenTrial], taken_up: FrozenTrial | None) -> int:
+    def _needed(self, trials: list[FrozenTrial], chance: FrozenTrial | None) -> int:
         """Epochs that the next trial may train."""
         waiting = (trial for trial in trials if trial.state == TrialState.WAITING)
-        begun = taken_up or next(waiting, None)
-        return self._spec.epochs - (0 if begun is None else len(begun.intermediate_values))
+        begun = chance or next(waiting, None)
+        return self._spec.epochs if begun is None else to_train(begun, self._spec.epochs)
 
-    def take_over(self, database: OwnedDatabase) -> None:
+    def take_over(self) -> None:
         """Finish the trials at the head that other studies have trained."""
         if self.known() and (trial := self.next()):
-            put_back(database, trial)
+            put_back(self._database, trial)
 
     def known(self) -> int:
         """How many waiting trials other studies have trained."""
@@ -143,16 +151,18 @@ class Queue:
 
         There are never more of these than chances: what falls behind is removed.
         """
-        self._stopped[trial.number] = trial.settings
         trials = self._study.get_trials(deepcopy=False)
-        mine = [each for each in trials if each.number in self._stopped]
+        for number in taken_up(trials):  # its second chance has the state now
+            self._kept.pop(number, None)
+        self._kept[trial.number] = trial.settings
+        mine = [each for each in trials if each.number in self._kept]
         candidates = stopped(trials, self._spec.epochs, among=mine)
         near = ranked(candidates, trials, self._curves_by)[: self._budget.chances(trials)]
         self._forget_all_but({each.number for each in near})
 
     def _forget_all_but(self, kept: Collection[int]) -> None:
-        for number in self._stopped.keys() - kept:
-            self._remove(self._stopped.pop(number))
+        for number in self._kept.keys() - kept:
+            self._remove(self._kept.pop(number))
 
     def _remove(self, settings: Settings) -> None:
         for file in self._checkpoints.glob(f"{self._key(settings)}.*"):
@@ -170,5 +180,4 @@ class Queue:
 
     def _key(self, settings: Settings) -> str:
         """What the numbers of a trial depend on, as one word."""
-        conditions = {key: each for key, each in self._identity.items() if key not in QUESTION}
-        return digest(conditions, settings)
+        return digest(self._conditions, settings)

@@ -13,7 +13,6 @@ from study.judging.rules import Rule, Spent
 
 HALVES = 20
 BUDGETS = (0.25, 0.5)
-NORMAL = 1.96
 
 
 @dataclass(frozen=True)

@@ -26,15 +26,32 @@ TREES = 100
 FOLDS = 10
 
 
-def space_of(definition: Mapping[str, Any]) -> Space:
-    """The space that a study stored, see `study.spec.space.describe`."""
+def space_of(definition: Mapping[str, Any], settings: Settings) -> Space:
+    """The space that a study stored, see `study.spec.space.describe`.
+
+    Format 2 and before did not say to what a parameter belongs: one that is none of a trial's
+    `settings` was called VALUE_SETTING.
+    """
     space: dict[str, BaseDistribution | Only] = {}
     for name, described in definition.items():
+        if "only" not in described and name not in settings:
+            described = {**described, "only": owner_of(name, definition)}
         plain = {key: described[key] for key in ("name", "attributes")}
         distribution = json_to_distribution(json.dumps(plain))
         only = described.get("only")
         space[name] = Only(**only, distribution=distribution) if only else distribution
     return space
+
+
+def owner_of(parameter: str, definition: Mapping[str, Any]) -> dict[str, Any]:
+    """Whose parameter VALUE_SETTING is: the setting that has VALUE among its choices."""
+    value, _, setting = parameter.partition("_")
+    of = next(
+        name
+        for name, described in definition.items()
+        if value in described["attributes"].get("choices", ())
+    )
+    return {"of": of, "value": value, "setting": setting}
 
 
 def places(settings: Settings, space: Space) -> list[float]:

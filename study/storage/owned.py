@@ -17,14 +17,17 @@ from study.storage.database import Database
 from study.storage.known_trials import KnownTrials
 from study.storage.owner import (
     OWNER,
+    TotalReached,
     beat,
     check_own,
     check_total,
     disown,
+    is_continued,
     owner_of,
     running,
 )
 from study.storage.reading import distribution_in, read_trial
+from study.storage.records import CONTINUES
 from study.storage.retry import patient, say_nothing
 from study.storage.tables import TRIAL_USER
 from study.storage.writing import (
@@ -136,6 +139,26 @@ class OwnedDatabase(Database):
         self._doubtful = False
         self._take(trial_id, trial, known)
         return trial_id
+
+    @patient
+    def queue_second_chance(self, study_id: int, trial: FrozenTrial) -> bool:
+        """Let `trial`, which continues another one, wait to be asked for.
+
+        False, and nothing done, if another trial continues that one already, or the study has its
+        total.
+        """
+        first = trial.user_attrs[CONTINUES]
+        with self.transaction(durable=True) as connection:
+            lock_study(connection, study_id)
+            if is_continued(connection, study_id, first):
+                return False
+            try:
+                check_total(connection, study_id, self._total)
+            except TotalReached:
+                return False
+            trial_id, _ = insert_trial(connection, study_id, trial)
+        self._changed(study_id, trial_id)
+        return True
 
     @patient
     def set_trial_state_values(

@@ -16,6 +16,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from fer.machine import processor
+from study.storage.records import CONTINUES
 from study.storage.tables import HEARTBEATS, TRIAL_USER, TRIALS
 from study.storage.writing import lock_study
 
@@ -120,6 +121,22 @@ def check_total(connection: sa.Connection, study_id: int, total: int | None) -> 
     counted = sa.select(sa.func.count()).where(TRIALS.c.study_id == study_id, begun)
     if (connection.scalar(counted) or 0) >= total:
         raise TotalReached
+
+
+def is_continued(connection: sa.Connection, study_id: int, number: int) -> bool:
+    """Whether a trial that has not failed continues the one of that number."""
+    continues = (
+        sa.select(sa.func.count())
+        .select_from(TRIALS)
+        .join(TRIAL_USER, TRIAL_USER.c.trial_id == TRIALS.c.trial_id)
+        .where(
+            TRIALS.c.study_id == study_id,
+            TRIALS.c.state != TrialState.FAIL,
+            TRIAL_USER.c.key == CONTINUES,
+            TRIAL_USER.c.value_json == json.dumps(number),
+        )
+    )
+    return bool(connection.scalar(continues))
 
 
 def owner_of(connection: sa.Connection, trial_id: int) -> Any:

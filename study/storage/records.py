@@ -15,6 +15,8 @@ CONFIG, RESULT, ORIGIN, FAILURE, DEATHS = "config", "result", "origin", "failure
 """Names of the attributes (also OWNER)."""
 CONTINUES = "continues"
 """The attribute of a second chance: the number of the stopped trial that it trains on."""
+CONTINUES_FROM = "continues_from"
+"""Likewise, how many of that trial's epochs it does not train again: 0 without its state."""
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
