@@ -112,8 +112,8 @@ class Search(Options):
     """How settings are proposed."""
     pruner: Literal["median", "screen", "none"] = "median"
     """How bad trials are stopped early: those behind the median of the others by more than noise,
-    or all of them after a tenth of their epochs, three at least; the best of them are taken up
-    again at the end."""
+    or all of them after a tenth of their epochs, but three at least, or two of six; the best of
+    them are taken up again at the end."""
     change_search: bool = False
     """Go on with --study though it was begun with another sampler or pruner; noted in it."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0

@@ -152,7 +152,8 @@ def make_pruner(
 
 def earliest_pruning(name: str, epochs: int) -> int:
     """The first epoch after which the pruner may stop a trial; past the last if it stops none."""
-    return epochs + 1 if name == "none" else max(3, epochs // 10)
+    # Two epochs of six or fewer: three would leave little to save.
+    return epochs + 1 if name == "none" else max(2 if epochs <= 6 else 3, epochs // 10)
 
 
 def expected_share(name: str, epochs: int) -> float:
