@@ -29,7 +29,7 @@ from fer.training.memory import free_memory, give_back, ran_out, reuse_memory
 from fer.training.pace import measure_epoch
 from fer.training.stream import Mark, Stream
 
-DEMO_EPOCHS = 5
+DEMO_EPOCHS = 4
 OF_EACH_TRIAL = "seed"
 """Instead of the seed of the split in an identity: each trial's own."""
 

@@ -88,7 +88,7 @@ class Running(Stored):
     """How trials are run."""
 
     epochs: Count | None = None
-    """Epochs of a trial; by default those of the settings (30), and 5 on the demo faces."""
+    """Epochs of a trial; by default those of the settings (30), and 4 on the demo faces."""
     workers: Count | None = None
     """Trials at once: processes on a processor, streams on a GPU; by default what serves best."""
     timeout: Annotated[float | None, Field(gt=0)] = None
