@@ -187,7 +187,7 @@ def test_five_lines_search_in_a_notebook(own_folder: Path) -> None:
 
 
 INTERRUPTED = """
-import os, signal, threading, psutil, study
+import os, pathlib, signal, threading, psutil, study
 from tests.blobs import Blobs
 
 def interrupt():
@@ -227,13 +227,15 @@ def test_ctrl_c_leaves_no_workers_behind_and_loses_nothing(where: str, own_folde
 
 def test_workers_end_when_their_parent_is_killed() -> None:
     code = INTERRUPTED.replace("signal.SIGINT", "signal.SIGKILL").replace(
-        "    os.kill(", "    print(*seen, flush=True)\n    os.kill("
+        # Not printed: lines of two threads mix.
+        "    os.kill(",
+        "    pathlib.Path('workers').write_text(' '.join(map(str, seen)))\n    os.kill(",
     )
     done = subprocess.run(
         [sys.executable, "-"], input=code, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == -signal.SIGKILL
-    workers = [int(word) for word in done.stdout.splitlines()[-1].split()]
+    workers = [int(word) for word in Path("workers").read_text().split()]
     assert workers
     running = [psutil.Process(pid) for pid in workers if psutil.pid_exists(pid)]
     assert not psutil.wait_procs(running, timeout=10)[1]
