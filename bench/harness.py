@@ -23,7 +23,7 @@ from study.engine.pruners import describe_pruner, make_pruner
 from study.engine.samplers import make_sampler
 from study.engine.trial import Trial, ask, finish
 from study.pipeline import Epoch
-from study.spec.report import SPACES
+from study.spec.spaces import SPACES
 from study.spec.spec import Kind, Spec
 from study.storage import records, studies
 from study.storage.owned import OwnedDatabase

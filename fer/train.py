@@ -103,7 +103,6 @@ def train(options: Options, provenance: dict[str, Any]) -> None:
     from fer import data, runs
     from fer.network.kernels import kernels_for
     from fer.network.model import parameter_count
-    from fer.pages import plots
     from fer.training.device import choose, in_words, settle
     from fer.training.fit import Run
     from fer.training.memory import reuse_memory
@@ -144,11 +143,18 @@ def train(options: Options, provenance: dict[str, Any]) -> None:
     with runs.alone(options.out):
         runs.new_run(options.out, settings, on, provenance)  # another may have finished it since
         epochs = fit_in_folder(run, validation, options.out)
-        best, last = max(epochs, key=lambda epoch: epoch.accuracy), epochs[-1]
-        plots.save_curves(epochs, options.out / "curves.png")
-        title = f"validation, epoch {last.number}: accuracy {last.accuracy:.4f}"
-        plots.save_confusion(last.confusion, dataset.classes, title, options.out / "confusion.png")
+        conclude(epochs, dataset.classes, options)
         runs.finish(options.out)
+
+
+def conclude(epochs: "list[Epoch]", classes: tuple[str, ...], options: Options) -> None:
+    """Draw what was trained, and say what it came to and what is next."""
+    from fer.pages import plots
+
+    best, last = max(epochs, key=lambda epoch: epoch.accuracy), epochs[-1]
+    plots.save_curves(epochs, options.out / "curves.png")
+    title = f"validation, epoch {last.number}: accuracy {last.accuracy:.4f}"
+    plots.save_confusion(last.confusion, classes, title, options.out / "confusion.png")
     scored = [epoch.accuracy for epoch in epochs[-SCORED:]]
     print(
         f"score       {statistics.fmean(scored):.4f}, the mean validation accuracy of the last "

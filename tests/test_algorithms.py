@@ -21,8 +21,8 @@ from study.engine.pruners import (
     noise_of,
 )
 from study.engine.samplers import make_sampler
-from study.spec.report import SPACES
 from study.spec.space import suggest
+from study.spec.spaces import SPACES
 from study.storage.records import ORIGIN, RESULT
 
 curves = st.lists(st.floats(0, 1), min_size=1, max_size=8)

@@ -28,7 +28,7 @@ from study.storage import known_trials, records, retry, sql
 from study.storage import owner as ownership
 from study.storage import studies as store
 from study.storage.owned import OwnedDatabase
-from study.storage.owner import OWNER, TakenOver
+from study.storage.owner import OWNER, TakenOver, TotalReached
 from tests.conftest import trials
 
 END_ALL_OTHERS = (
@@ -257,7 +257,8 @@ def test_a_stopped_trial_gets_one_second_chance_whatever_process_gives_it(url: s
         assert one.queue_second_chance(study._study_id, chance)  # a failed one does not count
         study.tell(ask(study, SPEC).handle, 0.4)
         run_trial(study, np.random.default_rng(0))
-        assert not one.queue_second_chance(study._study_id, second_chance(told, kept=False))
+        with pytest.raises(TotalReached):
+            one.queue_second_chance(study._study_id, second_chance(told, kept=False))
 
 
 @pytest.mark.long

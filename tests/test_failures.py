@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 from study.options import DEFAULT_URL
 from study.pipeline import Only
 from study.spec import report
+from study.spec.spaces import SPACES
 from study.storage import records
 from study.storage.records import ending
 from tests.conftest import Command, Result, trials
@@ -33,7 +34,7 @@ def test_a_loss_that_is_no_number_ends_the_trial_as_diverged_and_the_study_goes_
     run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fast = Only("optimizer", "sgd", "lr", FloatDistribution(9.9, 10.0, log=True))
-    monkeypatch.setitem(report.SPACES["default"], "sgd_lr", fast)
+    monkeypatch.setitem(SPACES["default"], "sgd_lr", fast)
     monkeypatch.setitem(
         report.HAND_MADE,
         "hand-made sgd",

@@ -10,40 +10,12 @@ from study.engine.pruners import earliest_pruning, expected_share, protected_tri
 
 # Epochs of each trial, in the order in which they ended: two on FER-2013, one on demo faces.
 STUDIES = {
-    6: [6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 3, 3, 3, 3, 6, 6, 3, 5, 3, 3, 3, 6, 3, 3, 3, 3, 4, 6, 3, 6],
-    10: [
-        10,
-        10,
-        10,
-        10,
-        10,
-        10,
-        10,
-        10,
-        10,
-        10,
-        3,
-        3,
-        3,
-        3,
-        10,
-        10,
-        3,
-        3,
-        5,
-        3,
-        3,
-        10,
-        10,
-        3,
-        10,
-        10,
-        10,
-        3,
-        10,
-        10,
-    ],
-    5: [5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 3, 5, 3, 5, 5, 3, 5, 5, 5, 3, 3, 3, 5, 5, 5, 5, 5, 5, 3, 5],
+    epochs: [int(each) for each in spent.split()]
+    for epochs, spent in {
+        6: "6 6 6 6 6 6 6 6 6 6 3 3 3 3 6 6 3 5 3 3 3 6 3 3 3 3 4 6 3 6",
+        10: "10 10 10 10 10 10 10 10 10 10 3 3 3 3 10 10 3 3 5 3 3 10 10 3 10 10 10 3 10 10",
+        5: "5 5 5 5 5 5 5 5 5 5 3 5 3 5 5 3 5 5 5 3 3 3 5 5 5 5 5 5 3 5",
+    }.items()
 }
 
 

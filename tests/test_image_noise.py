@@ -48,7 +48,6 @@ def found_in(right: Right, masks: bool = True) -> list[Effect]:
             str(number),
             seeds,
             tuple(each.mean(1).tolist()),
-            (1,) * SEEDS,
             right=tuple(map(mask, each)) if masks else (),
         )
         for number, each in enumerate(right)

@@ -12,7 +12,8 @@ import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
-from study.analysis.importance import LEAST, importances, place, save_plot, varied
+from study.analysis.importance import LEAST, importances, save_plot, varied
+from study.spec.space import place
 from tests.conftest import Command
 
 SPACE = {f"{kind}_lr": {"only": {"of": "kind", "value": kind, "setting": "lr"}} for kind in "ab"}

@@ -17,7 +17,9 @@ FER_COMMANDS = ("fer.train", "fer.evaluate", "fer.predict", "fer.explore")
 # What a room of `study` may import of the others. Every module may use the words below.
 ROOMS = {
     "study.analysis": {"study.storage", "study.spec", "study.options"},
-    "study.judging": {"study.engine", "study.storage", "study.spec"},
+    "study.judging": {
+        *("study.analysis.tables", "study.engine", "study.storage", "study.spec"),
+    },
     "study.engine": {"study.workers", "study.storage", "study.spec", "study.options"},
     "study.workers": {"study.spec"},
     "study.storage": {"study.spec.identity", "study.options"},

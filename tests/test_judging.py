@@ -26,9 +26,9 @@ from study.judging import rules, sampling
 from study.judging.choosing import pooled_deviation
 from study.judging.curves import Curves, curves_of
 from study.judging.stopping import judge, ranks, regret, spent_within
-from study.judging.surrogate import held_out, place, places, space_of
+from study.judging.surrogate import held_out, places
 from study.pipeline import Only
-from study.spec.space import describe
+from study.spec.space import describe, described_as, place, value_at
 from tests.blobs import Blobs
 from tests.conftest import Command
 
@@ -157,7 +157,7 @@ def test_a_place_in_a_range_and_its_number_are_inverse(
 ) -> None:
     distribution = FloatDistribution(low, low * ratio, log=log)
     assume(distribution.low < distribution.high)
-    value = sampling.value_at(where, distribution)
+    value = value_at(where, distribution)
     assert place(value, distribution) == pytest.approx(where, abs=1e-6)
 
 
@@ -169,10 +169,10 @@ def test_the_space_of_a_study_is_read_back_as_it_was_described() -> None:
     }
     settings = {"rule": "plain", "lr": 0.1, "width": 8, "flip": True}
     described = json.loads(json.dumps(describe(space)))
-    assert space_of(described, settings) == space
+    assert described_as(described, settings) == space
     for each in described.values():
         each.pop("only", None)
-    assert space_of(described, settings) == space  # as format 2 had it
+    assert described_as(described, settings) == space  # as format 2 had it
 
 
 def test_a_rate_has_the_place_in_the_range_of_its_own_optimizer() -> None:

@@ -46,7 +46,7 @@ def comparisons(
         first = 1 if 1 <= value <= missing else 0
         kept = range(first, seeds)
         lost = int(value == diverged)
-        return Effect(str(value), tuple(kept), tuple(row[first:]), (1,) * len(kept), lost)
+        return Effect(str(value), tuple(kept), tuple(row[first:]), lost)
 
     return [[effect(value, row) for value, row in enumerate(each)] for each in scores.tolist()]
 

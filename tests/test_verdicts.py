@@ -16,7 +16,7 @@ from scipy import stats
 from study.analysis.comparison import confirmed, effect_rows
 from study.analysis.effects import Effect, effects
 from study.analysis.lead import lead
-from study.analysis.noise import PRIOR_DF, Blocks, Noise, noise_elsewhere, pooled, shrunk
+from study.analysis.noise import PRIOR_DF, Blocks, Noise, noise_elsewhere, pooled
 from study.analysis.summary import confirm_command
 from study.analysis.verdicts import ALPHA, Verdict, claim, hochberg, judge
 from study.options import DEFAULT_URL
@@ -30,7 +30,7 @@ STORED = Path(__file__).parents[1] / "docs" / "results" / "studies.db"
 
 
 def effect(label: str, *scores: float, seeds: tuple[int, ...] = ()) -> Effect:
-    return Effect(label, seeds or tuple(range(len(scores))), scores, (1,) * len(scores))
+    return Effect(label, seeds or tuple(range(len(scores))), scores)
 
 
 LOW, HIGH = effect("low", 0.50, 0.51, 0.505), effect("high", 0.60, 0.612, 0.604)
@@ -150,8 +150,8 @@ def test_an_interval_excludes_zero_just_where_hochberg_rejects(p_values: list[fl
 
 
 def test_variances_are_weighted_by_their_degrees_of_freedom() -> None:
-    assert shrunk(Noise(1, 2), Noise(4, 4)) == Noise(3, 6)
-    assert shrunk(Noise(1, 2), Noise()) == Noise(1, 2)
+    assert pooled((Noise(1, 2), Noise(4, 4))) == Noise(3, 6)
+    assert pooled((Noise(1, 2), Noise())) == Noise(1, 2)
     assert pooled([]) == Noise()
 
 

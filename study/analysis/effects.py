@@ -24,7 +24,6 @@ class Effect:
     label: str
     seeds: tuple[int, ...]
     scores: tuple[float, ...]
-    best_epochs: tuple[int, ...]
     diverged: int = 0  # of them; what they reached before counts
     values: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # beside the scores
     right: tuple[str, ...] = ()  # masks of the validation cases, see `study.analysis.images`
@@ -58,7 +57,6 @@ def effects(study: optuna.Study, identity: Identity) -> list[Effect]:
                 label,
                 tuple(trial.params["seed"] for trial, _ in trials),
                 tuple(result.score or 0.0 for result in results),
-                tuple(result.epoch or 0 for result in results),
                 sum(result.ending == Ending.DIVERGED for result in results),
                 {name: tuple(r.values.get(name, math.nan) for r in results) for name in names},
                 tuple(result.right for result in results) if masks else (),

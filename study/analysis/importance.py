@@ -1,6 +1,5 @@
 """Which settings of a search mattered, and how sure that is."""
 
-import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, create_trial
 
+from study.spec.space import condition_of, place
 from study.storage.records import CONFIG
 
 RESAMPLES = 12
@@ -53,10 +53,11 @@ def pooled(trials: list[FrozenTrial], space: Mapping[str, Any]) -> list[FrozenTr
     places: list[dict[str, float]] = []
     for trial in trials:
         found = {}
+        settings = trial.user_attrs.get(CONFIG, {})
         for name, value in trial.params.items():
-            setting, within = setting_of(name, trial, space), trial.distributions[name]
-            if setting != name and isinstance(within, FloatDistribution | IntDistribution):
-                found[setting] = place(value, within)
+            only, within = condition_of(name, space, settings), trial.distributions[name]
+            if only and isinstance(within, FloatDistribution | IntDistribution):
+                found[only["setting"]] = place(value, within)
         places.append(found)
     everywhere = set[str]().union(*places).intersection(*places)
     unit = FloatDistribution(0.0, 1.0)
@@ -68,25 +69,6 @@ def pooled(trials: list[FrozenTrial], space: Mapping[str, Any]) -> list[FrozenTr
         )
         for trial, found in zip(trials, places, strict=True)
     ]
-
-
-def place(value: float, within: FloatDistribution | IntDistribution) -> float:
-    """Where a value lies in its range, from 0 to 1: on a log scale where it is drawn on one."""
-    low, high = float(within.low), float(within.high)
-    if within.log:
-        value, low, high = math.log(value), math.log(low), math.log(high)
-    return min(max((value - low) / (high - low), 0.0), 1.0) if high > low else 0.0
-
-
-def setting_of(parameter: str, trial: FrozenTrial, space: Mapping[str, Any]) -> str:
-    """The setting that a trial's parameter gives, by a study's stored definition of its space."""
-    described = space.get(parameter)
-    if isinstance(described, dict) and "only" in described:
-        return str(described["only"]["setting"])
-    # Format 2 and before did not say: VALUE_SETTING was the setting where another had the value.
-    settings = trial.user_attrs.get(CONFIG, {})
-    setting = parameter.partition("_")[2]
-    return setting if parameter not in settings and setting in settings else parameter
 
 
 def importances(

@@ -36,14 +36,12 @@ class Noise:
     df: float = 0.0
 
 
-def shrunk(own: Noise, prior: Noise) -> Noise:
-    """The mean of both, weighted by degrees of freedom, with those of both: a moderated variance
-    (Smyth 2004, Statistical Applications in Genetics and Molecular Biology 3(1))."""
-    return pooled((own, prior))
-
-
 def pooled(noises: Iterable[Noise]) -> Noise:
-    """The mean variance, weighted by degrees of freedom."""
+    """The mean variance, weighted by degrees of freedom, with all of them.
+
+    Of a comparison's own noise and a prior it is the moderated variance (Smyth 2004, Statistical
+    Applications in Genetics and Molecular Biology 3(1)).
+    """
     noises = [noise for noise in noises if noise.df > 0]
     df = sum(noise.df for noise in noises)
     return Noise(sum(each.df * each.variance for each in noises) / df, df) if df else Noise()

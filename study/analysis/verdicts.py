@@ -15,7 +15,7 @@ from scipy import special
 
 from study.analysis.effects import Effect
 from study.analysis.images import have_masks, with_images
-from study.analysis.noise import Blocks, Noise, near_the_best, shrunk, usable
+from study.analysis.noise import Blocks, Noise, near_the_best, pooled, usable
 
 ALPHA = 0.05
 POWER = 0.8
@@ -133,7 +133,7 @@ def estimates(others: Sequence[Effect], ours: Effect, elsewhere: Noise) -> dict[
         return {}
     near = near_the_best([ours, *others])
     blocks = Blocks(near)
-    noise = shrunk(blocks.noise, elsewhere)
+    noise = pooled((blocks.noise, elsewhere))
     found = {}
     for other in others:
         if ours in near and other in near:
@@ -159,7 +159,8 @@ def paired(gains: Sequence[float], near: Noise) -> Estimate:
     Their own noise is moderated by what is usual so far down, in terms of that `near` the best.
     """
     own = Noise(statistics.variance(gains) / 2, len(gains) - 1)
-    noise = shrunk(own, Noise(FAR_RATIO * near.variance, min(FAR_DF, near.df)))
+    prior = Noise(FAR_RATIO * near.variance, min(FAR_DF, near.df))
+    noise = pooled((own, prior))
     return Estimate(statistics.fmean(gains), math.sqrt(2 * noise.variance / len(gains)), noise.df)
 
 

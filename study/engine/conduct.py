@@ -111,7 +111,7 @@ def conduct(request: Request, conclude: Callable[[optuna.Study], None]) -> Condu
             queue.take_over()
             outcome: Outcome = "finished"
             if (total is None or len(finished(study)) < total) and not queue.exhausted:
-                outcome = train(request, identity, study, database, queue, stop, display)
+                outcome = train(request, identity, study, database, queue, budget, stop, display)
             if outcome != "finished":
                 of = "" if total is None else f" of {total}"
                 print(
@@ -192,13 +192,14 @@ def train(
     study: optuna.Study,
     database: OwnedDatabase,
     queue: Queue,
+    budget: Budget,
     stop: Stop,
     display: Display,
 ) -> Outcome:
     """Start workers, say the plan once their pace is known, and train what is left."""
     pipeline, spec, running = request.pipeline, request.spec, request.running
     pruner: dict[str, Any] = identity["pruner"]
-    trials, budget = study.get_trials(deepcopy=False), budget_of(request, identity)
+    trials = study.get_trials(deepcopy=False)
     remaining = budget.trials_left(trials, expected_share(pruner["name"], spec.epochs))
     known = min(queue.known(), remaining)
     lanes = min(running.workers or default_lanes(pipeline), max(1, remaining - known))
@@ -223,7 +224,7 @@ def train(
             spec=spec,
             queue=queue,
             total=budget.trials,
-            earliest_pruning=earliest_pruning(pruner["name"], spec.epochs),
+            earliest_pruning=budget.earliest,
             workers=pool,
             schedule=schedule,
             stop=stop,

@@ -65,11 +65,9 @@ class Queue:
             chance = self._second_chance(trials)
             if not self._budget.affords(trials, self._needed(trials, chance)):
                 return None
-            if chance is not None and not self._database.queue_second_chance(
-                self._study_id, chance
-            ):
-                continue  # another process was faster: look again
             try:
+                if chance and not self._database.queue_second_chance(self._study_id, chance):
+                    continue  # another process was faster: look again
                 trial = ask(self._study, self._spec)
             except TotalReached:
                 return None

@@ -1,6 +1,5 @@
 """Samplers against each other on surrogates: how good the best is that each finds."""
 
-import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,13 +9,13 @@ import numpy as np
 import optuna
 from numpy.random import Generator
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.samplers import BaseSampler, GPSampler, TPESampler
 
 from study.engine.samplers import SAMPLERS, make_sampler
-from study.judging.surrogate import Surrogate, fit, place
+from study.judging.surrogate import Surrogate, fit
 from study.pipeline import Only, Settings, Space
-from study.spec.space import suggest
+from study.spec.space import place, suggest, value_at
 
 TRIALS = 100
 SHOWN = (25, 50, 100)
@@ -130,15 +129,6 @@ def from_places(settings: Settings, space: Space) -> dict[str, Any]:
         if isinstance(kind, Only) and kind.applies(found):
             found[kind.setting] = value_at(settings[f"{kind.setting}_place"], kind.distribution)
     return found
-
-
-def value_at(place: float, distribution: BaseDistribution) -> float:
-    """The number at a place in 0..1 of its range."""
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    low, high = float(distribution.low), float(distribution.high)
-    if distribution.log:
-        return math.exp(math.log(low) + place * (math.log(high) - math.log(low)))
-    return low + place * (high - low)
 
 
 def parameters(settings: Settings, space: Space, unit: bool) -> dict[str, Any]:

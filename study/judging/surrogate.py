@@ -1,57 +1,23 @@
 """A model of the final score by settings, fitted to whole trials: what samplers are tried on."""
 
-import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 from optuna.distributions import (
-    BaseDistribution,
     CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-    json_to_distribution,
 )
 from scipy import stats
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.model_selection import KFold
 
 from study.pipeline import Only, Settings, Space
+from study.spec.space import place
 
 TREES = 100
 FOLDS = 10
-
-
-def space_of(definition: Mapping[str, Any], settings: Settings) -> Space:
-    """The space that a study stored, see `study.spec.space.describe`.
-
-    Format 2 and before did not say to what a parameter belongs: one that is none of a trial's
-    `settings` was called VALUE_SETTING.
-    """
-    space: dict[str, BaseDistribution | Only] = {}
-    for name, described in definition.items():
-        if "only" not in described and name not in settings:
-            described = {**described, "only": owner_of(name, definition)}
-        plain = {key: described[key] for key in ("name", "attributes")}
-        distribution = json_to_distribution(json.dumps(plain))
-        only = described.get("only")
-        space[name] = Only(**only, distribution=distribution) if only else distribution
-    return space
-
-
-def owner_of(parameter: str, definition: Mapping[str, Any]) -> dict[str, Any]:
-    """Whose parameter VALUE_SETTING is: the setting that has VALUE among its choices."""
-    value, _, setting = parameter.partition("_")
-    of = next(
-        name
-        for name, described in definition.items()
-        if value in described["attributes"].get("choices", ())
-    )
-    return {"of": of, "value": value, "setting": setting}
 
 
 def places(settings: Settings, space: Space) -> list[float]:
@@ -72,15 +38,6 @@ def places(settings: Settings, space: Space) -> list[float]:
         else:
             found.append(place(settings[name], kind))
     return [*found, *shared.values()]
-
-
-def place(value: Any, distribution: BaseDistribution) -> float:
-    """Where in its range a number is, 0..1, on the scale on which it is drawn."""
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    low, high, value = distribution.low, distribution.high, float(value)
-    if distribution.log:
-        low, high, value = math.log(low), math.log(high), math.log(value)
-    return (value - low) / (high - low) if high > low else 0.5
 
 
 @dataclass(frozen=True)
@@ -106,9 +63,8 @@ def fit(
     """A surrogate of trials with these settings and scores."""
     seed = int(generator.integers(2**31))
     trees = RandomForestRegressor(TREES, max_features=0.5, random_state=seed)
-    return Surrogate(
-        trees.fit(np.array([places(each, space) for each in settings]), scores), space
-    )
+    rows = np.array([places(each, space) for each in settings])
+    return Surrogate(trees.fit(rows, scores), space)
 
 
 @dataclass(frozen=True)

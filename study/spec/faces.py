@@ -13,7 +13,8 @@ from fer.errors import UserError
 from study.options import Images
 from study.pipeline import Pipeline, Settings, load_pipeline
 from study.spec.identity import Identity, check_data
-from study.spec.report import HAND_MADE, HAND_TUNED, RECIPES, SPACES, changes_of
+from study.spec.report import HAND_MADE, HAND_TUNED, RECIPES, changes_of
+from study.spec.spaces import SPACES
 
 if TYPE_CHECKING:
     from fer.data import Dataset

@@ -1,6 +1,8 @@
 """A search space, and settings drawn from it."""
 
 import json
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import optuna
@@ -10,6 +12,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
     distribution_to_json,
+    json_to_distribution,
 )
 
 from study.pipeline import Only, Settings, Space
@@ -99,6 +102,24 @@ def examples(space: Space, base: Settings, seed: int, count: int = 5) -> list[di
     return [suggest(study.ask(), space, base) for _ in choices or range(count)]
 
 
+def place(value: float, within: BaseDistribution) -> float:
+    """Where a number lies in its range, 0..1: on a log scale where it is drawn on one."""
+    assert isinstance(within, FloatDistribution | IntDistribution)
+    low, high = float(within.low), float(within.high)
+    if within.log:
+        value, low, high = math.log(value), math.log(low), math.log(high)
+    return min(max((value - low) / (high - low), 0.0), 1.0) if high > low else 0.0
+
+
+def value_at(place: float, within: BaseDistribution) -> float:
+    """The number at a place in 0..1 of its range."""
+    assert isinstance(within, FloatDistribution | IntDistribution)
+    low, high = float(within.low), float(within.high)
+    if within.log:
+        return math.exp(math.log(low) + place * (math.log(high) - math.log(low)))
+    return low + place * (high - low)
+
+
 def describe(space: Space) -> dict[str, Any]:
     """The space as JSON, to be stored and compared."""
     return {name: _described(kind) for name, kind in space.items()}
@@ -109,3 +130,36 @@ def _described(kind: BaseDistribution | Only) -> Any:
         only = {"of": kind.of, "value": kind.value, "setting": kind.setting}
         return {"only": only, **_described(kind.distribution)}
     return json.loads(distribution_to_json(kind))
+
+
+def described_as(definition: Mapping[str, Any], settings: Settings) -> Space:
+    """The space that `describe` described, of a study with trials of such `settings`."""
+    space: dict[str, BaseDistribution | Only] = {}
+    for name, described in definition.items():
+        plain = {key: described[key] for key in ("name", "attributes")}
+        distribution = json_to_distribution(json.dumps(plain))
+        only = condition_of(name, definition, settings)
+        space[name] = Only(**only, distribution=distribution) if only else distribution
+    return space
+
+
+def condition_of(
+    parameter: str, definition: Mapping[str, Any], settings: Settings
+) -> dict[str, Any]:
+    """What an `Only` says of a stored parameter, but for its distribution; empty for any other.
+
+    Format 2 and before did not store it: the parameter of a setting that only the trials with
+    some value of another one have was called VALUE_SETTING.
+    """
+    described = definition.get(parameter)
+    if isinstance(described, dict) and "only" in described:
+        return dict(described["only"])
+    value, _, setting = parameter.partition("_")
+    if parameter in settings or setting not in settings:
+        return {}
+    choosing = (
+        name
+        for name, each in definition.items()
+        if isinstance(each, dict) and value in each.get("attributes", {}).get("choices", ())
+    )
+    return {"of": next(choosing, ""), "value": value, "setting": setting}

@@ -17,7 +17,6 @@ from study.storage.database import Database
 from study.storage.known_trials import KnownTrials
 from study.storage.owner import (
     OWNER,
-    TotalReached,
     beat,
     check_own,
     check_total,
@@ -144,21 +143,18 @@ class OwnedDatabase(Database):
     def queue_second_chance(self, study_id: int, trial: FrozenTrial) -> bool:
         """Let `trial`, which continues another one, wait to be asked for.
 
-        False, and nothing done, if another trial continues that one already, or the study has its
-        total.
+        False, and nothing done, if another trial continues that one already. Raises TotalReached
+        if the study has its total.
         """
         first = trial.user_attrs[CONTINUES]
         with self.transaction(durable=True) as connection:
-            lock_study(connection, study_id)
-            if is_continued(connection, study_id, first):
-                return False
-            try:
-                check_total(connection, study_id, self._total)
-            except TotalReached:
-                return False
-            trial_id, _ = insert_trial(connection, study_id, trial)
-        self._changed(study_id, trial_id)
-        return True
+            check_total(connection, study_id, self._total)
+            changed = id_of(connection, study_id, first)
+            queued = not is_continued(connection, study_id, first)
+            if queued:
+                changed, _ = insert_trial(connection, study_id, trial)
+        self._changed(study_id, changed)  # whoever was faster is to be seen
+        return queued
 
     @patient
     def set_trial_state_values(

@@ -1,0 +1,160 @@
+"""What study.judge finds, in tables and lines; each function also returns its numbers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import optuna
+from numpy.random import Generator
+from numpy.typing import NDArray
+from rich.table import Table
+
+from study.analysis.tables import own_console
+from study.judging.choosing import Choosing
+from study.judging.curves import LEAST, TOP, Curves, stopped_early
+from study.judging.rules import RULES
+from study.judging.sampling import SHOWN, regrets, worlds
+from study.judging.stopping import judge, ranks
+from study.judging.surrogate import held_out
+from study.spec.space import described_as
+from study.storage.records import settings_of
+from study.words import counted
+
+UNKNOWN_NOISE = 0.01
+"""Standard deviation of a score over seeds where no settings were trained with several."""
+
+
+def say_what_there_is(studies: Sequence[optuna.Study], curves: Curves) -> dict[str, Any]:
+    """How many whole curves, and how far they can be believed."""
+
+    count, epochs = curves.scores.shape
+    counts = stopped_early(studies)
+    names = ", ".join(study.study_name for study in studies)
+    print(f"{counted(count, 'whole curve')} of {epochs} epochs, of {names}")
+    if counts["stopped"]:
+        print(
+            f"{counted(counts['stopped'], 'trial')} stopped early, {counts['taken_up']} of them "
+            f"taken up again, of which {counts['of_the_best']} ended among the {TOP} best: the "
+            "more do, the more the pruner stops too soon. How the others would have ended is not "
+            "known: below are the survivors alone, and rules look better on them than they are"
+        )
+    return {"curves": count, "epochs": epochs, **counts}
+
+
+def say_rules(curves: Curves, orders: int, seed: int) -> dict[str, Any]:
+    """The table of the rules."""
+
+    judged = judge(curves, RULES, orders, seed)
+    table = _table(
+        f"rules, over {orders} orders",
+        *("epochs used", "best stopped", f"of the {TOP} best", "regret"),
+        *("at a quarter", "at half"),
+    )
+    for name, each in judged.items():
+        mean, error = asdict(each.mean), asdict(each.error)
+        shares = [f"{100 * mean[key]:.0f} ± {100 * error[key]:.0f}%" for key in list(mean)[:3]]
+        points = [f"{mean[key]:.2f} ± {error[key]:.2f}" for key in list(mean)[3:]]
+        table.add_row(name, *shares, *points)
+    own_console().print(table)
+    print(
+        "regret: points by which the best trial that was trained whole is behind the best there "
+        "is,\nwith all trials, and when a quarter or half of all epochs is spent; ±: one standard "
+        "error\nover settings that might have been drawn"
+    )
+    return {
+        "rules": {
+            name: {"mean": asdict(each.mean), "error": asdict(each.error)}
+            for name, each in judged.items()
+        }
+    }
+
+
+def say_epochs(curves: Curves, generator: Generator) -> dict[str, Any]:
+    """The table of what early scores say, by kind of curve where there are several."""
+
+    found: dict[str, Any] = {}
+    table = _table("rank correlation with the end", "epoch", "all trials", "the better half")
+    for kind in sorted(set(curves.kinds), key=str):
+        which = np.array([i for i, each in enumerate(curves.kinds) if each == kind])
+        if len(which) < LEAST:
+            continue
+        label = ", ".join(map(str, kind)) if any(kind) else "all"
+        rows = ranks(curves.some(which), generator)
+        for row in rows:
+            cells = (
+                f"{middle:.2f} [{low:.2f}, {high:.2f}]"
+                for low, middle, high in (row.everyone, row.better_half)
+            )
+            table.add_row(label, str(row.epoch), *cells)
+        found[label] = [asdict(row) for row in rows]
+    own_console().print(table)
+    print("Spearman's, of the mean of the last three epochs with the score; 95% intervals")
+    return {"ranks": found}
+
+
+def say_score(found: Choosing) -> dict[str, Any]:
+    """What the best epoch flatters."""
+    line = (
+        f"a trial's best epoch is {found.gain:.2f} ± {found.gain_error:.2f} points above the mean "
+        f"of its last three, {found.gain_of_best:.2f} in the ten best trials"
+    )
+    if found.repeated:
+        line += (
+            f"; over seeds ({found.repeated} settings with several) it has a standard deviation "
+            f"of {found.noise_of_best:.2f} points, the mean one of {found.noise_of_last:.2f}"
+        )
+    print(line)
+    return {"score": {key: value for key, value in asdict(found).items() if value == value}}
+
+
+def say_samplers(
+    curves: Curves,
+    definition: Mapping[str, Any],
+    noise: float,
+    samplers: Sequence[str],
+    count: int,
+    seed: int,
+    generator: Generator,
+) -> dict[str, Any]:
+    """The table of the samplers, in `count` worlds of the space that a study stored.
+
+    Searches have seeds from `seed` on. `noise` is the standard deviation of a score over seeds in
+    points, NaN where it is not known.
+    """
+    settings = [settings_of(trial) for trial in curves.trials]
+    space = described_as(definition, settings[0])
+    told = held_out(settings, curves.final, space, generator)
+    print(
+        f"model of the score: {told.error:.1f} points of error on settings left out, whose "
+        f"standard deviation is {told.deviation:.1f}; rank correlation {told.rank:.2f}"
+    )
+    noise = UNKNOWN_NOISE if np.isnan(noise) else noise / 100
+    rows: dict[str, list[list[float]]] = {name: [] for name in samplers}
+    parts = (settings, curves.final, curves.by_hand, space, noise, count, generator)
+    for number, world in enumerate(worlds(*parts)):
+        found = regrets(world, samplers, seed + number)
+        for name in samplers:
+            rows[name].append(found[name])
+        print(f"       model {number + 1} of {count}", flush=True)
+    first = samplers[0]
+    against = f"less {first}'s"
+    table = _table("samplers", *(f"regret at {trials}" for trials in SHOWN), against)
+    for sampler, each in rows.items():
+        numbers = np.array(each)
+        gaps = numbers[:, -1] - np.array(rows[first])[:, -1]
+        cells = (_with_error(column) for column in numbers.T)
+        table.add_row(sampler, *cells, _with_error(gaps) if sampler != first else "")
+    own_console().print(table)
+    return {"model": asdict(told), "samplers": rows}
+
+
+def _with_error(values: NDArray[np.float64]) -> str:
+    if len(values) == 1:
+        return f"{values[0]:.2f}"
+    return f"{values.mean():.2f} ± {values.std(ddof=1) / len(values) ** 0.5:.2f}"
+
+
+def _table(*columns: str) -> Table:
+
+    return Table(*columns, header_style="bold")
