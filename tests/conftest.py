@@ -27,6 +27,7 @@ from fer.training import device
 from study.options import DEFAULT_URL
 from study.workers import pool
 from tests.forked import fork_worker
+from tests.scripted import run as run  # the fixture, for all tests
 
 # The first optimizer of a process loads another second's worth of PyTorch: once, not in each fork.
 torch.optim.SGD([torch.zeros(1)])

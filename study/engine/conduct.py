@@ -27,6 +27,7 @@ from study.engine.queue import Queue
 from study.engine.samplers import ROWS, RowSampler, describe_sampler, make_sampler
 from study.engine.schedule import Schedule
 from study.engine.stop import Stop
+from study.engine.trial import misfit
 from study.options import Running, Search
 from study.pipeline import Only, Pipeline
 from study.spec.identity import Identity, identity_of, study_name
@@ -35,6 +36,7 @@ from study.storage import studies
 from study.storage.leases import next_session
 from study.storage.owned import OwnedDatabase
 from study.storage.records import ending, finished
+from study.storage.rescue import saved_if_lost
 from study.storage.retry import DatabaseAway
 from study.words import counted
 from study.workers.pool import Pool, Started, default_lanes
@@ -97,7 +99,9 @@ def conduct(request: Request, conclude: Callable[[optuna.Study], None]) -> Condu
     budget = budget_of(request, identity)
     display = Display(total, limit, spec.epochs, spec.space, search=not spec.variants)
     with Stop(request.deadline) as stop:
-        database = studies.open_database(running.storage, total, waiter(stop, display))
+        database = studies.open_database(
+            running.storage, total, waiter(stop, display), lambda trial: misfit(trial, spec)
+        )
         with closing(database):
             stop.gently()
             study = open_study(request, name, identity, database)
@@ -111,7 +115,10 @@ def conduct(request: Request, conclude: Callable[[optuna.Study], None]) -> Condu
             queue.take_over()
             outcome: Outcome = "finished"
             if (total is None or len(finished(study)) < total) and not queue.exhausted:
-                outcome = train(request, identity, study, database, queue, budget, stop, display)
+                with saved_if_lost(study, database):
+                    outcome = train(
+                        request, identity, study, database, queue, budget, stop, display
+                    )
             if outcome != "finished":
                 of = "" if total is None else f" of {total}"
                 print(
@@ -155,6 +162,7 @@ def open_study(
     study_id, new = studies.begin_or_check(
         database, name, identity, waiting, request.command, request.search.change_search
     )
+    database.work_on(study_id)
     study = optuna.load_study(
         study_name=name,
         storage=database,

@@ -31,6 +31,7 @@ from study.storage.owner import HEARTBEAT_SECONDS, OWNER, Owner
 from study.storage.records import Ending, finished
 from study.storage.retry import DatabaseAway
 from study.storage.studies import requeue_abandoned
+from study.storage.watched_file import StudyGone
 from study.words import counted
 from study.workers.messages import Broken, Died, Done, Job, Message, OutOfMemory, Ready, Trained
 
@@ -96,7 +97,7 @@ class Loop:
             if outcome == "finished":
                 self._queue.close(for_good=True)
             return outcome
-        except DatabaseAway:
+        except (DatabaseAway, StudyGone):
             self._schedule.clear()  # the next run finds them
             self._held = None
             raise

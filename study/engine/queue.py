@@ -10,7 +10,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState
 from study.engine.budget import Budget, spent
 from study.engine.chances import ranked, second_chance, stopped, taken_up, to_train
 from study.engine.display import Display
-from study.engine.trial import Trial, ask, put_back, repeat
+from study.engine.trial import Trial, Unfit, ask, misfit, put_back, repeat
 from study.pipeline import Settings
 from study.spec.identity import QUESTION, Identity, digest
 from study.spec.spec import Spec
@@ -71,6 +71,9 @@ class Queue:
                 trial = ask(self._study, self._spec)
             except TotalReached:
                 return None
+            except Unfit as unfit:
+                self._display.finished(unfit.finished)
+                continue
             known = {"": finished(self._study), **self._elsewhere}
             anyway = self._train_again or trial.continues is not None
             twin = None if anyway else finished_twin(known, trial.settings)
@@ -111,7 +114,11 @@ class Queue:
 
     def _needed(self, trials: list[FrozenTrial], chance: FrozenTrial | None) -> int:
         """Epochs that the next trial may train."""
-        waiting = (trial for trial in trials if trial.state == TrialState.WAITING)
+        waiting = (
+            trial
+            for trial in trials
+            if trial.state == TrialState.WAITING and misfit(trial, self._spec) is None
+        )
         begun = chance or next(waiting, None)
         return self._spec.epochs if begun is None else to_train(begun, self._spec.epochs)
 
@@ -128,6 +135,8 @@ class Queue:
         return sum(self._is_known(trial) for trial in waiting)
 
     def _is_known(self, trial: FrozenTrial) -> bool:
+        if misfit(trial, self._spec):
+            return False
         parameters = trial.params or trial.system_attrs.get("fixed_params", {})
         try:
             settings = self._spec.suggest(FixedTrial(parameters))

@@ -23,6 +23,7 @@ from study.storage.records import (
     Ending,
     Result,
     as_text,
+    attributes_misfit,
     result_of,
 )
 
@@ -115,19 +116,35 @@ class Finished:
     trained: bool = True  # in this study
 
 
+class Unfit(Exception):
+    """A trial that another program queued cannot be trained. It has failed."""
+
+    def __init__(self, finished: Finished) -> None:
+        super().__init__(finished.remark)
+        self.finished = finished
+
+
 def ask(study: optuna.Study, spec: Spec) -> Trial:
     """The next trial of the study, its settings stored before it trains.
 
-    Raises TotalReached if the study has as many as it is to have.
+    Raises Unfit if it is none of this study's, TotalReached if the study has as many as it is to
+    have.
     """
     trial = study.ask()
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    (known,) = (each for each in running if each.number == trial.number)
+    if reason := misfit(known, spec):
+        raise Unfit(fail(study, Trial(trial, {}, "", frozenset()), reason))
     settings = spec.suggest(trial)
     trial.set_user_attr(CONFIG, settings)
-    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    (known,) = (each.intermediate_values for each in running if each.number == trial.number)
-    attributes = trial.user_attrs
+    attributes = known.user_attrs
     origin, continues = attributes.get(ORIGIN, ""), attributes.get(CONTINUES)
-    return Trial(trial, settings, origin, frozenset(known), continues)
+    return Trial(trial, settings, origin, frozenset(known.intermediate_values), continues)
+
+
+def misfit(trial: FrozenTrial, spec: Spec) -> str | None:
+    """What keeps a trial that another program put in from being one of the study's."""
+    return attributes_misfit(trial) or spec.misfit(trial)
 
 
 def finish(study: optuna.Study, trial: Trial, out_of_memory: str = "") -> Finished:

@@ -74,13 +74,15 @@ def settings_of(space: Space) -> set[str]:
 
 def holds(distribution: BaseDistribution, value: Any) -> bool:
     """Whether a distribution can give a value."""
+    if isinstance(distribution, CategoricalDistribution):
+        return value in distribution.choices
+    if isinstance(value, bool) or not isinstance(value, float | int):
+        return False
     match distribution:
-        case CategoricalDistribution(choices=choices):
-            return value in choices
         case IntDistribution(low=low, high=high, step=step):
-            return isinstance(value, int) and low <= value <= high and (value - low) % step == 0
+            return low <= value <= high and (value - low) % step == 0
         case FloatDistribution(low=low, high=high):
-            return isinstance(value, float | int) and low <= value <= high
+            return low <= value <= high
     return False
 
 

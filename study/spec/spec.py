@@ -6,10 +6,11 @@ from enum import StrEnum
 from typing import Any
 
 from optuna.distributions import CategoricalDistribution
-from optuna.trial import BaseTrial
+from optuna.trial import BaseTrial, FrozenTrial
 
 from fer.errors import UserError
 from study.pipeline import Pipeline, Settings, Space
+from study.spec.misfit import misfit
 from study.spec.space import examples, parameters_of, settings_of, suggest
 
 BUDGET = ("epochs", "seed")
@@ -55,6 +56,15 @@ class Spec:
     def suggest(self, trial: BaseTrial) -> dict[str, Any]:
         """All settings of a trial. Of a queued one: `spec.suggest(FixedTrial(parameters))`."""
         return suggest(trial, self.space, self.base)
+
+    def misfit(self, trial: FrozenTrial) -> str | None:
+        """What keeps a trial that another program put in from being one of this study's; None if
+        nothing does."""
+        reason = misfit(trial, self.space, self.base)
+        given = trial.params or trial.system_attrs.get("fixed_params")
+        if reason is None and self.variants and given and given not in self.queue.values():
+            return "its parameters are no row of this comparison"
+        return reason
 
     def examples(self) -> list[dict[str, Any]]:
         """Settings whose pace says how long trials take."""

@@ -69,7 +69,7 @@ class Database(BaseStorage):
         weakref.finalize(self, self.engine.dispose)  # a copy that nobody closes
         self._writer = self.engine.execution_options(**WRITES)
         self._on_wait = on_wait
-        self._known: defaultdict[int, KnownTrials] = defaultdict(KnownTrials)
+        self._known: defaultdict[int, KnownTrials] = defaultdict(self._knows_nothing)
         self._tables = self._make_tables()
         if writing:
             self._check_writable()
@@ -114,6 +114,9 @@ class Database(BaseStorage):
         """Told by `patient` before each new try."""
         self.engine.dispose()  # connections to a server that was restarted are dead
         self._on_wait(reason, seconds)
+
+    def check_presence(self, connection: sa.Connection | None = None) -> None:
+        """Raise StudyGone if the study that this process works on was taken away."""
 
     @contextmanager
     def transaction(self, durable: bool = False) -> Iterator[sa.Connection]:
@@ -281,12 +284,16 @@ class Database(BaseStorage):
         trials = known.listed(states)
         return copy.deepcopy(trials) if deepcopy else trials
 
+    def _knows_nothing(self) -> KnownTrials:
+        return KnownTrials()
+
     def _read_others(self, study_id: int, known: KnownTrials) -> None:
         """Read trials that another process began, changed or finished; no others."""
         if known.read_to < 0:
             self._one(STUDIES.c.study_id, STUDIES.c.study_id == study_id)
         newer = sa.and_(TRIALS.c.study_id == study_id, TRIALS.c.trial_id > known.read_to)
         with self.engine.connect() as connection:
+            self.check_presence(connection)
             ids = set(connection.scalars(sa.select(TRIALS.c.trial_id).where(newer)))
             may_have_changed = known.not_final(ids) - self._mine()
             found = read_trials(connection, study_id, may_have_changed)

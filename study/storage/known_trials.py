@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Container, Mapping, Set
+from collections.abc import Callable, Container, Mapping, Set
 from typing import Any
 
 from optuna.distributions import BaseDistribution
@@ -10,16 +10,21 @@ from optuna.trial import FrozenTrial, TrialState
 
 REFRESH = 1.0  # seconds for which trials of other processes are not read again
 ENDED = frozenset(state for state in TrialState if state.is_finished())
+Misfit = Callable[[FrozenTrial], str | None]
+"""Says in words what keeps a trial from being one of the study's; None if nothing does."""
 
 
 class KnownTrials:
     """The trials of one study by id, as far as they are known.
 
     A trial that changes is replaced by a changed copy: whoever was given the old one keeps what
-    it saw.
+    it saw. One that other programs put in and that is a `misfit` is never listed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, misfit: Misfit = lambda trial: None) -> None:
+        self._misfit = misfit
+        self.misfits: dict[int, tuple[FrozenTrial, str]] = {}
+        """Those by id, each with the reason. What waits is judged by who asks for it."""
         self.complete: list[FrozenTrial] = []
         """The complete trials in the order in which this process learnt of them."""
         self.distributions: dict[str, BaseDistribution] = {}
@@ -38,7 +43,7 @@ class KnownTrials:
 
     def not_final(self, newer: Set[int]) -> set[int]:
         """Those among `newer` and the known ones that may be otherwise by now."""
-        return self._open | {each for each in newer if each not in self._trials}
+        return self._open | (newer - self._trials.keys() - self.misfits.keys())
 
     def get(self, trial_id: int) -> FrozenTrial | None:
         """One of them, if it is known."""
@@ -47,7 +52,11 @@ class KnownTrials:
     def have_read(self, ids: Set[int], trials: Mapping[int, FrozenTrial], read_to: int) -> None:
         """Add what was found of the trials `ids` in the database just now, by id."""
         for trial_id, trial in trials.items():
-            self.put(trial_id, trial)
+            reason = None if trial.state == TrialState.WAITING else self._misfit(trial)
+            if reason is None:
+                self.put(trial_id, trial)
+            else:
+                self._leave_out(trial_id, trial, reason)
         for trial_id in ids - trials.keys():  # the study was deleted
             self._open.discard(trial_id)
             self._trials.pop(trial_id, None)
@@ -69,6 +78,11 @@ class KnownTrials:
         if trial.state == TrialState.COMPLETE:
             self.complete.append(trial)
 
+    def _leave_out(self, trial_id: int, trial: FrozenTrial, reason: str) -> None:
+        self.misfits[trial_id] = trial, reason
+        self._trials.pop(trial_id, None)
+        (self._open.discard if trial.state.is_finished() else self._open.add)(trial_id)
+
     def change(self, trial_id: int, **parts: Any) -> FrozenTrial:
         """Replace parts of a trial: a mapping is added to the one it has."""
         trial = copy.copy(self._trials[trial_id])
@@ -84,6 +98,19 @@ class KnownTrials:
         if trial_id in self._open:
             self._trials.pop(trial_id, None)
 
+    def all(self) -> list[FrozenTrial]:
+        """All of them in the order of their numbers, misfits too."""
+        misfits = [trial for trial, _ in self.misfits.values()]
+        return sorted([*self._trials.values(), *misfits], key=lambda trial: trial.number)
+
+    def count(self, *states: TrialState) -> int:
+        """How many are in one of these states, misfits among them."""
+        return len(self.listed(states)) + self.misfits_in(*states)
+
+    def misfits_in(self, *states: TrialState) -> int:
+        """How many misfits are in one of these states."""
+        return sum(trial.state in states for trial, _ in self.misfits.values())
+
     def listed(self, states: Container[TrialState] | None) -> list[FrozenTrial]:
         """The trials in the order of their ids, with `states` those in one of them."""
         if states is None:
@@ -92,7 +119,8 @@ class KnownTrials:
         if wanted <= ENDED and wanted in self._lists:
             return list(self._lists[wanted])
         ids = self._trials.keys() if wanted & ENDED else sorted(self._open)
-        found = [trial for each in ids if (trial := self._trials[each]).state in wanted]
+        known = (self._trials[each] for each in ids if each in self._trials)
+        found = [trial for trial in known if trial.state in wanted]
         if wanted <= ENDED:
             self._lists[wanted] = list(found)
         return found

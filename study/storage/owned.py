@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from optuna.distributions import BaseDistribution, check_distribution_compatibility
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from study.storage.database import Database
-from study.storage.known_trials import KnownTrials
+from study.storage.known_trials import ENDED, KnownTrials, Misfit
 from study.storage.owner import (
     OWNER,
     beat,
@@ -25,10 +25,11 @@ from study.storage.owner import (
     owner_of,
     running,
 )
+from study.storage.presence import Presence
 from study.storage.reading import distribution_in, read_trial
-from study.storage.records import CONTINUES
+from study.storage.records import CONTINUES, FINISHED
 from study.storage.retry import patient, say_nothing
-from study.storage.tables import TRIAL_USER
+from study.storage.tables import TRIAL_SYSTEM, TRIAL_USER
 from study.storage.writing import (
     Row,
     attribute,
@@ -55,6 +56,8 @@ class OwnedDatabase(Database):
     Own trials are kept in memory, so that reading them costs nothing. Their parameters wait for
     the next write of an attribute, a report or a state, and go with it in one transaction; a
     report is committed before the call returns. For one thread.
+
+    Trials of other programs that are a `misfit` are as if they were not there.
     """
 
     def __init__(
@@ -63,8 +66,10 @@ class OwnedDatabase(Database):
         owner: dict[str, Any],
         total: int | None = None,
         on_wait: Callable[[str, float], None] = say_nothing,
+        misfit: Misfit | None = None,
     ) -> None:
-        self.owner, self._total = owner, total
+        self.owner, self._total, self._misfit = owner, total, misfit
+        self._presence: Presence | None = None
         self._own: dict[int, KnownTrials] = {}  # by id of the trial, those of its study
         self._unwritten: dict[int, list[Row]] = defaultdict(list)  # by id, for the next commit
         self._doubtful = False  # whether a commit may have succeeded without saying so
@@ -74,6 +79,37 @@ class OwnedDatabase(Database):
     def own(self) -> frozenset[int]:
         """The ids of the trials that this process runs."""
         return frozenset(self._own)
+
+    @patient
+    def work_on(self, study_id: int) -> None:
+        """From now on raise StudyGone, and write nothing, if this study was taken away."""
+        with self.transaction() as connection:
+            presence = Presence(self.url, connection, study_id)
+        presence.begin(self.engine)
+        self._presence = presence
+
+    def check_presence(self, connection: sa.Connection | None = None) -> None:
+        if (presence := self._presence) is None:
+            return
+        presence.find()  # before SQLite makes a new file of that name
+        known = self._known[presence.study_id]
+        counts = known.count(*TrialState), known.count(*ENDED)
+        if connection is not None:
+            presence.check(connection, *counts)
+            return
+        with suppress(DBAPIError), self.engine.connect() as another:
+            presence.check(another, *counts)
+
+    def known(self, study_id: int) -> list[FrozenTrial]:
+        """All trials of a study that this process has read, those left out too, by number."""
+        return self._known[study_id].all()
+
+    def misfits(self, study_id: int) -> list[tuple[FrozenTrial, str]]:
+        """The trials of other programs that were left out, each with the reason."""
+        return list(self._known[study_id].misfits.values())
+
+    def _knows_nothing(self) -> KnownTrials:
+        return KnownTrials(self._misfit or (lambda trial: None))
 
     def complete(self, study_id: int) -> list[FrozenTrial]:
         """The complete trials of a study, to which later ones are added."""
@@ -86,10 +122,14 @@ class OwnedDatabase(Database):
 
     def close(self) -> None:
         """Write what is unwritten and close every connection."""
+        if self._presence is not None and self._presence.close(self.engine):
+            return
         if self._unwritten:
             with suppress(OperationalError), self.transaction():
                 pass
         super().close()
+        if self._presence is not None:
+            self._presence.closed()
 
     def waiting(self, reason: str, seconds: float) -> None:
         super().waiting(reason, seconds)
@@ -103,11 +143,18 @@ class OwnedDatabase(Database):
     @contextmanager
     def transaction(self, durable: bool = False) -> Iterator[sa.Connection]:
         """What is unwritten and what the block does, in one transaction."""
+        if self._presence is not None:
+            self._presence.find()
         with super().transaction(durable) as connection:
-            for rows in self._unwritten.values():
-                write(connection, rows, replace=False)
+            self.check_presence(connection)
+            for trial_id, rows in list(self._unwritten.items()):
+                with suppress(UpdateFinishedTrialError):  # it is another process's now
+                    check_own(connection, trial_id, self.owner)
+                    write(connection, rows, replace=False)
             yield connection
         self._unwritten.clear()
+        if self._presence is not None:
+            self._presence.written()
 
     def delete_study(self, study_id: int) -> None:
         known = self._known[study_id]
@@ -131,13 +178,19 @@ class OwnedDatabase(Database):
                 trial_id = lost.pop()
                 trial = read_trial(connection, trial_id)
             else:
-                check_total(connection, study_id, self._total)
+                self._check_total(connection, study_id)
                 mine = create_trial(state=TrialState.RUNNING, user_attrs={OWNER: self.owner})
                 trial_id, trial = insert_trial(connection, study_id, mine)
             beat(connection, {trial_id})
         self._doubtful = False
         self._take(trial_id, trial, known)
         return trial_id
+
+    def _check_total(self, connection: sa.Connection, study_id: int) -> None:
+        total = self._total
+        if total is not None:
+            total += self._known[study_id].misfits_in(*FINISHED)
+        check_total(connection, study_id, total)
 
     @patient
     def queue_second_chance(self, study_id: int, trial: FrozenTrial) -> bool:
@@ -148,7 +201,7 @@ class OwnedDatabase(Database):
         """
         first = trial.user_attrs[CONTINUES]
         with self.transaction(durable=True) as connection:
-            check_total(connection, study_id, self._total)
+            self._check_total(connection, study_id)
             changed = id_of(connection, study_id, first)
             queued = not is_continued(connection, study_id, first)
             if queued:
@@ -208,7 +261,7 @@ class OwnedDatabase(Database):
             if not unsaid:
                 if row.state != TrialState.WAITING:
                     return False
-                check_total(connection, row.study_id, self._total)
+                self._check_total(connection, row.study_id)
                 change_state(connection, trial_id, TrialState.RUNNING, datetime.now())
                 owner = attribute(TRIAL_USER, trial_id, OWNER, self.owner)
                 write(connection, [owner], replace=True)
@@ -272,6 +325,8 @@ class OwnedDatabase(Database):
             return
         row = parameter(trial_id, param_name, param_value_internal, distribution)
         before = known.distributions.get(param_name)
+        if before is None and self._misfit:  # the space is known
+            before = distribution
         if before is None or param_name in trial.params:
             with self._own_trial(trial_id), self.transaction() as connection:
                 check_own(connection, trial_id, self.owner)
@@ -288,21 +343,27 @@ class OwnedDatabase(Database):
             trial_id, params={param_name: value}, distributions={param_name: distribution}
         )
 
-    @patient
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        if (known := self._own.get(trial_id)) is None:
+        if trial_id in self._own:
+            self._set_attribute(trial_id, TRIAL_USER, "user_attrs", key, value)
+        else:
             super().set_trial_user_attr(trial_id, key, value)
-            return
-        with self._own_trial(trial_id), self.transaction() as connection:
-            check_own(connection, trial_id, self.owner)
-            write(connection, [attribute(TRIAL_USER, trial_id, key, value)], replace=True)
-        known.change(trial_id, user_attrs={key: json.loads(json.dumps(value))})
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        if trial_id in self._own:
+            self._set_attribute(trial_id, TRIAL_SYSTEM, "system_attrs", key, value)
+        else:
+            super().set_trial_system_attr(trial_id, key, value)
 
     @patient
-    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        super().set_trial_system_attr(trial_id, key, value)
-        if (known := self._own.get(trial_id)) is not None:
-            known.change(trial_id, system_attrs={key: json.loads(json.dumps(value))})
+    def _set_attribute(
+        self, trial_id: int, table: sa.Table, part: str, key: str, value: Any
+    ) -> None:
+        known = self._own[trial_id]
+        with self._own_trial(trial_id), self.transaction() as connection:
+            check_own(connection, trial_id, self.owner)
+            write(connection, [attribute(table, trial_id, key, value)], replace=True)
+        known.change(trial_id, **{part: {key: json.loads(json.dumps(value))}})
 
     @patient
     def set_trial_intermediate_value(
@@ -313,7 +374,9 @@ class OwnedDatabase(Database):
             super().set_trial_intermediate_value(trial_id, step, intermediate_value)
             return
         with self._own_trial(trial_id), self.transaction() as connection:
-            check_own(connection, trial_id, self.owner)
+            reports = check_own(connection, trial_id, self.owner)
+            if self._presence is not None:
+                self._presence.check_reports(reports, len(trial.intermediate_values))
             row = report(trial_id, step, intermediate_value)
             write(connection, [row], replace=step in trial.intermediate_values)
         self._own[trial_id].change(trial_id, intermediate_values={step: intermediate_value})

@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 from fer.machine import processor
 from study.storage.records import CONTINUES
-from study.storage.tables import HEARTBEATS, TRIAL_USER, TRIALS
+from study.storage.tables import HEARTBEATS, REPORTS, TRIAL_USER, TRIALS
 from study.storage.writing import lock_study
 
 OWNER = "owner"
@@ -26,7 +26,15 @@ HEARTBEAT_SECONDS = 60.0
 GRACE = timedelta(minutes=5)  # without a heartbeat, after which a trial is abandoned
 
 STANDING = (
-    sa.select(TRIALS.c.number, TRIALS.c.state, TRIAL_USER.c.value_json)
+    sa.select(
+        TRIALS.c.number,
+        TRIALS.c.state,
+        TRIAL_USER.c.value_json,
+        sa.select(sa.func.count())
+        .where(REPORTS.c.trial_id == TRIALS.c.trial_id)
+        .scalar_subquery()
+        .label("reports"),
+    )
     .outerjoin(
         TRIAL_USER, (TRIAL_USER.c.trial_id == TRIALS.c.trial_id) & (TRIAL_USER.c.key == OWNER)
     )
@@ -59,34 +67,40 @@ class Owner:
     started: float  # since the boot; a process number alone may be used again
     processor: str = ""
     boot: str = ""
+    namespace: str = ""  # of process numbers: a container's differs from its host's
 
     @classmethod
     def this(cls) -> "Owner":
         """This process."""
         host, process = socket.gethostname(), os.getpid()
-        return cls(host, process, _started(process), processor(), _boot())
+        return cls(host, process, _started(process), processor(), _boot(), _namespace())
 
     @classmethod
     def of(cls, stored: Any) -> "Owner | None":
         """The owner that was stored with a trial; None if it is none."""
         try:
-            return cls(**stored)
+            found = cls(**stored)
         except TypeError:
             return None
+        numbers = isinstance(found.process, int) and isinstance(found.started, int | float)
+        return found if numbers and isinstance(found.host, str) else None
 
     def __str__(self) -> str:
         return f"process {self.process} on {self.host}"
 
     def is_here(self) -> bool:
-        """Whether it is a process of this machine."""
-        return self.host == socket.gethostname()
+        """Whether it is a process of this machine, numbered as this one's are.
+
+        Containers and copied machines have one host name. Of a machine that was started anew
+        nothing tells it from a copy: whether its trials are abandoned, their heartbeats say.
+        """
+        here = (socket.gethostname(), _boot(), _namespace())
+        return (self.host, self.boot, self.namespace) == here
 
     def is_gone(self) -> bool:
         """Whether it is known to run no longer; of other machines nothing is known."""
         if not self.is_here():
             return False
-        if self.boot != _boot():
-            return True
         try:
             dead = psutil.Process(self.process).status() == psutil.STATUS_ZOMBIE
             return dead or _started(self.process) != self.started
@@ -106,6 +120,15 @@ def _boot() -> str:
     """Changes with every boot, where the system says so."""
     file = Path("/proc/sys/kernel/random/boot_id")
     return file.read_text().strip() if file.exists() else ""
+
+
+def _namespace() -> str:
+    """Differs between the containers of a machine, where the system has such."""
+    file = Path("/proc/self/ns/pid")
+    try:
+        return str(file.readlink())
+    except OSError:
+        return ""
 
 
 def check_total(connection: sa.Connection, study_id: int, total: int | None) -> None:
@@ -145,8 +168,9 @@ def owner_of(connection: sa.Connection, trial_id: int) -> Any:
     return None if text is None else json.loads(text)
 
 
-def check_own(connection: sa.Connection, trial_id: int, owner: dict[str, Any]) -> None:
-    """Raise UpdateFinishedTrialError if a trial is finished, TakenOver if `owner` does not run it.
+def check_own(connection: sa.Connection, trial_id: int, owner: dict[str, Any]) -> int:
+    """How many reports a trial has that `owner` runs. Raises UpdateFinishedTrialError if it is
+    finished, TakenOver if another process runs it.
 
     No other process changes its state until the transaction ends.
     """
@@ -157,6 +181,7 @@ def check_own(connection: sa.Connection, trial_id: int, owner: dict[str, Any]) -
         raise UpdateFinishedTrialError(f"trial {row.number} is finished")
     if row.state != TrialState.RUNNING or row.value_json != json.dumps(owner):
         raise TakenOver
+    return int(row.reports)
 
 
 def disown(connection: sa.Connection, trial_id: int) -> None:

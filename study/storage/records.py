@@ -8,6 +8,7 @@ from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
+from pydantic import BaseModel, StrictInt, TypeAdapter, ValidationError
 
 from fer.errors import UserError
 
@@ -59,6 +60,33 @@ def as_text(right: bytes) -> str:
     return base64.b64encode(right).decode()
 
 
+class _Attributes(BaseModel):
+    """What the program stores with a trial, and reads without further question."""
+
+    config: dict[str, Any] = {}
+    result: dict[str, Any] = {}
+    origin: str = ""
+    failure: dict[str, Any] = {}
+    deaths: dict[str, StrictInt | str] = {}
+    continues: StrictInt = 0
+    continues_from: StrictInt = 0
+
+
+_RESULT = TypeAdapter(Result)
+
+
+def attributes_misfit(trial: FrozenTrial) -> str | None:
+    """What in the attributes of a trial this program did not write, in words; None if nothing."""
+    try:
+        _Attributes.model_validate(trial.user_attrs)
+    except ValidationError as error:
+        (first, *_) = error.errors()
+        return f"its attribute {'.'.join(map(str, first['loc']))} is not this program's"
+    if RESULT in trial.user_attrs and CONFIG not in trial.user_attrs:
+        return "it has a result without settings"
+    return None
+
+
 def result_of(trial: FrozenTrial) -> Result | None:
     """The result stored with a trial; None if there is none, or it is not this program's."""
     stored = trial.user_attrs.get(RESULT)
@@ -69,8 +97,8 @@ def result_of(trial: FrozenTrial) -> Result | None:
     # Format 3 and before had the best epoch's as the score.
     known = {"score": None, "epoch": None, "best": stored.get("score"), **stored}
     try:
-        return Result(**{**known, "ending": str(ending(trial))})
-    except TypeError:
+        return _RESULT.validate_python({**known, "ending": str(ending(trial))})
+    except ValidationError:
         return None
 
 

@@ -29,6 +29,9 @@ class Waiting(Protocol):
     def waiting(self, reason: str, seconds: float) -> None:
         """Told before each new try, with the seconds it has been waiting."""
 
+    def check_presence(self) -> None:
+        """Raise a UserError if nothing is left to wait for."""
+
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -53,7 +56,8 @@ def waits_while(
                 while True:
                     try:
                         return method(self, *args, **kwargs)
-                    except (DBAPIError, StorageInternalError) as error:
+                    except (DBAPIError, StorageInternalError, KeyError) as error:
+                        self.check_presence()
                         reason = why(error.__cause__ if _is_wrapped(error) else error)
                         if reason is None:
                             raise

@@ -80,7 +80,8 @@ def write(connection: sa.Connection, rows: Iterable[Row], replace: bool) -> None
 def insert_trial(
     connection: sa.Connection, study_id: int, trial: FrozenTrial
 ) -> tuple[int, FrozenTrial]:
-    """Add a trial like `trial` to a study that is locked: its id, and it with its number."""
+    """Add a trial like `trial` to a study that is locked, as the next one: its id, and it with its
+    number."""
     count = sa.select(sa.func.count()).where(TRIALS.c.study_id == study_id)
     number = connection.scalar(count) or 0
     inserted = connection.execute(

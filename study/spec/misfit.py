@@ -1,0 +1,72 @@
+"""Trials that other programs put into a study: do they lie in its space?"""
+
+import json
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import FrozenTrial
+
+from study.pipeline import Only, Settings, Space
+from study.spec.space import holds
+
+
+def misfit(trial: FrozenTrial, space: Space, base: Settings) -> str | None:
+    """What keeps a trial from being one of `space`, in words; None if nothing does.
+
+    One that waits or runs may lack parameters, a finished one has all that apply.
+    """
+    fixed = trial.system_attrs.get("fixed_params", {})
+    if not isinstance(fixed, Mapping):
+        return f"its parameters must be a dictionary, got {_short(fixed)}"
+    parameters = {**fixed, **trial.params}
+    whole: dict[str, Any] = dict(base)
+    whole |= {key: value for key, value in parameters.items() if not _is_only(space, key)}
+    for name, value in parameters.items():
+        kind = space.get(name)
+        if kind is None:
+            near = get_close_matches(name, space, n=1)
+            hint = f" (nearest: {near[0]})" if near else f", which has {', '.join(space)}"
+            return f"no parameter {_short(name)} in the space{hint}"
+        if isinstance(kind, Only) and kind.of in parameters and not kind.applies(whole):
+            return f"{name} is only for {kind.of} {kind.value}, got {_short(whole[kind.of])}"
+        distribution = kind.distribution if isinstance(kind, Only) else kind
+        if not holds(distribution, value):
+            return f"{name} must be {in_words(distribution)}, got {_short(value)}"
+        if trial.distributions.get(name, distribution) != distribution:
+            return f"{name} has another range, {in_words(trial.distributions[name])}"
+    if not trial.state.is_finished():
+        return None
+    lacking = [
+        name
+        for name, kind in space.items()
+        if name not in parameters and (not isinstance(kind, Only) or kind.applies(whole))
+    ]
+    return f"it lacks {', '.join(lacking)}" if lacking else None
+
+
+def _is_only(space: Space, name: str) -> bool:
+    return isinstance(space.get(name), Only)
+
+
+def in_words(distribution: BaseDistribution) -> str:
+    """The values that a distribution can give."""
+    match distribution:
+        case CategoricalDistribution(choices=choices):
+            return f"one of {', '.join(map(str, choices))}"
+        case IntDistribution(low=low, high=high, step=step):
+            return f"{low}..{high}" + (f" in steps of {step}" if step > 1 else "")
+        case FloatDistribution(low=low, high=high):
+            return f"{low:g}..{high:g}"
+    raise TypeError(f"no such kind of parameter: {distribution}")
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, default=repr)
+    return text if len(text) <= 40 else text[:37] + "..."

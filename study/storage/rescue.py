@@ -1,0 +1,64 @@
+"""A study whose file was taken away under it, saved in a new one."""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from copy import copy
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy as sa
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from study.storage.leases import begin_study
+from study.storage.owned import OwnedDatabase
+from study.storage.owner import OWNER
+from study.storage.watched_file import FileGone
+
+
+@contextmanager
+def saved_if_lost(study: optuna.Study, database: OwnedDatabase) -> Iterator[None]:
+    """Save what this process knows of a study if its file is taken away while the block runs.
+
+    The file may be restored from a backup, and lack it.
+    """
+    study_id = database.get_study_id_from_name(study.study_name)
+    attributes = study.user_attrs
+    try:
+        yield
+    except FileGone as gone:
+        trials = database.known(study_id)
+        saved = save_beside(database.url, study.study_name, attributes, trials)
+        raise FileGone(f"{gone}; {saved}") from None
+
+
+def save_beside(
+    url: str, name: str, attributes: dict[str, Any], trials: Sequence[FrozenTrial]
+) -> str:
+    """Save a study beside the SQLite file at `url`; what became of it, in words."""
+    lost = Path(str(make_url(url).database))
+    moment = time.strftime("%Y%m%d-%H%M%S")
+    path = lost.with_name(f"{lost.stem}-saved-{moment}-{os.getpid()}{lost.suffix}")
+    saved = sa.URL.create("sqlite", database=str(path)).render_as_string()
+    try:
+        with closing(OwnedDatabase(saved, owner={})) as database:
+            begin_study(database, name, attributes, [_at_rest(trial) for trial in trials])
+    except (SQLAlchemyError, OSError) as error:
+        path.unlink(missing_ok=True)
+        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        return f"what this run knows of the study could not be saved beside it: {reason}"
+    return f"the study as this run knows it is saved, continue it with --storage {saved}"
+
+
+def _at_rest(trial: FrozenTrial) -> FrozenTrial:
+    """The trial, which waits if it ran: nobody runs it in the new file."""
+    if trial.state != TrialState.RUNNING:
+        return trial
+    resting = copy(trial)
+    resting.state = TrialState.WAITING
+    resting.user_attrs = {key: each for key, each in trial.user_attrs.items() if key != OWNER}
+    return resting

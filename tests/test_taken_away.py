@@ -1,0 +1,190 @@
+"""Other programs delete, rename, replace and restore what a study is in while it runs."""
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
+
+from study.storage.watched_file import FileGone, StudyGone
+from study.workers.messages import Job, Message, OfTrial, Trained
+from tests.scripted import Change, Run, stored
+
+URL = "sqlite:///studies.db"
+
+
+def then(act: Callable[[], None], report: int = 20) -> Change:
+    """Do something to the database before that report of a study."""
+    reports = [0]
+
+    def listen(job: Job, news: OfTrial) -> Message | None:
+        if isinstance(news, Trained):
+            reports[0] += 1
+            if reports[0] == report:
+                act()
+        return None
+
+    return listen
+
+
+def sound(path: str) -> bool:
+    with closing(sqlite3.connect(path)) as connection:
+        return bool(connection.execute("PRAGMA integrity_check").fetchone() == ("ok",))
+
+
+def begun_before(run: Run) -> bytes:
+    """A study of two trials in a file, and the file's content."""
+    run(trials=2)
+    return Path("studies.db").read_bytes()
+
+
+def put_in_its_place() -> None:
+    shutil.copy("backup.db", "other.db")
+    Path("other.db").replace("studies.db")
+
+
+def write_over() -> None:
+    shutil.copyfile("backup.db", "studies.db")
+
+
+def move_away() -> None:
+    Path("studies.db").rename("moved.db")
+
+
+def remove() -> None:
+    Path("studies.db").unlink()
+
+
+@pytest.mark.parametrize("act", [put_in_its_place, write_over, move_away, remove])
+@pytest.mark.parametrize("report", [1, 22])
+def test_a_file_that_is_taken_away_is_not_touched_and_the_study_is_saved_beside(
+    act: Callable[[], None], report: int, run: Run
+) -> None:
+    begun_before(run)
+    shutil.copy("studies.db", "backup.db")
+    with pytest.raises(FileGone, match=r"^studies.db was .* --storage sqlite:///studies-saved-"):
+        run(trials=12, change=then(act, report))
+    if act in (put_in_its_place, write_over):
+        assert Path("studies.db").read_bytes() == Path("backup.db").read_bytes()
+    else:
+        assert not Path("studies.db").exists()
+    if act is move_away:
+        assert sound("moved.db")
+    assert not Path("studies.db-wal").exists() or not Path("studies.db-wal").stat().st_size
+    (saved,) = Path().glob("studies-saved-*.db")
+    assert sound(str(saved))
+    Path("studies.db").unlink(missing_ok=True)
+    saved.rename("studies.db")
+    known = [trial for trial in stored() if trial.state.is_finished()]
+    run(trials=12)
+    trials = stored()
+    assert [trials[trial.number] for trial in known] == known
+    assert sum(trial.state != TrialState.FAIL for trial in trials) == len(trials) == 12
+
+
+def delete() -> None:
+    optuna.delete_study(study_name="small", storage=RDBStorage(URL))
+
+
+def delete_and_begin_another() -> None:
+    delete()
+    optuna.create_study(study_name="small", storage=URL, direction="maximize")
+
+
+def begin_another_of_its_id() -> None:
+    delete()
+    other = optuna.create_study(study_name="other", storage=URL)
+    for _ in range(30):
+        other.tell(other.ask(), 0.1)
+
+
+def rename() -> None:
+    with closing(sqlite3.connect("studies.db")) as connection, connection:
+        connection.execute("UPDATE studies SET study_name = 'renamed'")
+
+
+def drop_the_tables() -> None:
+    with closing(sqlite3.connect("studies.db")) as connection, connection:
+        for (name,) in connection.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
+        ).fetchall():
+            connection.execute(f"DROP TABLE {name}")
+
+
+def restore() -> None:
+    with (
+        closing(sqlite3.connect("backup.db")) as source,
+        closing(sqlite3.connect("studies.db")) as target,
+    ):
+        source.backup(target)
+
+
+def content() -> list[str]:
+    with closing(sqlite3.connect("studies.db")) as connection:
+        return list(connection.iterdump())
+
+
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        (delete, "deleted"),
+        (delete_and_begin_another, "deleted"),
+        (begin_another_of_its_id, "deleted"),
+        (rename, "renamed 'renamed'"),
+        (drop_the_tables, "deleted"),
+        (restore, "set back"),
+    ],
+)
+@pytest.mark.parametrize("report", [1, 21])
+def test_a_study_that_is_taken_away_is_noticed_before_the_next_write(
+    act: Callable[[], None], words: str, report: int, run: Run
+) -> None:
+    begun_before(run)
+    shutil.copy("studies.db", "backup.db")
+    after: list[str] = []
+
+    def act_and_look() -> None:
+        act()
+        after.extend(content())
+
+    with pytest.raises(StudyGone, match=f"study 'small' was {words}"):
+        run(trials=12, change=then(act_and_look, report))
+    assert content() == after
+    assert not list(Path().glob("studies-saved-*"))
+
+
+@pytest.mark.parametrize("state", [TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED])
+def test_a_running_trial_that_is_told_from_outside_is_left_and_the_study_goes_on(
+    state: TrialState, run: Run
+) -> None:
+    told: list[int] = []
+
+    def tell() -> None:
+        study = optuna.load_study(study_name="small", storage=URL)
+        (number, *_) = [each.number for each in study.trials if each.state == TrialState.RUNNING]
+        study.tell(number, 0.25 if state == TrialState.COMPLETE else None, state)
+        told.append(number)
+
+    trials = run(trials=8, pruner="none", change=then(tell, 10))
+    (number,) = told
+    assert trials[number].state == state
+    if state == TrialState.COMPLETE:
+        assert trials[number].value == 0.25
+    done = [each.state in (TrialState.COMPLETE, TrialState.PRUNED) for each in trials]
+    assert sum(done) == 8
+    assert not [each for each in trials if each.state == TrialState.RUNNING]
+
+
+def test_a_running_trial_that_is_set_back_to_waiting_is_trained_once_more(run: Run) -> None:
+    def set_back() -> None:
+        with closing(sqlite3.connect("studies.db")) as connection, connection:
+            connection.execute("UPDATE trials SET state = 'WAITING' WHERE state = 'RUNNING'")
+
+    trials = run(trials=8, pruner="none", change=then(set_back, 10))
+    assert [each.state for each in trials] == [TrialState.COMPLETE] * 8
+    assert all(len(each.intermediate_values) == 4 for each in trials)
