@@ -35,7 +35,7 @@ from study.spec.spec import Spec
 from study.storage import studies
 from study.storage.leases import next_session
 from study.storage.owned import OwnedDatabase
-from study.storage.records import ending, finished
+from study.storage.records import ending, finished, scored
 from study.storage.rescue import saved_if_lost
 from study.storage.retry import DatabaseAway
 from study.words import counted
@@ -220,8 +220,9 @@ def train(
         for line in plan_lines(forecast, pipeline.about, known, search):
             display.print(line)
 
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        display.better(trial.value or 0.0, trial.number)
+    for trial, _ in scored(study):
+        if trial.state == TrialState.COMPLETE:
+            display.better(trial.value or 0.0, trial.number)
     with Pool(pipeline, lanes, spec.examples(), spare=request.spare) as pool, display:
         processes = {lane: pool.process_of(lane) for lane in range(lanes)}
         # Whoever names a number of trials at once gets it, as far as memory goes.

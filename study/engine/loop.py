@@ -36,6 +36,7 @@ from study.words import counted
 from study.workers.messages import Broken, Died, Done, Job, Message, OutOfMemory, Ready, Trained
 
 ALIKE = 3  # failures of the same kind that end the study
+SAID = 3  # trials that are left out, each with its reason
 LOOK_SECONDS = 5.0  # between looks at trials whose process is gone
 
 Outcome = Literal["finished", "timeout", "interrupted"]
@@ -74,6 +75,7 @@ class Loop:
         say_plan: Callable[[float | None], None],
     ) -> None:
         self._study, self._database = study, database
+        self._study_id = database.get_study_id_from_name(study.study_name)
         self._spec, self._queue = spec, queue
         self._total, self._earliest_pruning = total, earliest_pruning
         self._workers, self._schedule = workers, schedule
@@ -84,6 +86,7 @@ class Loop:
         self._notes: set[tuple[int, str]] = set()  # what a person was told of which trial
         self._failures: Counter[str] = Counter()
         self._looked = self._beaten = 0.0
+        self._left_out: set[int] = set()  # trials of which this was said
 
     def run(self) -> Outcome:
         """Train. Whatever ends it, the trials that still run are put back into the queue."""
@@ -272,6 +275,16 @@ class Loop:
         owners = {str(Owner.of(trial.user_attrs.get(OWNER))) for trial in running}
         return ", ".join(sorted(owners)) or "others"
 
+    def _say_what_is_left_out(self) -> None:
+        misfits = self._database.misfits(self._study_id)
+        new = {trial.number: why for trial, why in misfits if trial.number not in self._left_out}
+        self._left_out |= new.keys()
+        for number, why in list(new.items())[:SAID]:
+            self._display.print(f"trial {number}: another program put it in, left out: {why}")
+        if len(new) > SAID:
+            more = ", ".join(map(str, list(new)[SAID:]))
+            self._display.print(f"likewise left out: trials {more}")
+
     def _look_around(self) -> None:
         """Show life to other machines, and take over trials whose process is gone."""
         now = time.monotonic()
@@ -280,6 +293,7 @@ class Loop:
             show_life(self._database)
         if now - self._looked > LOOK_SECONDS:
             self._looked = now
+            self._say_what_is_left_out()
             lost = requeue_abandoned(self._study, self._database)
             if lost:
                 found = f"{counted(lost, 'trial')} of a process that is gone"

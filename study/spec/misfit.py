@@ -1,6 +1,7 @@
 """Trials that other programs put into a study: do they lie in its space?"""
 
 import json
+import math
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -11,17 +12,27 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from study.pipeline import Only, Settings, Space
 from study.spec.space import holds
 
 
-def misfit(trial: FrozenTrial, space: Space, base: Settings) -> str | None:
-    """What keeps a trial from being one of `space`, in words; None if nothing does.
+def misfit(trial: FrozenTrial, space: Space, base: Settings, epochs: int) -> str | None:
+    """What keeps a trial from being one of `space` with so many `epochs`, in words; None if
+    nothing does.
 
     One that waits or runs may lack parameters, a finished one has all that apply.
     """
+    steps = sorted(trial.intermediate_values)
+    if steps != list(range(1, len(steps) + 1)) or len(steps) > epochs:
+        return f"its reports must be of epochs from 1 to {epochs} at most, got {_short(steps)}"
+    if trial.state == TrialState.COMPLETE and not math.isfinite(trial.values[0]):
+        return f"its value must be a finite number, got {trial.values[0]}"
+    return _misfit_of_parameters(trial, space, base)
+
+
+def _misfit_of_parameters(trial: FrozenTrial, space: Space, base: Settings) -> str | None:
     fixed = trial.system_attrs.get("fixed_params", {})
     if not isinstance(fixed, Mapping):
         return f"its parameters must be a dictionary, got {_short(fixed)}"
@@ -41,7 +52,7 @@ def misfit(trial: FrozenTrial, space: Space, base: Settings) -> str | None:
             return f"{name} must be {in_words(distribution)}, got {_short(value)}"
         if trial.distributions.get(name, distribution) != distribution:
             return f"{name} has another range, {in_words(trial.distributions[name])}"
-    if not trial.state.is_finished():
+    if trial.state not in (TrialState.COMPLETE, TrialState.PRUNED):
         return None
     lacking = [
         name

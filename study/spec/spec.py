@@ -60,7 +60,7 @@ class Spec:
     def misfit(self, trial: FrozenTrial) -> str | None:
         """What keeps a trial that another program put in from being one of this study's; None if
         nothing does."""
-        reason = misfit(trial, self.space, self.base)
+        reason = misfit(trial, self.space, self.base, self.epochs)
         given = trial.params or trial.system_attrs.get("fixed_params")
         if reason is None and self.variants and given and given not in self.queue.values():
             return "its parameters are no row of this comparison"

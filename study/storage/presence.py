@@ -22,9 +22,9 @@ NAME_AND_UID = (
     )
     .where(STUDIES.c.study_id == sa.bindparam("study"))
 )
-COUNTS = sa.select(sa.func.count(), sa.func.count().filter(TRIALS.c.state.in_(ENDED))).where(
-    TRIALS.c.study_id == sa.bindparam("study")
-)
+COUNTS = sa.select(
+    sa.func.count(), sa.func.coalesce(sa.func.sum(sa.case((TRIALS.c.state.in_(ENDED), 1))), 0)
+).where(TRIALS.c.study_id == sa.bindparam("study"))
 
 
 class Presence:
@@ -72,7 +72,8 @@ class Presence:
                     f"study {self._name!r} was "
                     + (f"renamed {found[0]!r}" if renamed and found else "deleted")
                 )
-            self._check_trials(connection, begun, ended)
+            if self._file is not None:  # who restores a server's database ends its clients
+                self._check_trials(connection, begun, ended)
 
     def check_reports(self, found: int, stored: int) -> None:
         """Raise StudyGone if a trial has fewer reports than this process has stored.

@@ -1,0 +1,112 @@
+"""Trials that other programs put into a study, of every sort that Optuna's interface allows."""
+
+import math
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+Within = dict[str, BaseDistribution]
+
+ATTRIBUTES: dict[str, dict[str, Any]] = {
+    "settings": {"config": 3},
+    "a result": {"result": {"score": "good", "curves": [1]}},
+    "a result alone": {"result": {"ending": "complete", "score": 0.9, "epoch": 1, "epochs": 4}},
+    "a result with odd settings": {
+        "result": {"ending": "complete", "score": 0.9, "epoch": 1, "epochs": 4},
+        "config": {"lr": None},
+    },
+    "deaths": {"deaths": "many"},
+    "what it continues": {"continues": "the first"},
+    "with how many epochs": {"continues_from": "two"},
+    "an origin": {"origin": ["me"]},
+    "an owner": {"owner": {"host": 5, "process": "x", "started": None}},
+    "another owner": {"owner": "me"},
+}
+"""Attributes with the names of this program's, and not its content."""
+
+
+def queued(choice: str, number: str) -> Iterator[dict[str, Any]]:
+    """Parameters that cannot be trained; those two are the names of a choice and of a number."""
+    yield {choice: "none of these"}
+    yield {choice: ["a list"]}
+    yield {number: 1e9}
+    yield {number: "fast"}
+    yield {number: None}
+    yield {number: True}
+    yield {number: math.nan}
+    yield {f"{number}s": 0.1}
+    yield {choice: "none of these", number: "fast"}
+
+
+def finished(own: FrozenTrial) -> Iterator[tuple[str, FrozenTrial]]:
+    """Finished trials, each with what makes it foreign to the study of the trial `own`."""
+    fits, within = own.params, own.distributions
+    pruned: dict[str, Any] = {"intermediate_values": {1: 0.9}}
+    choice, number = names(own)
+
+    def trial(
+        params: dict[str, Any] = fits,
+        distributions: dict[str, BaseDistribution] = within,
+        state: TrialState = TrialState.COMPLETE,
+        **parts: Any,
+    ) -> FrozenTrial:
+        value: dict[str, Any] = {"value": 0.9} if state == TrialState.COMPLETE else {}
+        return create_trial(
+            params=params, distributions=distributions, state=state, **{**value, **parts}
+        )
+
+    yield "no parameters", trial({}, {})
+    few = {choice: fits[choice]}
+    yield "too few", trial(few, {choice: within[choice]})
+    yield (
+        "an unknown name",
+        trial({**fits, "depth": 3}, {**within, "depth": IntDistribution(1, 9)}),
+    )
+    other: Within = {**within, choice: CategoricalDistribution(["other"])}
+    yield "another choice", trial({**fits, choice: "other"}, other)
+    wide: Within = {**within, number: FloatDistribution(1e-9, 1e9)}
+    yield "another range", trial({**fits, number: 1e6}, wide)
+    kind: Within = {**within, number: CategoricalDistribution(["a", "b"])}
+    yield "another kind", trial({**fits, number: "a"}, kind)
+    yield "an infinite value", trial(value=math.inf)
+    yield "odd epochs", trial(intermediate_values={-3: 0.1, 10**6: math.nan, 0: math.inf})
+    yield "no result", trial()
+    yield "a failed one", trial({**fits, choice: "other"}, other, TrialState.FAIL)
+    yield "a pruned one", trial(state=TrialState.PRUNED, **pruned)
+    for name, attributes in ATTRIBUTES.items():
+        yield name, trial(user_attrs=attributes)
+        yield f"{name}, pruned", trial(state=TrialState.PRUNED, user_attrs=attributes, **pruned)
+
+
+def names(own: FrozenTrial) -> tuple[str, str]:
+    """A choice and a number among the parameters of a trial."""
+    kinds = own.distributions.items()
+    choice = next(name for name, kind in kinds if isinstance(kind, CategoricalDistribution))
+    # A comparison has no numbers but choices.
+    numbers = (name for name, kind in kinds if not isinstance(kind, CategoricalDistribution))
+    return choice, next(numbers, choice)
+
+
+def put_in(study: optuna.Study) -> int:
+    """Put all of them into a study; how many of those that wait can never be trained."""
+    own = next(trial for trial in study.trials if trial.params)
+    for _, trial in finished(own):
+        with suppress(ValueError):  # Optuna refuses another range of what it knows already
+            study.add_trial(trial)
+    hopeless = list(queued(*names(own)))
+    for parameters in hopeless:
+        study.enqueue_trial(parameters)
+    odd = [each for name, each in ATTRIBUTES.items() if "owner" not in name and "odd" not in name]
+    for attributes in odd:
+        study.enqueue_trial(own.params, user_attrs=attributes)
+    study.add_trial(create_trial(state=TrialState.WAITING, system_attrs={"fixed_params": [1, 2]}))
+    return len(hopeless) + len(odd) + 1
