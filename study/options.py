@@ -1,6 +1,7 @@
 """Options that several commands share, each written and checked once."""
 
 import math
+import os
 import shlex
 import time
 from collections.abc import Sequence
@@ -12,6 +13,18 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from fer.errors import UserError
 
 DEFAULT_URL = "sqlite:///studies.db"
+STORAGE = "OPTUNA_STORAGE"
+"""The environment variable that names another default, as for Optuna's own command."""
+_DEFAULT = f"${STORAGE} or {DEFAULT_URL}"
+
+
+def _resolved(storage: str) -> str:
+    return (os.environ.get(STORAGE) or DEFAULT_URL) if storage == _DEFAULT else storage
+
+
+def is_default(storage: str) -> bool:
+    """Whether a command uses that database in every shell without being told."""
+    return storage == DEFAULT_URL and not os.environ.get(STORAGE)
 
 
 def _named(name: str | None) -> str | None:
@@ -33,7 +46,7 @@ class Options(BaseModel):
 class Stored(Options):
     """Where studies are."""
 
-    storage: str = DEFAULT_URL
+    storage: Annotated[str, AfterValidator(_resolved), Field(validate_default=True)] = _DEFAULT
     """SQLAlchemy URL of the database of studies."""
 
 

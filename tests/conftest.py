@@ -57,6 +57,7 @@ def own_folder(
     monkeypatch.chdir(work)
     monkeypatch.setenv("FER_CACHE", str(tmp_path_factory.getbasetemp().parent / "cache"))
     monkeypatch.delenv("FER_DATA", raising=False)
+    monkeypatch.delenv("OPTUNA_STORAGE", raising=False)
     return work
 
 

@@ -11,8 +11,11 @@ import pytest
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
+from fer.errors import UserError
+from study.storage.studies import load_study
 from study.storage.watched_file import FileGone, StudyGone
 from study.workers.messages import Job, Message, OfTrial, Trained
+from tests.conftest import Command
 from tests.scripted import Change, Run, stored
 
 URL = "sqlite:///studies.db"
@@ -188,3 +191,33 @@ def test_a_running_trial_that_is_set_back_to_waiting_is_trained_once_more(run: R
     trials = run(trials=8, pruner="none", change=then(set_back, 10))
     assert [each.state for each in trials] == [TrialState.COMPLETE] * 8
     assert all(len(each.intermediate_values) == 4 for each in trials)
+
+
+def test_a_copy_without_its_log_says_what_was_left_behind(run: Run, tmp_path: Path) -> None:
+    def copy() -> None:
+        shutil.copy("studies.db", "copied.db")
+
+    run(trials=8, change=then(copy, 12))
+    lost = "if it is a copy, copied.db-wal with the latest trials was left behind"
+    with pytest.raises(UserError, match=f"no study 'other' in .*; {lost}"):
+        load_study("sqlite:///copied.db", "other")
+    with closing(sqlite3.connect(tmp_path / "empty.db")) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("CREATE TABLE a (b)")
+    with pytest.raises(UserError, match=r"no study in .*empty.db; if it is a copy, empty.db-wal"):
+        load_study(f"sqlite:///{tmp_path}/empty.db", None)
+    with pytest.raises(UserError, match=r"studies.db, it has small$"):
+        load_study(URL, "other")
+
+
+def test_another_default_database_is_named_by_the_environment(
+    command: Command, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    run("elsewhere", trials=2)
+    monkeypatch.setenv("OPTUNA_STORAGE", "sqlite:///elsewhere/studies.db")
+    assert command("study.report").code == 0
+    monkeypatch.setenv("OPTUNA_STORAGE", "nothing")
+    refused = command("study.report")
+    assert refused.code == 2
+    assert refused.err.startswith("error: OPTUNA_STORAGE must be an SQLAlchemy URL")
+    assert not Path("studies.db").exists()

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from study.analysis.lead import lead
 from study.analysis.tables import own_console
-from study.options import DEFAULT_URL
+from study.options import is_default
 from study.spec.identity import IDENTITY
 from study.storage import studies
 from study.storage.records import ORIGIN, Result, ending, result_of, scored, settings_of
@@ -95,7 +95,7 @@ def confirm_command(name: str, url: str, pipeline: str | None, data: Path | None
 
 def named(name: str, url: str) -> str:
     """The options that name a study of a database, which is not named where it is the default."""
-    where = "" if url == DEFAULT_URL else f" --storage {shlex.quote(studies.hidden(url))}"
+    where = "" if is_default(url) else f" --storage {shlex.quote(studies.hidden(url))}"
     return f"--study {shlex.quote(name)}{where}"
 
 

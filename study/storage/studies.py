@@ -1,7 +1,9 @@
 """The database of studies: opening it, finding studies in it, and whose trials are abandoned."""
 
+import os
 import re
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -18,7 +20,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from fer.errors import UserError
-from study.options import DEFAULT_URL
+from study.options import DEFAULT_URL, STORAGE
 from study.spec.identity import (
     IDENTITY,
     SEARCH,
@@ -85,25 +87,41 @@ def open_to_read(url: str) -> Database:
     with _refusals(url):
         found = inspect(create_engine(url, poolclass=NullPool)).get_table_names()
         if not {"studies", "version_info"} <= set(found):  # it is a stranger's database
-            raise UserError(f"no study in {hidden(url)}; study.run makes one")
+            hint = _without_log(url) or "study.run makes one"
+            raise UserError(f"no study in {hidden(url)}; {hint}")
         return Database(url, writing=False)
+
+
+def _without_log(url: str) -> str | None:
+    """What to do if an SQLite file may have been copied without its log; None if it was not."""
+    path, log = Path(str(make_url(url).database)), Path(f"{make_url(url).database}-wal")
+    if make_url(url).get_backend_name() != "sqlite" or log.exists() or not path.is_file():
+        return None
+    with path.open("rb") as file:  # sqlite.org/fileformat.html, byte 18: 2 is write-ahead logging
+        if file.read(19)[18:] != b"\x02":
+            return None
+    return (
+        f"if it is a copy, {log.name} with the latest trials was left behind: copy both, or with "
+        "python -m study.copy"
+    )
 
 
 def _check(url: str) -> URL:
     """The URL's parts. Raises UserError if it is none, or if its database would be lost."""
+    option = STORAGE if url == os.environ.get(STORAGE) else "--storage"
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
         raise UserError(
-            f"--storage must be an SQLAlchemy URL such as {DEFAULT_URL}, got {hidden(url)!r}"
+            f"{option} must be an SQLAlchemy URL such as {DEFAULT_URL}, got {hidden(url)!r}"
         ) from None
     if parsed.get_backend_name() not in BACKENDS:
         raise UserError(
-            f"--storage must be of SQLite, PostgreSQL or MySQL, got {parsed.get_backend_name()}"
+            f"{option} must be of SQLite, PostgreSQL or MySQL, got {parsed.get_backend_name()}"
         )
     in_memory = not parsed.database or parsed.database == ":memory:"
     if parsed.get_backend_name() == "sqlite" and in_memory:
-        raise UserError(f"--storage must name a file, a study in memory is lost: {hidden(url)}")
+        raise UserError(f"{option} must name a file, a study in memory is lost: {hidden(url)}")
     return parsed
 
 
@@ -230,7 +248,10 @@ def load_study(url: str, name: str | None, search: bool = False) -> optuna.Study
     if name is None or name not in studies:
         lacks = f"no study {name!r}" if name else f"no {'search' if search else 'study'}"
         has = f", it has {', '.join(studies)}" if studies else ""
-        raise UserError(f"{lacks} in {hidden(url)}{has}")
+        copied = f"; {hint}" if (hint := _without_log(url)) else ""
+        raise UserError(f"{lacks} in {hidden(url)}{has}{copied}")
+    if studies[name].get_trials(False, (TrialState.RUNNING,)) and (hint := _without_log(url)):
+        print(f"note: {hidden(url)} has trials that run; {hint}", file=sys.stderr)
     check_format(name, studies[name].user_attrs.get(IDENTITY, {}))
     return studies[name]
 
