@@ -11,10 +11,9 @@ import sqlalchemy as sa
 from optuna.distributions import BaseDistribution, check_distribution_compatibility
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import OperationalError
 
-from study.storage.database import Database
-from study.storage.known_trials import ENDED, KnownTrials, Misfit
+from study.storage.known_trials import KnownTrials, Misfit
 from study.storage.owner import (
     OWNER,
     beat,
@@ -25,11 +24,12 @@ from study.storage.owner import (
     owner_of,
     running,
 )
-from study.storage.presence import Presence
 from study.storage.reading import distribution_in, read_trial
 from study.storage.records import CONTINUES, FINISHED
 from study.storage.retry import patient, say_nothing
 from study.storage.tables import TRIAL_SYSTEM, TRIAL_USER
+from study.storage.watched_database import WatchedDatabase
+from study.storage.watched_file import StudyGone
 from study.storage.writing import (
     Row,
     attribute,
@@ -45,7 +45,7 @@ from study.storage.writing import (
 )
 
 
-class OwnedDatabase(Database):
+class OwnedDatabase(WatchedDatabase):
     """A database in which this process, `owner`, runs trials.
 
     A trial that it asks for is its own: `owner` is stored with it in the very transaction that
@@ -56,8 +56,6 @@ class OwnedDatabase(Database):
     Own trials are kept in memory, so that reading them costs nothing. Their parameters wait for
     the next write of an attribute, a report or a state, and go with it in one transaction; a
     report is committed before the call returns. For one thread.
-
-    Trials of other programs that are a `misfit` are as if they were not there.
     """
 
     def __init__(
@@ -68,52 +66,16 @@ class OwnedDatabase(Database):
         on_wait: Callable[[str, float], None] = say_nothing,
         misfit: Misfit | None = None,
     ) -> None:
-        self.owner, self._total, self._misfit = owner, total, misfit
-        self._presence: Presence | None = None
+        self.owner, self._total = owner, total
         self._own: dict[int, KnownTrials] = {}  # by id of the trial, those of its study
         self._unwritten: dict[int, list[Row]] = defaultdict(list)  # by id, for the next commit
         self._doubtful = False  # whether a commit may have succeeded without saying so
-        super().__init__(url, on_wait)
+        super().__init__(url, on_wait, misfit)
 
     @property
     def own(self) -> frozenset[int]:
         """The ids of the trials that this process runs."""
         return frozenset(self._own)
-
-    @patient
-    def work_on(self, study_id: int) -> None:
-        """From now on raise StudyGone, and write nothing, if this study was taken away."""
-        with self.transaction() as connection:
-            presence = Presence(self.url, connection, study_id)
-        presence.begin(self.engine)
-        self._presence = presence
-
-    def check_presence(self, connection: sa.Connection | None = None) -> None:
-        if (presence := self._presence) is None:
-            return
-        presence.find()  # before SQLite makes a new file of that name
-        known = self._known[presence.study_id]
-        counts = known.count(*TrialState), known.count(*ENDED)
-        if connection is not None:
-            presence.check(connection, *counts)
-            return
-        with suppress(DBAPIError), self.engine.connect() as another:
-            presence.check(another, *counts)
-
-    def known(self, study_id: int) -> list[FrozenTrial]:
-        """All trials of a study that this process has read, those left out too, by number."""
-        return self._known[study_id].all()
-
-    def misfits(self, study_id: int) -> list[tuple[FrozenTrial, str]]:
-        """The trials of other programs that were left out, each with the reason."""
-        return list(self._known[study_id].misfits.values())
-
-    def _knows_nothing(self) -> KnownTrials:
-        return KnownTrials(self._misfit or (lambda trial: None))
-
-    def complete(self, study_id: int) -> list[FrozenTrial]:
-        """The complete trials of a study, to which later ones are added."""
-        return self._known[study_id].complete
 
     def owns(self, study_id: int, number: int) -> bool:
         """Whether this process runs that trial of a study."""
@@ -122,14 +84,10 @@ class OwnedDatabase(Database):
 
     def close(self) -> None:
         """Write what is unwritten and close every connection."""
-        if self._presence is not None and self._presence.close(self.engine):
-            return
         if self._unwritten:
-            with suppress(OperationalError), self.transaction():
+            with suppress(OperationalError, StudyGone), self.transaction():
                 pass
         super().close()
-        if self._presence is not None:
-            self._presence.closed()
 
     def waiting(self, reason: str, seconds: float) -> None:
         super().waiting(reason, seconds)
@@ -143,18 +101,13 @@ class OwnedDatabase(Database):
     @contextmanager
     def transaction(self, durable: bool = False) -> Iterator[sa.Connection]:
         """What is unwritten and what the block does, in one transaction."""
-        if self._presence is not None:
-            self._presence.find()
         with super().transaction(durable) as connection:
-            self.check_presence(connection)
             for trial_id, rows in list(self._unwritten.items()):
                 with suppress(UpdateFinishedTrialError):  # it is another process's now
                     check_own(connection, trial_id, self.owner)
                     write(connection, rows, replace=False)
             yield connection
         self._unwritten.clear()
-        if self._presence is not None:
-            self._presence.written()
 
     def delete_study(self, study_id: int) -> None:
         known = self._known[study_id]

@@ -1,0 +1,83 @@
+"""A database with a study that others may change or take away while this process works on it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import sqlalchemy as sa
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import DBAPIError
+
+from study.storage.database import Database
+from study.storage.known_trials import ENDED, KnownTrials, Misfit
+from study.storage.presence import Presence
+from study.storage.retry import patient, say_nothing
+
+
+class WatchedDatabase(Database):
+    """A database in which one study is watched: what is written to it, from `work_on` on, raises
+    StudyGone if another program has taken it away.
+
+    Trials of other programs that are a `misfit` are as if they were not there.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        on_wait: Callable[[str, float], None] = say_nothing,
+        misfit: Misfit | None = None,
+    ) -> None:
+        self._misfit = misfit
+        self._presence: Presence | None = None
+        super().__init__(url, on_wait)
+
+    @patient
+    def work_on(self, study_id: int) -> None:
+        """From now on raise StudyGone, and write nothing, if this study was taken away."""
+        with self.transaction() as connection:
+            presence = Presence(self.url, connection, study_id)
+        presence.begin(self.engine)
+        self._presence = presence
+
+    def check_presence(self, connection: sa.Connection | None = None) -> None:
+        if (presence := self._presence) is None:
+            return
+        presence.find()  # before SQLite makes a new file of that name
+        known = self._known[presence.study_id]
+        counts = known.count(*TrialState), known.count(*ENDED)
+        if connection is not None:
+            presence.check(connection, *counts)
+            return
+        with suppress(DBAPIError), self.engine.connect() as another:
+            presence.check(another, *counts)
+
+    def known(self, study_id: int) -> list[FrozenTrial]:
+        """All trials of a study that this process has read, those left out too, by number."""
+        return self._known[study_id].all()
+
+    def misfits(self, study_id: int) -> list[tuple[FrozenTrial, str]]:
+        """The trials of other programs that were left out, each with the reason."""
+        return list(self._known[study_id].misfits.values())
+
+    def _knows_nothing(self) -> KnownTrials:
+        return KnownTrials(self._misfit or (lambda trial: None))
+
+    def complete(self, study_id: int) -> list[FrozenTrial]:
+        """The complete trials of a study, to which later ones are added."""
+        return self._known[study_id].complete
+
+    @contextmanager
+    def transaction(self, durable: bool = False) -> Iterator[sa.Connection]:
+        if self._presence is not None:
+            self._presence.find()
+        with super().transaction(durable) as connection:
+            self.check_presence(connection)
+            yield connection
+        if self._presence is not None:
+            self._presence.written()
+
+    def close(self) -> None:
+        if self._presence is not None and self._presence.close(self.engine):
+            return
+        super().close()
+        if self._presence is not None:
+            self._presence.closed()
