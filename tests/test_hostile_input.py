@@ -449,6 +449,16 @@ def test_a_quoted_header_is_read() -> None:
     assert read_bytes(f'"emotion","pixels"\n"3","{PIXELS}"\n'.encode()).labels.tolist() == [3]
 
 
+def old_tar(name: bytes) -> bytes:
+    """The header of a tar file from before its magic, and a CSV file behind it."""
+    fields = (b"0000644", b"0000000", b"0000000", b"00000000144", b"00000000000")
+    start = name.ljust(100, b"\0") + b"".join(field + b"\0" for field in fields)
+    start += b" " * 8 + b"0"
+    header = bytearray(start.ljust(512, b"\0"))
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + b"emotion,pixels,Usage\n0,1 2 3,Training\n"
+
+
 @pytest.mark.parametrize(
     ("start", "kind"),
     [
@@ -460,6 +470,7 @@ def test_a_quoted_header_is_read() -> None:
         (b"7z\xbc\xaf\x27\x1c", "7z"),
         (b"Rar!\x1a\7", "rar"),
         (b"fer2013/fer2013.csv".ljust(257, b"\0") + b"ustar\x0000", "tar"),
+        (old_tar(b"fer2013/fer2013.csv"), "tar"),
     ],
 )
 def test_an_archive_is_to_be_unpacked_first(

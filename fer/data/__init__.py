@@ -60,8 +60,8 @@ DEMO_NOTICE = (
 )
 APART = (
     "{:,} images of the validation split (val, valid, validation, dev) are kept apart: runs "
-    "validate on a share of the training images, and the sealed test is another split; "
-    "fer.evaluate --split Validation scores these"
+    "validate on a share of the training images, and these are never the sealed test; "
+    "fer.evaluate --split Validation scores them"
 )
 
 

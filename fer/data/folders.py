@@ -49,8 +49,14 @@ class Scan:
         """Raises UserError naming all that has no known meaning."""
         problems = []
         if self.emotions:
-            names = listed(self.place(each) + near_emotion(_name(each)) for each in self.emotions)
-            digits = any(_name(each).isdecimal() for each in self.emotions)
+            places: dict[str, list[str]] = {}
+            for each in self.emotions:
+                places.setdefault(_name(each), []).append(self.place(os.path.dirname(each)))  # noqa: PTH120
+            names = listed(
+                f"{name}{near_emotion(name)} in {' and '.join(places)}"
+                for name, places in places.items()
+            )
+            digits = any(name.isdecimal() for name in places)
             problems.append(
                 f"a folder must be named after one of {', '.join(EMOTIONS)}; got {names}"
                 + (" (digits alone have no known meaning)" if digits else "")
@@ -179,13 +185,14 @@ def _scan_split(folder: str, usage: str, is_only: bool, found: Scan) -> None:
         if len(names) > 1:
             where = found.place(folder)
             found.notes.append(f"{listed(names)} in {where} are read as one: {EMOTIONS[label]}")
-    prefixes = [os.path.basename(path).split("_")[0] for path, _ in files]  # noqa: PTH119
-    usable = USAGES if is_only else ("PublicTest", "PrivateTest") if usage == "Test" else ()
+    prefixes = [path[path.rfind(os.sep) + 1 :].partition("_")[0] for path, _ in files]
+    usable = USAGES[:3] if is_only else USAGES[1:3] if usage == "Test" else ()
     if files and all(prefix in usable for prefix in prefixes):
         usages = prefixes
     else:
         usages = [usage] * len(files)
-        others = sum(prefix in USAGES[:3] and prefix != usage for prefix in prefixes)
+        strange = {*USAGES[:3]} - {usage, *usable}
+        others = sum(prefix in strange for prefix in prefixes)
         if others and usage != "Validation":
             found.notes.append(
                 f"{others:,} files of {found.place(folder)} are named as of another split: their "
@@ -252,8 +259,8 @@ def is_system(name: str) -> bool:
 def _is_skipped(entry: os.DirEntry[str]) -> bool:
     if is_system(entry.name):
         return True
-    suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - 32,298 files
-    return suffix in DESCRIPTIONS and not entry.is_dir()
+    suffix = entry.name[entry.name.rfind(".") :]  # 32,298 names are looked at
+    return suffix.lower() in DESCRIPTIONS and not entry.is_dir()
 
 
 def _holds_pictures(folder: str) -> bool:

@@ -13,8 +13,9 @@ from fer.config import EMOTIONS
 from fer.data.faces import USAGES
 from fer.errors import UserError
 
-MAX_NAMED = 8  # things of one kind that an error or a note lists
+MAX_NAMED = 12  # things of one kind that an error or a note lists
 MAX_SHOWN = 40  # characters of each
+NEAR = 0.7  # how alike short names of splits must be
 LONGEST = 200  # characters of a name that are looked at
 
 SYNONYMS = {
@@ -75,7 +76,7 @@ def near_emotion(name: str) -> str:
 
 def near_usage(name: str) -> str:
     """The nearest name of a split, as it stands behind a word in an error; else empty."""
-    near = get_close_matches(_without_index(name)[:MAX_SHOWN], _USAGES, 1)
+    near = get_close_matches(_without_index(name)[:MAX_SHOWN], _USAGES, 1, NEAR)
     return f" ({near[0]}?)" if near else ""
 
 
