@@ -139,6 +139,11 @@ def large_inputs(root: Path) -> list[tuple[str, Path, str]]:
         ("any", root / "folder", "no known form"),
         ("table", sparse(root / "sparse.csv"), "no known form"),
         ("table", sparse(root / "long.csv", b"emotion,pixels\n0,"), "not a valid CSV file"),
+        (
+            "table",
+            sparse(root / "wide.csv", "emotion,pixels\n".encode("utf-16")),
+            "save it as UTF-8",
+        ),
         ("table", sparse(root / "sparse.parquet", b"PAR1"), "not a valid parquet file"),
     ]
 
@@ -418,6 +423,7 @@ PIXELS = " ".join(str(i % 256) for i in range(48 * 48))
 CSVS = [
     f"emotion,pixels,Usage\n0,{PIXELS},Training\n3,{PIXELS},PublicTest\n".encode(),
     f'emotion,pixels\n"0","{PIXELS}"\n6,{PIXELS}\n'.encode(),
+    f"emotion;pixels\n0;{PIXELS}\n6;{PIXELS}\n".encode("utf-16"),
 ]
 WORDS = ('"', ",", "\n", "\r", "\0", "²", "٣", "-1", "256", "9" * 5000, "\u2003", "\ufeff", "a\\")
 

@@ -90,13 +90,18 @@ def find(data: Path | None) -> Dataset:
         print(DEMO_NOTICE, file=sys.stderr)
         return demo_faces()
     dataset = read(data)
-    for note in dataset.notes:
-        print(printable(f"note: {note}"), file=sys.stderr)
+    say(dataset)
     counts = dataset.counts()
     if "Training" not in counts:
         has = ", ".join(f"{count:,} {usage}" for usage, count in counts.items())
         raise UserError(f"there are no training images, but {has}: {data}")
     return dataset
+
+
+def say(dataset: Dataset) -> None:
+    """Print on stderr what a person should know of how a data set was read."""
+    for note in dataset.notes:
+        print(printable(f"note: {note}"), file=sys.stderr)
 
 
 def read(path: Path) -> Dataset:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,7 @@ from fer.data.tables import (
     concatenate,
     first_of,
     missing,
+    native_file,
 )
 from fer.errors import UserError
 
@@ -61,8 +62,7 @@ def read_parquet(path: Path) -> Rows:
     parts: list[Rows] = []
     usages = usage_column()
     row = 1
-    # An open file, since PyArrow takes no path that is not UTF-8.
-    with path.open("rb") as file:
+    with native_file(path) as file:
         columns = _columns(file, path)
         labels = label_column(columns.label)
         for batch in _batches(file, columns, path):
@@ -87,14 +87,14 @@ def is_index(path: Path) -> bool:
     if path.suffix.lower() != ".parquet":
         return False
     try:
-        with path.open("rb") as file:
+        with native_file(path) as file:
             names = columns_of(pyarrow.parquet.ParquetFile(file).schema_arrow.names, path)
     except (UserError, *BROKEN):
         return False
     return first_of(IMAGES, names) is None
 
 
-def _columns(file: BinaryIO, path: Path) -> Columns:
+def _columns(file: Any, path: Path) -> Columns:
     """The columns to read, of types that can be. Raises UserError."""
     try:
         schema = pyarrow.parquet.ParquetFile(file).schema_arrow
@@ -134,7 +134,7 @@ def _check_type(name: str, kind: Any, wanted: str, allowed: tuple[Any, ...], pat
     return bool(pa.types.is_integer(value))
 
 
-def _batches(file: BinaryIO, columns: Columns, path: Path) -> Iterator[Any]:
+def _batches(file: Any, columns: Columns, path: Path) -> Iterator[Any]:
     """The wanted columns, at most a row group at a time. Raises UserError."""
     wanted = [name for name in columns[:3] if name is not None]
     try:

@@ -1,8 +1,12 @@
 """FER-2013 as Kaggle's CSV files; the rows of any table."""
 
 import codecs
+import contextlib
 import csv
+import os
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +24,7 @@ from fer.errors import UserError
 
 PIXELS = SIZE * SIZE
 BLOCK = 16 << 20  # bytes parsed at a time; also the longest line that is read
+MAX_RECODED = 2 << 30  # bytes of a file that is not in UTF-8
 HEADER = 4096  # bytes; a longer first line is no header
 SEPARATORS = ",;\t|"
 UTF_16 = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -50,6 +55,15 @@ class Header(NamedTuple):
     def plain(self) -> set[str]:
         """The names without case and stray spaces."""
         return {name.strip().lower() for name in self.names}
+
+
+def native_file(path: Path) -> Any:
+    """A file for PyArrow to read, whatever the bytes of its path. Raises OSError.
+
+    Not a Python file: threads of PyArrow that still read ahead would call it while the
+    interpreter ends, which aborts the process (exit code 134).
+    """
+    return pa.OSFile(os.fsencode(path))
 
 
 def csv_header(path: Path) -> Header:
@@ -164,6 +178,30 @@ def read_unlabelled_csv(path: Path) -> NDArray[np.uint8]:
     return np.concatenate(parts)
 
 
+@contextlib.contextmanager
+def _in_utf_8(path: Path, encoding: str) -> Iterator[Any]:
+    """A CSV file for PyArrow, which itself would read other encodings through Python: see
+    `native_file`. Raises UserError if it is of another and very large."""
+    if encoding == "utf-8":
+        with native_file(path) as file:
+            yield file
+        return
+    size = path.stat().st_size
+    if size > MAX_RECODED:
+        raise UserError(
+            f"a file of {size:,} bytes in {encoding.upper()}, at most {MAX_RECODED:,} are read; "
+            f"save it as UTF-8: {path}"
+        )
+    with (
+        path.open(encoding=encoding, newline="") as text,
+        tempfile.NamedTemporaryFile("w", encoding="utf-8", newline="") as copy,
+    ):
+        shutil.copyfileobj(text, copy, BLOCK)
+        copy.flush()
+        with native_file(Path(copy.name)) as file:
+            yield file
+
+
 def _csv_batches(path: Path, header: Header, wanted: list[str]) -> Iterator[tuple[Any, int]]:
     """Some rows at a time of the columns `wanted`, as text, and the line they begin in.
 
@@ -171,12 +209,11 @@ def _csv_batches(path: Path, header: Header, wanted: list[str]) -> Iterator[tupl
     """
     first_line = 2
     try:
-        # An open file, since PyArrow takes no path that is not UTF-8.
         with (
-            path.open("rb") as file,
+            _in_utf_8(path, header.encoding) as file,
             pyarrow.csv.open_csv(
                 file,
-                read_options=pyarrow.csv.ReadOptions(block_size=BLOCK, encoding=header.encoding),
+                read_options=pyarrow.csv.ReadOptions(block_size=BLOCK),
                 parse_options=pyarrow.csv.ParseOptions(delimiter=header.separator),
                 convert_options=pyarrow.csv.ConvertOptions(
                     include_columns=wanted,
@@ -190,7 +227,7 @@ def _csv_batches(path: Path, header: Header, wanted: list[str]) -> Iterator[tupl
                 first_line += batch.num_rows
                 check_count(first_line - 2, path)
     except (pa.ArrowException, UnicodeError) as error:
-        raise UserError(f"not a valid CSV file: {path}: {str(error)[:200]}") from None
+        raise UserError(f"not a valid CSV file: {path}: {str(error)[:120]}") from None
 
 
 def _csv_images(column: Any, path: Path, first_line: int) -> NDArray[np.uint8]:
