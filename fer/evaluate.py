@@ -27,8 +27,9 @@ class Options:
     """Folder written by fer.train."""
     data: Path | None = None
     """FER-2013 in any known form; else FER_DATA, ./data, or demo faces."""
-    split: Literal["test", "PrivateTest", "PublicTest", "Test"] = "test"
-    """test is PrivateTest where the data has it, else PublicTest, else a labelled test folder."""
+    split: Literal["test", "PrivateTest", "PublicTest", "Test", "Validation"] = "test"
+    """test is PrivateTest where the data has it, else PublicTest, else a labelled test folder;
+    never a validation split."""
     out: Path | None = None
     """Also write the figures to this JSON file."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -163,12 +164,14 @@ def write_figures(shown: Shown, out: Path) -> None:
 def choose_split(dataset: "Dataset", wanted: str) -> "tuple[str, Faces]":
     """The usage meant by `wanted` and its images. Raises UserError if the data has none."""
     usages = ("PrivateTest", "PublicTest", "Test") if wanted == "test" else (wanted,)
-    for usage in usages:
-        faces = dataset.part(usage)
-        if len(faces):
-            return usage, faces
-    has = ", ".join(f"{count} {usage}" for usage, count in dataset.counts().items())
-    raise UserError(f"the data has no labelled {wanted} images, it has {has}; see --data")
+    counts = dataset.counts()
+    has = ", ".join(f"{count} {usage}" for usage, count in counts.items())
+    present = [usage for usage in usages if usage in counts]
+    if not present:
+        raise UserError(f"the data has no labelled {wanted} images, it has {has}; see --data")
+    if len(present) > 1 and "Test" in present:  # what it is beside the others is not known
+        raise UserError(f"several splits may be the test, name one with --split: there are {has}")
+    return present[0], dataset.part(present[0])
 
 
 def class_table(confusion: "Counts", classes: tuple[str, ...]) -> str:

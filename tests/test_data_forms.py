@@ -177,3 +177,98 @@ def test_an_eighth_class_is_refused_in_a_line(table: Table, tmp_path: Path) -> N
     (path / "train" / "contempt").mkdir()
     with pytest.raises(UserError, match=r"must be named after one of angry.*contempt"):
         data.load(path)
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_labels_and_usages_may_be_any_usual_words(form: str, table: Table, tmp_path: Path) -> None:
+    words = ("Angry", "disgusted", "FEAR", "3-Happiness", "sadness", "5 surprised", "neutral")
+    splits = {"Training": "train", "PublicTest": "val", "PrivateTest": "Testing"}
+    path = tmp_path / f"faces.{form}"
+    rows = pd.DataFrame(
+        {
+            "label": [words[label] for label in table.labels],
+            "split": [*map(splits.get, table.usages)],
+        }
+    )
+    if form == "csv":
+        rows.assign(pixels=table.pixels).to_csv(path, index=False)
+    else:
+        rows.assign(image=table.jpegs).to_parquet(path)
+    dataset = data.read(path)
+    assert dataset.counts() == {"Training": 70, "Test": 7, "Validation": 7}
+    assert dataset.sha256 == data.read(write_forms(table, tmp_path)["fer2013.csv"]).sha256
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_all_unknown_labels_and_usages_of_a_table_are_named_at_once(
+    form: str, table: Table, tmp_path: Path
+) -> None:
+    path, rows = tmp_path / f"faces.{form}", frame(table).astype({"emotion": object})
+    rows.loc[[3, 8], "emotion"], rows.loc[50, "emotion"] = "contempt", "hapy"
+    for column, rule in (("emotion", "0..6"), ("Usage", "Training, PublicTest")):
+        if column == "Usage":
+            rows = frame(table)
+            rows.loc[3, "Usage"], rows.loc[50, "Usage"] = "contempt", "hapy"
+        if form == "csv":
+            rows.to_csv(path, index=False)
+        else:
+            columns = {name: rows[name].astype(str) for name in ("emotion", "Usage")}
+            pd.DataFrame({"image": table.jpegs, **columns}).to_parquet(path)
+        with pytest.raises(UserError) as caught:
+            data.read(path)
+        place = "line 5" if form == "csv" else "row 4"
+        for name in (rule, f"'contempt' in {place}", "'hapy'"):
+            assert name in str(caught.value)
+        assert ("happy?" in str(caught.value)) == (column == "emotion")
+
+
+def test_digits_have_a_known_meaning_in_fer_2013s_own_column_alone(
+    table: Table, tmp_path: Path
+) -> None:
+    digits = [*map(str, table.labels)]
+    path = tmp_path / "faces.parquet"
+    pd.DataFrame({"image": table.jpegs, "label": digits}).to_parquet(path)
+    with pytest.raises(UserError, match=r"must be an emotion's name .*digits"):
+        data.read(path)
+    frame(table).rename(columns={"emotion": "label"}).to_csv(tmp_path / "faces.csv", index=False)
+    with pytest.raises(UserError, match=r"must be an emotion's name .*digits"):
+        data.read(tmp_path / "faces.csv")
+    features = {"label": {"names": [*"0123456"], "_type": "ClassLabel"}}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    content = pa.table({"image": table.jpegs, "label": table.labels})
+    pyarrow.parquet.write_table(content.replace_schema_metadata(metadata), path)
+    with pytest.raises(UserError, match="numbers without class names"):
+        data.read(path)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
+def test_any_separator_and_unicode_encoding_of_a_csv_file_is_read(
+    encoding: str, separator: str, table: Table, tmp_path: Path
+) -> None:
+    path = tmp_path / "faces.csv"
+    frame(table).to_csv(path, index=False, sep=separator, encoding=encoding)
+    dataset = data.read(path)
+    assert dataset.counts() == {"Training": 70, "PublicTest": 7, "PrivateTest": 7}
+    assert dataset.sha256 == data.read(write_forms(table, tmp_path)["fer2013.csv"]).sha256
+
+
+def test_a_table_that_tells_no_splits_is_said_to_be_for_training(
+    table: Table, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = frame(table).drop(columns="Usage")
+    rows.to_csv(tmp_path / "fer2013.csv", index=False)
+    assert data.find(tmp_path / "fer2013.csv").counts() == {"Training": 84}
+    assert "all 84 images are for training" in capsys.readouterr().err
+    rows.to_csv(tmp_path / "train.csv", index=False)
+    data.find(tmp_path / "train.csv")
+    assert not capsys.readouterr().err
+
+
+def test_the_cache_keeps_apart_what_one_file_is_taken_for(table: Table, tmp_path: Path) -> None:
+    """Hugging Face's own cache names files by their content, and links to them."""
+    blob = tmp_path / "blob"
+    frame(table).drop(columns="Usage").to_csv(blob, index=False)
+    for name, usage in {"train": "Training", "test": "Test", "other": "Training"}.items():
+        (tmp_path / f"{name}.csv").symlink_to(blob)
+        assert data.read(tmp_path / f"{name}.csv").counts() == {usage: 84}

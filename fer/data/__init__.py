@@ -2,17 +2,21 @@
 
 import os
 import sys
+import tarfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from safetensors import SafetensorError
 
 from fer.command import printable
 from fer.data import cache
 from fer.data.demo import demo_faces
 from fer.data.faces import USAGES, Dataset, Faces, canonical
-from fer.data.folders import image_files, is_folder_form, read_folders
+from fer.data.folders import read_folders
 from fer.data.parquet import read_parquet
+from fer.data.sources import FORMS, Source, locate
 from fer.data.split import (
     SEED,
     Split,
@@ -22,7 +26,7 @@ from fer.data.split import (
     twin_groups,
     validated,
 )
-from fer.data.tables import Rows, csv_header, read_csv
+from fer.data.tables import LABELS, Rows, concatenate, csv_header, read_csv
 from fer.errors import UserError
 
 __all__ = [
@@ -41,10 +45,6 @@ __all__ = [
     "validated",
 ]
 
-FORMS = (
-    "train.csv, fer2013.csv, icml_face_data.csv, a parquet file with encoded images, "
-    "train/ and test/ folders of seven emotions, or a folder with fer2013/ in it"
-)
 ARCHIVES = {
     b"PK\x03\x04": "zip",
     b"\x1f\x8b": "gzip",
@@ -57,6 +57,11 @@ ARCHIVES = {
 DEMO_NOTICE = (
     "No FER-2013 images found (--data, FER_DATA, ./data): using drawn DEMO FACES. "
     "Demo results say nothing about FER-2013."
+)
+APART = (
+    "{:,} images of the validation split (val, valid, validation, dev) are kept apart: runs "
+    "validate on a share of the training images, and these are never the sealed test; "
+    "fer.evaluate --split Validation scores them"
 )
 
 
@@ -85,54 +90,77 @@ def find(data: Path | None) -> Dataset:
         print(DEMO_NOTICE, file=sys.stderr)
         return demo_faces()
     dataset = read(data)
-    if dataset.note:
-        print(printable(f"note: {dataset.note}"), file=sys.stderr)
+    say(dataset)
+    counts = dataset.counts()
+    if "Training" not in counts:
+        has = ", ".join(f"{count:,} {usage}" for usage, count in counts.items())
+        raise UserError(f"there are no training images, but {has}: {data}")
     return dataset
+
+
+def say(dataset: Dataset) -> None:
+    """Print on stderr what a person should know of how a data set was read."""
+    for note in dataset.notes:
+        print(printable(f"note: {note}"), file=sys.stderr)
 
 
 def read(path: Path) -> Dataset:
     """The data set at `path`, through the cache. The form is recognised by content."""
     try:
         source = locate(path)
-        folder_form = source.is_dir()
-        files = [file for file, _, _ in image_files(source)] if folder_form else []
-        kept = cache.cache_file([str(source.resolve()), *files])
+        kept = cache.cache_file(source.files(), *source.taken_for())
         dataset = cache.load(kept, name="fer2013")
-        if dataset is not None:
-            return dataset
-        rows = read_folders(source) if folder_form else read_table(source)
+        if dataset is None:
+            dataset = read_source(source)
+            keep(dataset, kept)
     except OSError as error:
         raise UserError(f"cannot read {error.filename or path}: {error.strerror}") from None
-    dataset = canonical("fer2013", *rows)
+    return replace(dataset, notes=(*source.notes, *dataset.notes))
+
+
+def keep(dataset: Dataset, file: Path) -> None:
+    """Store a data set in the cache, or say why that is not possible."""
     try:
-        cache.store(dataset, kept)
+        cache.store(dataset, file)
     except (OSError, SafetensorError) as error:
         print(printable(f"warning: the next start reads the data anew: {error}"), file=sys.stderr)
-    return dataset
 
 
-def locate(path: Path) -> Path:
-    """The table file or the root of the image folders at `path`. Raises UserError."""
-    if not path.exists():
-        raise UserError(f"no such file or folder: {path}")
-    if path.is_file():
-        return path
-    if (path / "fer2013").is_dir():
-        path = path / "fer2013"
-    # torchvision's order of preference.
-    for name in ("fer2013.csv", "icml_face_data.csv", "train.csv"):
-        if (path / name).is_file():
-            return path / name
-    if is_folder_form(path):
-        return path
-    if not path.is_dir():
-        raise UserError(f"neither a file nor a folder: {path}")
-    tables = sorted(table for table in path.glob("*.parquet") if table.is_file())
-    if len(tables) == 1:
-        return tables[0]
-    if len(tables) > 1:
-        raise UserError(f"{len(tables)} parquet files, name one of them: {path}")
-    raise UserError(f"no known form of FER-2013 ({FORMS}): {path}")
+def read_source(source: Source) -> Dataset:
+    """The data set that was located, with notes of what was found in reading it."""
+    notes: list[str] = []
+    if source.folders is not None:
+        rows = read_folders(source.folders)
+    else:
+        rows = read_tables(source, notes)
+    assert rows.usages is not None
+    apart = int((rows.usages == USAGES.index("Validation")).sum())
+    if apart:
+        notes.append(APART.format(apart))
+    if rows.scaled:
+        count = f"{len(rows.scaled):,} image{'s are' if len(rows.scaled) > 1 else ' is'}"
+        notes.append(
+            f"{count} not 48x48: cropped to a square and scaled, the first is {rows.scaled[0]}"
+        )
+    return canonical("fer2013", rows.images, rows.labels, rows.usages, notes)
+
+
+def read_tables(source: Source, notes: list[str]) -> Rows:
+    """All rows of the tables; the usage is that of the row, else that of the table's name."""
+    parts = []
+    for table, usage in source.tables:
+        rows = read_table(table)
+        images = len(rows.labels)
+        if rows.usages is None:
+            if usage is None:
+                notes.append(
+                    f"neither a column nor the name tells a split: all {images:,} images are for "
+                    f"training: {table}"
+                )
+            index = USAGES.index(usage or "Training")
+            rows = rows._replace(usages=np.full(images, index, np.uint8))
+        parts.append(rows)
+    return concatenate(parts, source.place)
 
 
 def read_table(path: Path) -> Rows:
@@ -143,9 +171,23 @@ def read_table(path: Path) -> Rows:
         raise UserError(f"the file is empty: {path}")
     if start.startswith(b"PAR1"):
         return read_parquet(path)
-    kinds = [kind for magic, kind in ARCHIVES.items() if start.startswith(magic)]
-    if kinds or start[257:262] == b"ustar":
-        raise UserError(f"unpack it first, this is a {(*kinds, 'tar')[0]} archive: {path}")
-    if {"emotion", "pixels"} & {name.strip().lower() for name in csv_header(path)}:
+    kind = archive_of(start)
+    if kind:
+        raise UserError(f"unpack it first, this is a {kind} archive: {path}")
+    if csv_header(path).plain() & {"pixels", *LABELS}:
         return read_csv(path)
     raise UserError(f"no known form of FER-2013 ({FORMS}): {path}")
+
+
+def archive_of(start: bytes) -> str | None:
+    """The kind of an archive that begins so; None if it is none."""
+    for magic, kind in ARCHIVES.items():
+        if start.startswith(magic):
+            return kind
+    if start[257:262] == b"ustar":
+        return "tar"
+    try:  # older tar files have no magic, but a checksum
+        tarfile.TarInfo.frombuf(start, "utf-8", "surrogateescape")
+    except (tarfile.TarError, ValueError):
+        return None
+    return "tar"

@@ -1,7 +1,7 @@
 """Images, labels and usages in memory, in one canonical order, with their hash."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fer.command import printable
 from fer.config import EMOTIONS
 from fer.errors import UserError
 
-USAGES = ("Training", "PublicTest", "PrivateTest", "Test")
-"""FER-2013's own three, and `Test` for a labelled test folder that does not say which it is."""
+USAGES = ("Training", "PublicTest", "PrivateTest", "Test", "Validation")
+"""FER-2013's own three, `Test` for a labelled test split that does not say which of them it is,
+and `Validation`, which is kept apart: it is neither trained on nor ever the sealed test."""
 MAX_IMAGES = 500_000
 """More are refused while they are read: they would take gigabytes of memory."""
 
@@ -56,7 +56,7 @@ class Dataset:
     rows: NDArray[np.int64]  # [N], where each stood in its file, from 0
     classes: tuple[str, ...]
     sha256: str
-    note: str = ""  # what a person should know of how it was read
+    notes: tuple[str, ...] = ()  # what a person should know of how it was read
 
     def part(self, usage: str) -> Faces:
         """The images of one usage; may be empty."""
@@ -100,7 +100,7 @@ class Dataset:
             self.rows[kept],
             classes,
             content_hash(self.images[kept], labels, self.usages[kept], classes),
-            self.note,
+            self.notes,
         )
 
     def in_file_order(self) -> "Dataset":
@@ -123,7 +123,7 @@ def canonical(
     images: NDArray[np.uint8],
     labels: NDArray[np.int64],
     usages: NDArray[np.uint8],
-    scaled: Sequence[str] = (),
+    notes: Iterable[str] = (),
 ) -> Dataset:
     """A Dataset in canonical order: by usage, then by the image's digest, then by label.
 
@@ -134,12 +134,7 @@ def canonical(
     order = np.lexsort((labels, digests, usages))
     images, labels, usages = images[order], labels[order], usages[order]
     sha256 = content_hash(images, labels, usages, EMOTIONS)
-    note = ""
-    if scaled:
-        count = f"{len(scaled):,} image{'s are' if len(scaled) > 1 else ' is'}"
-        how = "cropped to a square and scaled"
-        note = printable(f"{count} not 48x48: {how}, the first is {scaled[0]}")
-    return Dataset(name, images, labels, usages, order, EMOTIONS, sha256, note)
+    return Dataset(name, images, labels, usages, order, EMOTIONS, sha256, tuple(notes))
 
 
 def image_digests(images: NDArray[np.uint8]) -> NDArray[np.bytes_]:

@@ -1,6 +1,9 @@
-"""FER-2013 as image folders: `train/` and `test/`, each of one folder an emotion."""
+"""FER-2013 as image folders: one for each split, in it one for each emotion."""
 
 import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -8,74 +11,269 @@ import numpy as np
 from fer.config import EMOTIONS
 from fer.data.decode import MAX_BYTES, decode
 from fer.data.faces import MAX_IMAGES, USAGES
+from fer.data.names import MAX_NAMED, emotion_of, listed, near_emotion, near_usage, usage_of
 from fer.data.tables import Rows
 from fer.errors import UserError
 from fer.files import read_file
 
-# Without a prefix in the file name, the folder says what the images are for.
-FOLDERS = {
-    "train": "Training",
-    "val": "PublicTest",
-    "validation": "PublicTest",
-    "test": "Test",
+# Beside images: what operating systems leave, and what describes the images.
+SYSTEM = {
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir"),
+    *("$recycle.bin", "system volume information", "lost+found"),
 }
+DESCRIPTIONS = {
+    *(".csv", ".tsv", ".txt", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".xlsx", ".db", ".ini"),
+    *(".md", ".html", ".log"),
+}
+PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 
 
-def is_folder_form(root: Path) -> bool:
-    """Whether `root` has a `train` folder with folders in it."""
-    train = root / "train"
-    return train.is_dir() and any(child.is_dir() for child in train.iterdir())
+@dataclass
+class Scan:
+    """What lies under a root of image folders; what is wrong with it is named all at once."""
+
+    root: Path
+    files: list[tuple[str, str, int]] = field(default_factory=list)  # path, usage, label
+    skipped: Counter[str] = field(default_factory=Counter)  # by name
+    notes: list[str] = field(default_factory=list)
+    emotions: list[str] = field(default_factory=list)  # folders that are none
+    splits: list[str] = field(default_factory=list)  # folders that are none
+    astray: list[str] = field(default_factory=list)  # images outside the folder of an emotion
+    nested: list[str] = field(default_factory=list)  # folders in that of an emotion
+
+    def place(self, path: str) -> str:
+        """A path under the root, without the root."""
+        return os.path.relpath(path, self.root)
+
+    def check(self) -> None:
+        """Raises UserError naming all that has no known meaning."""
+        problems = []
+        if self.emotions:
+            places: dict[str, list[str]] = {}
+            for each in self.emotions:
+                places.setdefault(_name(each), []).append(self.place(os.path.dirname(each)))  # noqa: PTH120
+            names = listed(
+                f"{name}{near_emotion(name)} in {' and '.join(places)}"
+                for name, places in places.items()
+            )
+            digits = any(name.isdecimal() for name in places)
+            problems.append(
+                f"a folder must be named after one of {', '.join(EMOTIONS)}; got {names}"
+                + (" (digits alone have no known meaning)" if digits else "")
+            )
+        if self.splits:
+            names = listed(self.place(each) + near_usage(_name(each)) for each in self.splits)
+            problems.append(
+                f"a folder of images beside train must be named after its split (train, "
+                f"validation, test, PublicTest, PrivateTest); got {names}"
+            )
+        if self.astray:
+            names = listed(map(self.place, self.astray))
+            problems.append(f"an image must be in the folder of its emotion; got {names}")
+        if self.nested:
+            names = listed(map(self.place, self.nested))
+            problems.append(f"the folder of an emotion must hold images alone; got {names}")
+        if problems:
+            raise UserError(f"{'; '.join(problems)}: {self.root}")
 
 
-def image_files(root: Path) -> list[tuple[str, str, str]]:
-    """(path, folder usage, emotion) of every image file, in the order of their names.
-
-    Raises UserError for a folder that is no emotion, and for too many files.
-    """
-    files = []
-    for folder, usage in FOLDERS.items():
-        if not (root / folder).is_dir():
+def is_folder_form(folder: Path) -> bool:
+    """Whether there are folders of splits with folders of emotions in them, or at least two of
+    emotions. Of those of training any folders will do, so that wrong names are found out."""
+    known = 0
+    for entry in entries_of(folder):
+        if not entry.is_dir() or is_system(entry.name):
             continue
-        for emotion in _entries(root / folder):
-            if not emotion.is_dir():
-                continue
-            name = emotion.name.lower()
-            if name not in EMOTIONS:
-                raise UserError(
-                    f"a folder must be named after one of {', '.join(EMOTIONS)}; "
-                    f"got {emotion.path}"
-                )
-            files += [(file.path, usage, name) for file in _entries(emotion.path)]
-            if len(files) > MAX_IMAGES:
-                raise UserError(f"at most {MAX_IMAGES:,} images are read: {root} has more")
-    return files
+        known += emotion_of(entry.name) is not None
+        usage = usage_of(entry.name)
+        if usage is not None and any(
+            child.is_dir() and (usage == "Training" or emotion_of(child.name) is not None)
+            for child in entries_of(entry.path)
+            if not is_system(child.name)
+        ):
+            return True
+    return known >= 2
 
 
-def read_folders(root: Path) -> Rows:
-    """Every image under `root`; the usage is recovered from the prefixes of the file names
-    (`Training_`, `PublicTest_`, `PrivateTest_`), else it follows from the folder.
+def scan(root: Path) -> Scan:
+    """Every image file under `root`, in the order of their names; see `is_folder_form`.
 
-    Raises UserError for an unknown folder, a broken image, or no image at all.
+    A split is known by its folder. Where that is the test's, or where there are no splits, the
+    prefixes of the file names (`Training_`, `PublicTest_`, `PrivateTest_`) say more if every file
+    has one. Raises UserError for folders of unknown names and for too many files.
     """
+    found = Scan(root)
+    folders = [entry for entry in entries_of(root) if entry.is_dir() and not is_system(entry.name)]
+    splits = [(entry.path, usage) for entry in folders if (usage := usage_of(entry.name))]
+    if splits:
+        _scan_beside(root, found)
+    else:
+        splits = [(str(root), usage_of(root.resolve().name) or "Training")]
+    seen: dict[str, str] = {}
+    for folder, usage in splits:
+        first = seen.setdefault(os.path.realpath(folder), folder)
+        if first != folder:
+            found.notes.append(f"{found.place(folder)} is {found.place(first)}: read once")
+            continue
+        folder = _innermost(folder)
+        _scan_split(folder, usage, is_only=folder == str(root), found=found)
+    found.check()
+    _say_merged({found.place(folder): usage for folder, usage in splits}, found)
+    if found.skipped:
+        names = listed(
+            f"{name} ({count:,})" if count > 1 else name
+            for name, count in sorted(found.skipped.items())
+        )
+        found.notes.append(
+            f"{found.skipped.total():,} entries that are no images of the data set were skipped: "
+            f"{names}"
+        )
+    return found
+
+
+def _innermost(folder: str) -> str:
+    """The folder that holds those of emotions: archives have folders of splits in each other."""
+    entries = [entry for entry in entries_of(folder) if not is_system(entry.name)]
+    if len(entries) == 1 and entries[0].is_dir() and emotion_of(entries[0].name) is None:
+        inner = entries[0].path
+        if any(
+            child.is_dir() and emotion_of(child.name) is not None for child in entries_of(inner)
+        ):
+            return inner
+    return folder
+
+
+def _scan_beside(root: Path, found: Scan) -> None:
+    """What lies beside the folders of the splits: images make a folder one of unknown meaning."""
+    for entry in entries_of(root):
+        if not entry.is_dir() or is_system(entry.name):
+            found.skipped[entry.name] += 1
+        elif usage_of(entry.name) is None:
+            if _holds_pictures(entry.path):
+                found.splits.append(entry.path)
+            else:
+                found.skipped[f"{entry.name}/"] += 1
+
+
+def _scan_split(folder: str, usage: str, is_only: bool, found: Scan) -> None:
+    """The images of one split; with `is_only` its folder is the root, and says nothing of it."""
+    files: list[tuple[str, int]] = []
+    astray: list[str] = []
+    classes: dict[int, list[str]] = {}
+    for entry in entries_of(folder):
+        if _is_skipped(entry):
+            found.skipped[entry.name] += 1
+        elif not entry.is_dir():
+            astray.append(entry.path)
+        elif (label := emotion_of(entry.name)) is None:
+            found.emotions.append(entry.path)
+        else:
+            classes.setdefault(label, []).append(entry.name)
+            files += ((path, label) for path in _scan_emotion(entry.path, found))
+            if len(files) + len(found.files) > MAX_IMAGES:
+                raise UserError(f"at most {MAX_IMAGES:,} images are read: {found.root} has more")
+    if astray and not classes and usage != "Training":
+        found.notes.append(
+            f"{len(astray):,} files of {found.place(folder)} are in no folder of an emotion: "
+            "they are not read"
+        )
+        return
+    found.astray += astray
+    if not files:
+        found.notes.append(f"{found.place(folder)} holds no images")
+    for label, names in classes.items():
+        if len(names) > 1:
+            where = found.place(folder)
+            found.notes.append(f"{listed(names)} in {where} are read as one: {EMOTIONS[label]}")
+    prefixes = [path[path.rfind(os.sep) + 1 :].partition("_")[0] for path, _ in files]
+    usable = USAGES[:3] if is_only else USAGES[1:3] if usage == "Test" else ()
+    if files and all(prefix in usable for prefix in prefixes):
+        usages = prefixes
+    else:
+        usages = [usage] * len(files)
+        strange = {*USAGES[:3]} - {usage, *usable}
+        others = sum(prefix in strange for prefix in prefixes)
+        if others and usage != "Validation":
+            found.notes.append(
+                f"{others:,} files of {found.place(folder)} are named as of another split: their "
+                f"folder counts, all are {usage}"
+            )
+    if is_only and usage == "Training" and usages == [usage] * len(files):
+        found.notes.append(f"no folders of splits: all {len(files):,} images are for training")
+    found.files += [
+        (path, usage, label) for (path, label), usage in zip(files, usages, strict=True)
+    ]
+
+
+def _scan_emotion(folder: str, found: Scan) -> Iterator[str]:
+    for entry in entries_of(folder):
+        if _is_skipped(entry):
+            found.skipped[entry.name] += 1
+        elif entry.is_dir():
+            found.nested.append(entry.path)
+        else:
+            yield entry.path
+
+
+def _say_merged(splits: dict[str, str], found: Scan) -> None:
+    """Note folders that are read as one split."""
+    for usage in dict.fromkeys(splits.values()):
+        same = [folder for folder, each in splits.items() if each == usage]
+        if len(same) > 1:
+            found.notes.append(f"{listed(same)} are read as one: {usage}")
+
+
+def read_folders(found: Scan) -> Rows:
+    """The images of all files. Raises UserError for broken ones, or if there is none at all."""
     images, labels, usages, sizes = [], [], [], []
-    for file, folder_usage, emotion in image_files(root):
-        prefix = Path(file).name.split("_")[0]
-        usage = prefix if prefix in USAGES else folder_usage
-        image, size = decode(read_file(file, MAX_BYTES), file)
+    broken: list[tuple[str, UserError]] = []
+    for file, usage, label in found.files:
+        try:
+            image, size = decode(read_file(file, MAX_BYTES), file)
+        except UserError as error:
+            broken.append((file, error))
+            if len(broken) > MAX_NAMED:
+                break
+            continue
         images.append(image)
         sizes.append(size)
-        labels.append(EMOTIONS.index(emotion))
+        labels.append(label)
         usages.append(USAGES.index(usage))
+    if broken:
+        more = [found.place(file) for file, _ in broken[1:]]
+        raise UserError(f"{broken[0][1]}" + (f"; nor can be read {listed(more)}" if more else ""))
     if not images:
-        raise UserError(f"the folders hold no images: {root}")
+        raise UserError(f"the folders hold no images: {found.root}")
     scaled = tuple(filter(None, sizes))
     return Rows(np.stack(images), np.array(labels, np.int64), np.array(usages, np.uint8), scaled)
 
 
-def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
+def _name(path: str) -> str:
+    return os.path.basename(path)  # noqa: PTH119
+
+
+def is_system(name: str) -> bool:
+    return name.startswith(".") or name.lower() in SYSTEM
+
+
+def _is_skipped(entry: os.DirEntry[str]) -> bool:
+    if is_system(entry.name):
+        return True
+    suffix = entry.name[entry.name.rfind(".") :]  # 32,298 names are looked at
+    return suffix.lower() in DESCRIPTIONS and not entry.is_dir()
+
+
+def _holds_pictures(folder: str) -> bool:
+    """Whether image files lie in a folder or at most two levels below."""
+    for place, folders, files in os.walk(folder):
+        if any(os.path.splitext(file)[1].lower() in PICTURES for file in files):  # noqa: PTH122
+            return True
+        if place.count(os.sep) - folder.count(os.sep) >= 2:
+            folders.clear()
+    return False
+
+
+def entries_of(folder: Path | str) -> list[os.DirEntry[str]]:
     # Path objects for 32,298 files would take most of a cached start's half second.
     with os.scandir(folder) as entries:
-        return sorted(
-            (entry for entry in entries if not entry.name.startswith(".")),
-            key=lambda entry: entry.name,
-        )
+        return sorted(entries, key=lambda entry: entry.name)

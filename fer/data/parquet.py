@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,18 @@ from numpy.typing import NDArray
 from fer.config import EMOTIONS
 from fer.data.decode import MAX_BYTES, decode
 from fer.data.faces import MAX_IMAGES
-from fer.data.tables import Rows, check_count, columns_of, concatenate, label_of, usage_of
+from fer.data.names import label_column, usage_column
+from fer.data.tables import (
+    LABELS,
+    USAGE,
+    Rows,
+    check_count,
+    columns_of,
+    concatenate,
+    first_of,
+    missing,
+    native_file,
+)
 from fer.errors import UserError
 
 MAX_GROUP = 512 << 20
@@ -25,9 +36,10 @@ MAX_TEXT = 1000
 BROKEN = (pa.ArrowException, OSError, MemoryError, ValueError, KeyError, OverflowError)
 
 
+IMAGES = ("image", "img_bytes")  # names of the column, in order of preference
 BINARY = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
 TEXT = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-LABELS = (pa.types.is_integer, *TEXT)
+LABEL = (pa.types.is_integer, *TEXT)
 
 
 class Columns(NamedTuple):
@@ -44,41 +56,67 @@ def read_parquet(path: Path) -> Rows:
 
     The image column is `image` or `img_bytes` (bytes, or a struct with `bytes`); the label
     column is `emotion` (0..6) or `label`/`labels` with class names, either as text or in the
-    file's own metadata; `usage` is optional. Raises UserError naming the row that breaks a rule.
+    file's own metadata; `usage` or `split` is optional. Raises UserError naming the row that
+    breaks a rule.
     """
     parts: list[Rows] = []
+    usages = usage_column()
     row = 1
-    # An open file, since PyArrow takes no path that is not UTF-8.
-    with path.open("rb") as file:
+    with native_file(path) as file:
         columns = _columns(file, path)
+        labels = label_column(columns.label)
         for batch in _batches(file, columns, path):
-            parts.append(_rows(batch, columns, path, row))
+            of_usage = None
+            if columns.usage is not None:
+                words = list(map(str, _values(_column(batch, columns.usage), path)))
+                of_usage = usages.look_up(words, "row", row).astype(np.uint8)
+            of_label = labels.look_up(_label_words(batch, columns, path, row), "row", row)
+            # Where a label is unknown nothing but the others is still to be found out.
+            if not labels.unknown and not usages.unknown:
+                images, scaled = _images(batch, columns, path, row)
+                parts.append(Rows(images, of_label, of_usage, scaled))
             row += batch.num_rows
             check_count(row - 1, path)
+    labels.check(path)
+    usages.check(path)
     return concatenate(parts, path)
 
 
-def _columns(file: BinaryIO, path: Path) -> Columns:
+def is_index(path: Path) -> bool:
+    """Whether a table is a parquet file without images; a broken one is none."""
+    if path.suffix.lower() != ".parquet":
+        return False
+    try:
+        with native_file(path) as file:
+            names = columns_of(pyarrow.parquet.ParquetFile(file).schema_arrow.names, path)
+    except (UserError, *BROKEN):
+        return False
+    return first_of(IMAGES, names) is None
+
+
+def _columns(file: Any, path: Path) -> Columns:
     """The columns to read, of types that can be. Raises UserError."""
     try:
         schema = pyarrow.parquet.ParquetFile(file).schema_arrow
         names = columns_of(schema.names, path)
     except BROKEN as error:
         raise _invalid(path, error) from None
-    image = next((names[n] for n in ("image", "img_bytes") if n in names), None)
-    label = next((names[n] for n in ("emotion", "label", "labels") if n in names), None)
+    image, label = first_of(IMAGES, names), first_of(LABELS, names)
     if image is None or label is None:
-        missing = "image" if image is None else "emotion"
-        raise UserError(f"column {missing!r} is missing: {path} has {', '.join(names)[:400]}")
-    usage = names.get("usage", names.get("split"))
+        raise missing("image" if image is None else "emotion", names, path)
+    usage = first_of(USAGE, names)
     class_names = _huggingface_classes(schema, label)
+    # Bare digits have a meaning in FER-2013's own column alone.
+    is_own = label.strip().lower() == "emotion"
+    if class_names is not None and not is_own and not any(map(_is_word, class_names)):
+        class_names = None
     kind = schema.field(image).type
     content = image
     if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
         kind, content = kind.field("bytes").type, f"{image}.bytes"
     _check_type(image, kind, "encoded images", BINARY, path)
-    numbers = _check_type(label, schema.field(label).type, "integers or text", LABELS, path)
-    if numbers and class_names is None and label.strip().lower() != "emotion":
+    numbers = _check_type(label, schema.field(label).type, "integers or text", LABEL, path)
+    if numbers and class_names is None and not is_own:
         raise UserError(
             f"column {label!r} holds numbers without class names, and their order is "
             f"unknown; name it 'emotion' if 0..6 are {', '.join(EMOTIONS)}: {path}"
@@ -96,7 +134,7 @@ def _check_type(name: str, kind: Any, wanted: str, allowed: tuple[Any, ...], pat
     return bool(pa.types.is_integer(value))
 
 
-def _batches(file: BinaryIO, columns: Columns, path: Path) -> Iterator[Any]:
+def _batches(file: Any, columns: Columns, path: Path) -> Iterator[Any]:
     """The wanted columns, at most a row group at a time. Raises UserError."""
     wanted = [name for name in columns[:3] if name is not None]
     try:
@@ -121,36 +159,41 @@ def _batches(file: BinaryIO, columns: Columns, path: Path) -> Iterator[Any]:
                 batches = plain.iter_batches(4, [number], wanted)
             for batch in batches:
                 batch.validate(full=True)  # PyArrow looks up no place in a dictionary by itself
-                yield batch
+                if batch.num_rows:
+                    yield batch
     except BROKEN as error:
         raise _invalid(path, error) from None
 
 
-def _rows(batch: Any, columns: Columns, path: Path, first_row: int) -> Rows:
+def _images(
+    batch: Any, columns: Columns, path: Path, first_row: int
+) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """The images [N, 48, 48] of some rows, and which of them were scaled."""
     faces: dict[int | None, tuple[NDArray[np.uint8], str]] = {}  # each is decoded once
-    images, labels, usages, sizes = [], [], [], []
     contents, places = _distinct(_column(batch, columns.image))
-    label_values = _values(_column(batch, columns.label), path)
-    usage_values = ["train"] * batch.num_rows
-    if columns.usage is not None:
-        usage_values = _values(_column(batch, columns.usage), path)
-    names = columns.class_names
     for i, place in enumerate(places):
-        row = f"{path} row {first_row + i}"
         if place not in faces:
-            faces[place] = _face(None if place is None else contents[place].as_buffer(), row)
-        image, size = faces[place]
-        images.append(image)
-        sizes.append(size)
-        value = label_values[i]
-        if names is not None and isinstance(value, int):
+            content = None if place is None else contents[place].as_buffer()
+            faces[place] = _face(content, f"{path} row {first_row + i}")
+    images, sizes = zip(*(faces[place] for place in places), strict=True)
+    return np.stack(images), tuple(filter(None, sizes))
+
+
+def _label_words(batch: Any, columns: Columns, path: Path, first_row: int) -> list[str]:
+    """The labels of some rows as text; of numbers the class names that the file has for them."""
+    values = _values(_column(batch, columns.label), path)
+    names = columns.class_names
+    if names is not None:
+        for i, value in enumerate(values):
+            if not isinstance(value, int):
+                continue
             if not 0 <= value < len(names):
-                raise UserError(f"a label must be in 0..{len(names) - 1}, got {value}: {row}")
-            value = names[value]
-        labels.append(label_of(str(value), row))
-        usages.append(usage_of(str(usage_values[i]), row))
-    scaled = tuple(filter(None, sizes))
-    return Rows(np.stack(images), np.array(labels, np.int64), np.array(usages, np.uint8), scaled)
+                raise UserError(
+                    f"a label must be in 0..{len(names) - 1}, got {value}: "
+                    f"{path} row {first_row + i}"
+                )
+            values[i] = names[value]
+    return list(map(str, values))
 
 
 def _face(content: Any, row: str) -> tuple[NDArray[np.uint8], str]:
@@ -201,6 +244,10 @@ def _huggingface_classes(schema: Any, label: str) -> list[str] | None:
         names = names.get(key) if isinstance(names, dict) else None
     is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
     return names if is_list and names else None
+
+
+def _is_word(name: str) -> bool:
+    return any(letter.isalpha() for letter in name)
 
 
 def _invalid(path: Path, error: Exception) -> UserError:

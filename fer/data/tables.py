@@ -1,7 +1,13 @@
 """FER-2013 as Kaggle's CSV files; the rows of any table."""
 
+import codecs
+import contextlib
 import csv
-from collections.abc import Iterator
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,36 +17,84 @@ import pyarrow.compute as pc
 import pyarrow.csv
 from numpy.typing import NDArray
 
-from fer.config import EMOTIONS
 from fer.data.decode import SIZE
-from fer.data.faces import MAX_IMAGES, USAGES
+from fer.data.faces import MAX_IMAGES
+from fer.data.names import label_column, listed, usage_column
 from fer.errors import UserError
 
 PIXELS = SIZE * SIZE
 BLOCK = 16 << 20  # bytes parsed at a time; also the longest line that is read
+MAX_RECODED = 2 << 30  # bytes of a file that is not in UTF-8
 HEADER = 4096  # bytes; a longer first line is no header
+SEPARATORS = ",;\t|"
+UTF_16 = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+UTF_32 = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}
+
+# The names of a column, in order of preference.
+LABELS = ("emotion", "label", "labels")
+USAGE = ("usage", "split", "set", "subset", "partition")
 
 
 class Rows(NamedTuple):
-    """What a file holds, in its own order: uint8 [N, 48, 48], int64 [N], uint8 [N]; and which
-    images had another size and were scaled."""
+    """What a file holds, in its own order: uint8 [N, 48, 48], int64 [N], uint8 [N] or None if it
+    does not say; and which images had another size and were scaled."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
-    usages: NDArray[np.uint8]
+    usages: NDArray[np.uint8] | None
     scaled: tuple[str, ...] = ()
 
 
-def csv_header(path: Path) -> list[str]:
-    """The column names in a CSV file's first line, as written; empty if it is no such line."""
+class Header(NamedTuple):
+    """The column names of a CSV file as written, none if it is no such file, and its form."""
+
+    names: list[str]
+    encoding: str = "utf-8"
+    separator: str = ","
+
+    def plain(self) -> set[str]:
+        """The names without case and stray spaces."""
+        return {name.strip().lower() for name in self.names}
+
+
+def native_file(path: Path) -> Any:
+    """A file for PyArrow to read, whatever the bytes of its path. Raises OSError.
+
+    Not a Python file: threads of PyArrow that still read ahead would call it while the
+    interpreter ends, which aborts the process (exit code 134).
+    """
+    return pa.OSFile(os.fsencode(path))
+
+
+def csv_header(path: Path) -> Header:
+    """What a CSV file's first line says."""
     with path.open("rb") as file:
-        line = file.readline(HEADER)
-    if len(line) == HEADER:
-        return []
+        start = file.read(HEADER)
+    encoding = _encoding(start)
+    text = start.decode("utf-8-sig" if encoding == "utf-8" else encoding, errors="replace")
+    line, *rest = re.split(r"[\r\n]", text, maxsplit=1)
+    if (len(start) == HEADER and not rest) or "\0" in line or "\ufffd" in line:
+        return Header([])
     try:
-        return next(csv.reader([line.decode("utf-8-sig").rstrip("\r\n")]), [])
-    except (UnicodeDecodeError, csv.Error):
-        return []
+        each = [
+            Header(next(csv.reader([line], delimiter=separator), []), encoding, separator)
+            for separator in SEPARATORS
+        ]
+    except csv.Error:
+        return Header([])
+    return max(each, key=lambda header: len({"pixels", *LABELS, *USAGE} & header.plain()))
+
+
+def _encoding(start: bytes) -> str:
+    """The encoding of a text that begins so: what its mark says, else by where its zeros are."""
+    for mark, encoding in {**UTF_32, **UTF_16}.items():
+        if start.startswith(mark):
+            return encoding
+    if start[1:2] == b"\0" and start[:1] != b"\0":
+        return "utf-16-le"
+    if start[:1] == b"\0" and start[1:2] != b"\0":
+        return "utf-16-be"
+    return "utf-8"
 
 
 def columns_of(names: list[str], path: Path) -> dict[str, str]:
@@ -57,29 +111,55 @@ def columns_of(names: list[str], path: Path) -> dict[str, str]:
     return columns
 
 
-def read_csv(path: Path) -> Rows:
-    """Kaggle's `train.csv`, `fer2013.csv` or `icml_face_data.csv`.
+def first_of(wanted: Sequence[str], columns: dict[str, str]) -> str | None:
+    """The column, as it is written, of the first of some plain names that is there."""
+    return next((columns[name] for name in wanted if name in columns), None)
 
-    Columns `emotion` (0..6), `pixels` (2,304 integers in 0..255, separated by spaces) and
-    optionally `Usage`, in any order and with stray spaces around their names. Without `Usage`
-    all rows are Training. Raises UserError naming the line that breaks a rule.
-    """
-    names = columns_of(csv_header(path), path)
-    for needed in ("emotion", "pixels"):
-        if needed not in names:
-            raise UserError(f"column {needed!r} is missing: {path} has {', '.join(names)}")
-    wanted = [names[name] for name in ("emotion", "pixels", "usage") if name in names]
-    parts = [
-        _csv_rows(batch, names, path, first_line)
-        for batch, first_line in _csv_batches(path, wanted)
-    ]
-    return concatenate(parts, path)
+
+def missing(column: str, columns: dict[str, str], path: Path) -> UserError:
+    """That a column which is needed is not among those of a file."""
+    return UserError(f"column {column!r} is missing: {path} has {listed(columns)}")
+
+
+def is_labelled_csv(path: Path) -> bool:
+    """Whether a file is a CSV file of `pixels` and labels."""
+    names = csv_header(path).plain()
+    return "pixels" in names and not names.isdisjoint(LABELS)
 
 
 def lacks_labels(path: Path) -> bool:
-    """Whether a file is a CSV file of `pixels` without `emotion`, as Kaggle's `test.csv`."""
-    names = {name.strip().lower() for name in csv_header(path)}
-    return "pixels" in names and "emotion" not in names
+    """Whether a file is a CSV file of `pixels` without labels, as Kaggle's `test.csv`."""
+    names = csv_header(path).plain()
+    return "pixels" in names and names.isdisjoint(LABELS)
+
+
+def read_csv(path: Path) -> Rows:
+    """Kaggle's `train.csv`, `fer2013.csv` or `icml_face_data.csv`.
+
+    Columns `emotion` (0..6, or names; `label` has names alone), `pixels` (2,304 integers in
+    0..255, separated by spaces) and optionally `Usage`, in any order and with stray spaces around
+    their names; separated by comma, semicolon, tab or bar, in UTF-8, UTF-16 or UTF-32. Raises
+    UserError naming the line that breaks a rule.
+    """
+    header = csv_header(path)
+    columns = columns_of(header.names, path)
+    label, usage = first_of(LABELS, columns), first_of(USAGE, columns)
+    if label is None or "pixels" not in columns:
+        raise missing("emotion" if label is None else "pixels", columns, path)
+    names = [name for name in (label, columns["pixels"], usage) if name is not None]
+    labels, usages = label_column(label), usage_column()
+    parts = []
+    for batch, first in _csv_batches(path, header, names):
+        of_usage = None
+        if usage is not None:
+            words = batch.column(usage).to_pylist()
+            of_usage = usages.look_up(words, "line", first).astype(np.uint8)
+        of_label = labels.look_up(batch.column(label).to_pylist(), "line", first)
+        images = _csv_images(batch.column(columns["pixels"]), path, first)
+        parts.append(Rows(images, of_label, of_usage))
+    labels.check(path)
+    usages.check(path)
+    return concatenate(parts, path)
 
 
 def read_unlabelled_csv(path: Path) -> NDArray[np.uint8]:
@@ -87,29 +167,54 @@ def read_unlabelled_csv(path: Path) -> NDArray[np.uint8]:
 
     Raises UserError naming the line that breaks a rule.
     """
-    name = columns_of(csv_header(path), path)["pixels"]
+    header = csv_header(path)
+    name = columns_of(header.names, path)["pixels"]
     parts = [
         _csv_images(batch.column(name), path, first_line)
-        for batch, first_line in _csv_batches(path, [name])
+        for batch, first_line in _csv_batches(path, header, [name])
     ]
     if not sum(map(len, parts)):
         raise UserError(f"the file holds no rows: {path}")
     return np.concatenate(parts)
 
 
-def _csv_batches(path: Path, wanted: list[str]) -> Iterator[tuple[Any, int]]:
+@contextlib.contextmanager
+def _in_utf_8(path: Path, encoding: str) -> Iterator[Any]:
+    """A CSV file for PyArrow, which itself would read other encodings through Python: see
+    `native_file`. Raises UserError if it is of another and very large."""
+    if encoding == "utf-8":
+        with native_file(path) as file:
+            yield file
+        return
+    size = path.stat().st_size
+    if size > MAX_RECODED:
+        raise UserError(
+            f"a file of {size:,} bytes in {encoding.upper()}, at most {MAX_RECODED:,} are read; "
+            f"save it as UTF-8: {path}"
+        )
+    with (
+        path.open(encoding=encoding, newline="") as text,
+        tempfile.NamedTemporaryFile("w", encoding="utf-8", newline="") as copy,
+    ):
+        shutil.copyfileobj(text, copy, BLOCK)
+        copy.flush()
+        with native_file(Path(copy.name)) as file:
+            yield file
+
+
+def _csv_batches(path: Path, header: Header, wanted: list[str]) -> Iterator[tuple[Any, int]]:
     """Some rows at a time of the columns `wanted`, as text, and the line they begin in.
 
     Raises UserError if it is no CSV file or has too many rows.
     """
     first_line = 2
     try:
-        # An open file, since PyArrow takes no path that is not UTF-8.
         with (
-            path.open("rb") as file,
+            _in_utf_8(path, header.encoding) as file,
             pyarrow.csv.open_csv(
                 file,
                 read_options=pyarrow.csv.ReadOptions(block_size=BLOCK),
+                parse_options=pyarrow.csv.ParseOptions(delimiter=header.separator),
                 convert_options=pyarrow.csv.ConvertOptions(
                     include_columns=wanted,
                     column_types={name: pa.string() for name in wanted},
@@ -121,23 +226,8 @@ def _csv_batches(path: Path, wanted: list[str]) -> Iterator[tuple[Any, int]]:
                 yield batch, first_line
                 first_line += batch.num_rows
                 check_count(first_line - 2, path)
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise UserError(f"not a valid CSV file: {path}: {str(error)[:200]}") from None
-
-
-def _csv_rows(batch: Any, names: dict[str, str], path: Path, first_line: int) -> Rows:
-    images = _csv_images(batch.column(names["pixels"]), path, first_line)
-    labels = [
-        label_of(text, f"{path} line {first_line + i}")
-        for i, text in enumerate(batch.column(names["emotion"]).to_pylist())
-    ]
-    usages = [0] * batch.num_rows
-    if "usage" in names:
-        usages = [
-            usage_of(text, f"{path} line {first_line + i}")
-            for i, text in enumerate(batch.column(names["usage"]).to_pylist())
-        ]
-    return Rows(images, np.array(labels, np.int64), np.array(usages, np.uint8))
+    except (pa.ArrowException, UnicodeError) as error:
+        raise UserError(f"not a valid CSV file: {path}: {str(error)[:120]}") from None
 
 
 def _csv_images(column: Any, path: Path, first_line: int) -> NDArray[np.uint8]:
@@ -167,27 +257,6 @@ def _csv_images(column: Any, path: Path, first_line: int) -> NDArray[np.uint8]:
     return pixels
 
 
-def label_of(text: str, place: str) -> int:
-    """The class index of `text`: a digit or an emotion's name. Raises UserError."""
-    word = text.strip().lower()
-    if word in EMOTIONS:
-        return EMOTIONS.index(word)
-    if len(word) == 1 and word in "0123456":
-        return int(word)
-    raise UserError(f"a label must be in 0..6 or an emotion's name, got {text[:40]!r}: {place}")
-
-
-def usage_of(text: str, place: str) -> int:
-    """The index in USAGES of `text`. Raises UserError."""
-    word = text.strip().lower()
-    for index, usage in enumerate(USAGES):
-        if word == usage.lower():
-            return index
-    if word == "train":
-        return 0
-    raise UserError(f"a usage must be one of {', '.join(USAGES)}, got {text[:40]!r}: {place}")
-
-
 def check_count(images: int, path: Path) -> None:
     """Raises UserError if a table has more images than are read."""
     if images > MAX_IMAGES:
@@ -199,6 +268,10 @@ def concatenate(parts: list[Rows], path: Path) -> Rows:
     if not parts or not sum(len(part.labels) for part in parts):
         raise UserError(f"the file holds no rows: {path}")
     images, labels, usages, scaled = zip(*parts, strict=True)
+    check_count(sum(map(len, labels)), path)
     return Rows(
-        np.concatenate(images), np.concatenate(labels), np.concatenate(usages), sum(scaled, ())
+        np.concatenate(images),
+        np.concatenate(labels),
+        None if usages[0] is None else np.concatenate(usages),
+        sum(scaled, ()),
     )

@@ -83,13 +83,14 @@ def read_pictures(path: Path, trained_on: TrainedOn) -> Pictures:
     except OSError as error:
         raise UserError(f"cannot read {error.filename or path}: {error.strerror}") from None
     removed = [name for name in EMOTIONS if name not in trained_on.classes]
-    dataset = data.load(path, removed, trained_on.split)
+    dataset = data.arranged(data.read(path), removed, trained_on.split)
     if dataset.sha256 != trained_on.sha256:
         raise UserError(
             f"labelled images must be those of the run, whose validation images are shown: it was "
             f"trained on {trained_on.name} ({trained_on.sha256[:12]}), this is {dataset.name} "
             f"({dataset.sha256[:12]}): {path}"
         )
+    data.say(dataset)
     training = dataset.part("Training")
     _, validation = data.split(
         training, trained_on.split, trained_on.subset, trained_on.split_seed
