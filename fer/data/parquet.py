@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from fer.config import EMOTIONS
 from fer.data.decode import MAX_BYTES, decode
 from fer.data.faces import MAX_IMAGES
-from fer.data.tables import Rows, check_count, columns_of, concatenate, label_of, usage_of
+from fer.data.tables import (
+    Rows,
+    check_count,
+    columns_of,
+    concatenate,
+    label_of,
+    native_file,
+    usage_of,
+)
 from fer.errors import UserError
 
 MAX_GROUP = 512 << 20
@@ -48,8 +56,7 @@ def read_parquet(path: Path) -> Rows:
     """
     parts: list[Rows] = []
     row = 1
-    # An open file, since PyArrow takes no path that is not UTF-8.
-    with path.open("rb") as file:
+    with native_file(path) as file:
         columns = _columns(file, path)
         for batch in _batches(file, columns, path):
             parts.append(_rows(batch, columns, path, row))
@@ -58,7 +65,7 @@ def read_parquet(path: Path) -> Rows:
     return concatenate(parts, path)
 
 
-def _columns(file: BinaryIO, path: Path) -> Columns:
+def _columns(file: Any, path: Path) -> Columns:
     """The columns to read, of types that can be. Raises UserError."""
     try:
         schema = pyarrow.parquet.ParquetFile(file).schema_arrow
@@ -96,7 +103,7 @@ def _check_type(name: str, kind: Any, wanted: str, allowed: tuple[Any, ...], pat
     return bool(pa.types.is_integer(value))
 
 
-def _batches(file: BinaryIO, columns: Columns, path: Path) -> Iterator[Any]:
+def _batches(file: Any, columns: Columns, path: Path) -> Iterator[Any]:
     """The wanted columns, at most a row group at a time. Raises UserError."""
     wanted = [name for name in columns[:3] if name is not None]
     try:

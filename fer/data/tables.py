@@ -1,6 +1,7 @@
 """FER-2013 as Kaggle's CSV files; the rows of any table."""
 
 import csv
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +30,15 @@ class Rows(NamedTuple):
     labels: NDArray[np.int64]
     usages: NDArray[np.uint8]
     scaled: tuple[str, ...] = ()
+
+
+def native_file(path: Path) -> Any:
+    """A file for PyArrow to read, whatever the bytes of its path. Raises OSError.
+
+    Not a Python file: threads of PyArrow that still read ahead would call it while the
+    interpreter ends, which aborts the process (exit code 134).
+    """
+    return pa.OSFile(os.fsencode(path))
 
 
 def csv_header(path: Path) -> list[str]:
@@ -104,9 +114,8 @@ def _csv_batches(path: Path, wanted: list[str]) -> Iterator[tuple[Any, int]]:
     """
     first_line = 2
     try:
-        # An open file, since PyArrow takes no path that is not UTF-8.
         with (
-            path.open("rb") as file,
+            native_file(path) as file,
             pyarrow.csv.open_csv(
                 file,
                 read_options=pyarrow.csv.ReadOptions(block_size=BLOCK),
