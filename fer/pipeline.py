@@ -95,6 +95,12 @@ class FacePipeline:
         )
 
     @property
+    def faces(self) -> Faces:
+        """All images, for training and for validation."""
+        images, labels = self.side
+        return Faces(torch.from_numpy(images), torch.from_numpy(labels), self.classes)
+
+    @property
     def devices(self) -> tuple[str, ...]:
         """GPUs of one kind, since another's numbers would differ; or the processor."""
         if self.device.type == "cpu":
@@ -151,9 +157,7 @@ class FacePipeline:
 
     def _sides(self, place: torch.device, seed: int) -> tuple[Faces, Faces]:
         """Training and validation images on a device, for a trial with this seed."""
-        images, labels = self.side
-        faces = Faces(torch.from_numpy(images), torch.from_numpy(labels), self.classes)
-        chosen = self.validated
+        faces, chosen = self.faces, self.validated
         if self.split_seed is None:
             chosen = data.validated(faces, self.split, seed)
         training, validation = (faces.take(np.flatnonzero(each)) for each in (~chosen, chosen))

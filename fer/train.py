@@ -120,9 +120,8 @@ def train(options: Options, provenance: dict[str, Any]) -> None:
             f"note        {command.printable(found)}, here {kernels} ones serve: "
             "sums round differently"
         )
-    training, validation = data.split(
-        dataset.part("Training"), options.split, options.subset, options.split_seed
-    )
+    faces = data.draw_subset(dataset.part("Training"), options.subset)
+    training, validation = data.split(faces, options.split, seed=options.split_seed)
     run = Run(settings, training, device)
     on = runs.TrainedOn(
         *(dataset.name, dataset.sha256, dataset.classes),
@@ -133,6 +132,7 @@ def train(options: Options, provenance: dict[str, Any]) -> None:
     print(
         f"data        {dataset.name}, {len(dataset.classes)} classes, sha256 {dataset.sha256[:12]}"
     )
+    print(f"classes     {faces.counts_in_words()}")
     added = f", {len(run.train)} after oversampling {settings.oversample}"
     print(f"training    {len(training)} images{added if len(run.train) > len(training) else ''}")
     words = data.split_in_words(options.split, options.split_seed)

@@ -87,6 +87,8 @@ def find(data: Path | None) -> Dataset:
     dataset = read(data)
     if dataset.note:
         print(printable(f"note: {dataset.note}"), file=sys.stderr)
+    if dataset.warning:
+        print(printable(f"warning: {dataset.warning}"), file=sys.stderr)
     return dataset
 
 

@@ -14,7 +14,7 @@ from fer.config import EMOTIONS
 from fer.data.decode import SIZE
 from fer.data.faces import USAGES, Dataset, content_hash
 
-VERSION = 3  # raise it when a reader's result changes
+VERSION = 4  # raise it when a reader's result changes
 
 
 def folder() -> Path:
@@ -58,8 +58,8 @@ def load(path: Path, name: str) -> Dataset | None:
     )
     if not whole:
         return None
-    note = metadata.get("note", "")
-    return Dataset(name, images, labels, usages, rows, classes, metadata["sha256"], note)
+    said = (metadata.get(key, "") for key in ("note", "warning"))
+    return Dataset(name, images, labels, usages, rows, classes, metadata["sha256"], *said)
 
 
 def store(dataset: Dataset, path: Path) -> None:
@@ -80,6 +80,7 @@ def store(dataset: Dataset, path: Path) -> None:
                 "classes": " ".join(dataset.classes),
                 "sha256": dataset.sha256,
                 "note": dataset.note,
+                "warning": dataset.warning,
             },
         )
         Path(temporary).replace(path)

@@ -30,7 +30,7 @@ def faces(
     accept: Callable[["Dataset"], None] = lambda dataset: None,
     vary_split: bool = False,
 ) -> "FacePipeline":
-    """FER-2013 as the options describe it, without the emotions `remove`.
+    """FER-2013 as the options describe it, without the emotions `remove`; prints their counts.
 
     With `vary_split` each seed of a trial has a split of its own.
     Settings that are not varied are those of `config`; a search begins with the report's. Raises
@@ -38,7 +38,7 @@ def faces(
     """
     from fer.pipeline import prepare
 
-    return prepare(
+    pipeline = prepare(
         images.data,
         remove,
         images.split,
@@ -50,6 +50,8 @@ def faces(
         {name: changes_of(preset) for name, preset in {**HAND_MADE, **RECIPES}.items()},
         accept,
     )
+    print(f"classes {pipeline.faces.counts_in_words()}", flush=True)
+    return pipeline
 
 
 def pipeline_again(
