@@ -251,15 +251,18 @@ def prepare(
     config: Config,
     space: Mapping[str, Any] | None = None,
     presets: Mapping[str, Mapping[str, Any]] | None = None,
-    accept: Callable[[data.Dataset], None] = lambda dataset: None,
+    accept: Callable[[data.Dataset, data.Dataset], None] | None = None,
 ) -> FacePipeline:
     """Read the images, split them if `accept` raises nothing, and settle `config` for the device.
 
-    Raises UserError where they cannot be read or split, or the device is missing.
+    `accept` gets the whole data set, and what is taken of it. Raises UserError where they cannot
+    be read or split, or the device is missing.
     """
     place = choose(device)
-    dataset = data.load(images, remove, split)
-    accept(dataset)
+    whole = data.find(images)
+    dataset = data.arranged(whole, remove, split)
+    if accept is not None:
+        accept(whole, dataset)
     faces = data.draw_subset(dataset.part("Training"), subset)
     seed = data.SEED if split_seed is None else split_seed
     # One thread a trial, whatever runs beside it: another number rounds sums differently.
