@@ -4,8 +4,10 @@ import contextlib
 import io
 import os
 import reprlib
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import Any
 
 import tyro
@@ -13,6 +15,8 @@ from pydantic import ValidationError
 
 from fer.errors import UserError
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
 LONGEST = 2000
 """Characters of a line that is printed of something from a file."""
 
@@ -105,14 +109,32 @@ def printable(text: str) -> str:
 
 def run(main: Callable[[], None]) -> None:
     """Call `main`; a UserError becomes one line on stderr and exit code 2."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:  # a shell may have it ignored
+        signal.signal(signal.SIGINT, _interrupted)
     try:
         main()
     except UserError as error:
         print(printable(f"error: {error}"), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output left (`| head`); without this Python complains again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _interrupted(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C: raise KeyboardInterrupt, or end at once within an import.
+
+    PyTorch imports Python modules while it initialises; an exception there aborts the process.
+    """
+    place = frame
+    while place is not None:
+        if place.f_code.co_filename.startswith("<frozen importlib"):
+            os._exit(INTERRUPTED)
+        place = place.f_back
+    signal.default_int_handler(number, frame)

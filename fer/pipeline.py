@@ -95,6 +95,12 @@ class FacePipeline:
         )
 
     @property
+    def faces(self) -> Faces:
+        """All images, for training and for validation."""
+        images, labels = self.side
+        return Faces(torch.from_numpy(images), torch.from_numpy(labels), self.classes)
+
+    @property
     def devices(self) -> tuple[str, ...]:
         """GPUs of one kind, since another's numbers would differ; or the processor."""
         if self.device.type == "cpu":
@@ -151,9 +157,7 @@ class FacePipeline:
 
     def _sides(self, place: torch.device, seed: int) -> tuple[Faces, Faces]:
         """Training and validation images on a device, for a trial with this seed."""
-        images, labels = self.side
-        faces = Faces(torch.from_numpy(images), torch.from_numpy(labels), self.classes)
-        chosen = self.validated
+        faces, chosen = self.faces, self.validated
         if self.split_seed is None:
             chosen = data.validated(faces, self.split, seed)
         training, validation = (faces.take(np.flatnonzero(each)) for each in (~chosen, chosen))
@@ -247,15 +251,18 @@ def prepare(
     config: Config,
     space: Mapping[str, Any] | None = None,
     presets: Mapping[str, Mapping[str, Any]] | None = None,
-    accept: Callable[[data.Dataset], None] = lambda dataset: None,
+    accept: Callable[[data.Dataset, data.Dataset], None] | None = None,
 ) -> FacePipeline:
     """Read the images, split them if `accept` raises nothing, and settle `config` for the device.
 
-    Raises UserError where they cannot be read or split, or the device is missing.
+    `accept` gets the whole data set, and what is taken of it. Raises UserError where they cannot
+    be read or split, or the device is missing.
     """
     place = choose(device)
-    dataset = data.load(images, remove, split)
-    accept(dataset)
+    whole = data.find(images)
+    dataset = data.arranged(whole, remove, split)
+    if accept is not None:
+        accept(whole, dataset)
     faces = data.draw_subset(dataset.part("Training"), subset)
     seed = data.SEED if split_seed is None else split_seed
     # One thread a trial, whatever runs beside it: another number rounds sums differently.

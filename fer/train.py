@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from fer import command
-from fer.config import PRESETS, Config, read_config, read_yaml
+from fer.config import PRESETS, Config, read_config
 from fer.errors import UserError
+from fer.origin import Images, Origin, compare_origin, read_origin, read_provenance
 
 SCORED = 3
 """Epochs whose mean accuracy is the score of a run, as in a study: a best epoch is a lucky one."""
 
 if TYPE_CHECKING:
-    from fer.data import Faces
+    from fer.data import Dataset, Faces
     from fer.training.fit import Epoch, Run
 
 
@@ -65,38 +66,20 @@ def main() -> None:
     if source.config and source.preset:
         raise UserError("give --config or --preset, not both")
     settings = PRESETS[source.preset or "hand-tuned"]
-    provenance: dict[str, Any] = {}
+    origin: Origin | None = None
     if source.config:
         settings = read_config(source.config)
-        provenance = read_provenance(source.config)
+        origin = read_origin(source.config, settings)
     options: Options = command.parse(
         Options,
         "fer.train",
         default=Options(config=source.config, preset=source.preset, settings=settings),
     )
-    train(options, provenance)
+    train(options, origin)
 
 
-def read_provenance(path: Path) -> dict[str, Any]:
-    """Where the settings in a file come from, as far as it says. Raises UserError."""
-    provenance = read_yaml(path).get("provenance")
-    if provenance is None:
-        return {}
-    if not isinstance(provenance, dict):
-        raise UserError(
-            f"'provenance' must hold keys and values, got {command.shortly(provenance)} in {path}"
-        )
-    for key in ("data", "data_sha256", "kernels"):
-        value = provenance.get(key)
-        if not isinstance(value, str | None):
-            raise UserError(
-                f"'provenance.{key}' must be text, got {command.shortly(value)} in {path}"
-            )
-    return provenance
-
-
-def train(options: Options, provenance: dict[str, Any]) -> None:
-    """Train as `options` say; `provenance` tells where the settings come from."""
+def train(options: Options, origin: Origin | None) -> None:
+    """Train as `options` say; `origin` is where the settings of --config come from."""
     # Imported here, so that --help and errors in the options do not wait for PyTorch.
     import torch
 
@@ -111,18 +94,14 @@ def train(options: Options, provenance: dict[str, Any]) -> None:
     device = choose(options.device)
     settings = settle(options.settings, device)
     torch.set_num_threads(settings.threads)
-    dataset = data.load(options.data, options.remove, options.split)
-    check_data(dataset.sha256, dataset.name, options, provenance)
-    kernels = kernels_for(device).name
-    if provenance.get("kernels") not in (None, kernels):
-        found = f"{options.config} was found with {provenance['kernels']} kernels"
-        print(
-            f"note        {command.printable(found)}, here {kernels} ones serve: "
-            "sums round differently"
-        )
-    training, validation = data.split(
-        dataset.part("Training"), options.split, options.subset, options.split_seed
-    )
+    whole = data.find(options.data)
+    dataset = data.arranged(whole, options.remove, options.split)
+    provenance: dict[str, Any] = {}
+    if options.config and origin:
+        provenance = read_provenance(options.config)
+        say_origin(options, origin, whole, kernels_for(device).name)
+    faces = data.draw_subset(dataset.part("Training"), options.subset)
+    training, validation = data.split(faces, options.split, seed=options.split_seed)
     run = Run(settings, training, device)
     on = runs.TrainedOn(
         *(dataset.name, dataset.sha256, dataset.classes),
@@ -133,6 +112,7 @@ def train(options: Options, provenance: dict[str, Any]) -> None:
     print(
         f"data        {dataset.name}, {len(dataset.classes)} classes, sha256 {dataset.sha256[:12]}"
     )
+    print(f"classes     {faces.counts_in_words()}")
     added = f", {len(run.train)} after oversampling {settings.oversample}"
     print(f"training    {len(training)} images{added if len(run.train) > len(training) else ''}")
     words = data.split_in_words(options.split, options.split_seed)
@@ -145,6 +125,22 @@ def train(options: Options, provenance: dict[str, Any]) -> None:
         epochs = fit_in_folder(run, validation, options.out)
         conclude(epochs, dataset.classes, options)
         runs.finish(options.out)
+
+
+def say_origin(options: Options, origin: Origin, whole: "Dataset", kernels: str) -> None:
+    """Say what is otherwise here than where the settings come from. Raises UserError for other
+    data that nobody chose."""
+    assert options.config
+    now = Images(options.remove, options.subset, options.split, options.split_seed)
+    epochs, chosen = options.settings.epochs, options.data is not None
+    if line := compare_origin(options.config, origin, whole, now, epochs, chosen):
+        print(f"note        {line}")
+    if origin.kernels not in (None, kernels):
+        found = f"{options.config} was found with {origin.kernels} kernels"
+        print(
+            f"note        {command.printable(found)}, here {kernels} ones serve: "
+            "sums round differently"
+        )
 
 
 def conclude(epochs: "list[Epoch]", classes: tuple[str, ...], options: Options) -> None:
@@ -208,20 +204,6 @@ def fit_in_folder(run: "Run", validation: "Faces", out: Path) -> "list[Epoch]":
                 f"lr = {settings.lr} is too high for {settings.optimizer}"
             )
     return epochs
-
-
-def check_data(sha256: str, name: str, options: Options, provenance: dict[str, Any]) -> None:
-    """Settings found on other images are refused, or noted where --data chose these images."""
-    searched = provenance.get("data_sha256")
-    if searched is None or searched == sha256:
-        return
-    difference = (
-        f"{options.config} was found on {provenance.get('data')} ({searched[:12]}), "
-        f"this is {name} ({sha256[:12]})"
-    )
-    if options.data is None:
-        raise UserError(f"other data: {difference}; name the images to train on with --data")
-    print(f"note        {command.printable(difference)}")
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def main() -> None:
 
     from study.engine.conduct import Request
     from study.spec import report
-    from study.spec.faces import check, faces
+    from study.spec.faces import check, faces, noting_origin
     from study.spec.spec import Kind, comparing
     from study.storage.studies import hidden
 
@@ -89,7 +89,10 @@ def main() -> None:
     variants = {name: report.values_of(name, base) for name in options.vary}
     for name, values in variants.items():
         check(name, base, values, last_seed=options.seeds - 1)
-    pipeline = faces(options, base)
+    accept = None
+    if options.config:
+        accept = noting_origin(options.config, base, options, options.epochs or base.epochs)
+    pipeline = faces(options, base, accept=accept)
     if options.out is not None:
         try:
             options.out.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ from fer.data import cache, faces
 from fer.data.decode import decode, decode_face, read_face
 from fer.errors import UserError
 from fer.network.model import Net
-from fer.train import read_provenance
+from fer.origin import read_origin, read_provenance
 from tests.conftest import Command, Table, frame
 from tests.test_bad_input import refused
 
@@ -513,6 +513,7 @@ def test_damaged_settings_are_read_or_refused(content: bytes) -> None:
     except UserError as error:
         assert_one_line(error, "a.yaml")
     try:
+        read_origin(path, Config())
         write_yaml({"provenance": read_provenance(path)}, Path("b.yaml"))
     except UserError as error:
         assert_one_line(error, "a.yaml")

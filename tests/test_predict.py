@@ -13,7 +13,17 @@ from PIL import Image
 
 from fer import data
 from fer.config import EMOTIONS
-from fer.pages.gallery import CELL, COLUMNS, DPI, FACE, MARGIN, RIGHT, WRONG, describe
+from fer.pages.gallery import (
+    CELL,
+    COLUMNS,
+    DPI,
+    FACE,
+    MARGIN,
+    RIGHT,
+    WRONG,
+    describe,
+    draw_gallery,
+)
 from fer.pages.predictions import Predictions
 from tests.conftest import Command, Table, frame, write_forms
 from tests.test_bad_input import refused
@@ -203,8 +213,8 @@ def test_what_does_not_go_together_is_refused_before_anything_is_read(
     for arguments, names in (
         ((), ["image file", "--data"]),
         (("a.jpg", *picture), ["not both", "a.jpg", "test.csv"]),
-        (("a.jpg", "--out", "a.png"), ["--out", "--data"]),
-        (("a.jpg", "--table", "a.csv"), ["--table", "--data"]),
+        (("a.jpg", "--table", "a.jpg"), ["--table", "a.jpg"]),
+        (("a.jpg", "--out", "a.gif"), ["--out", ".png", "a.gif"]),
         (("a.jpg", "--worst"), ["--worst", "--data"]),
         (("--data", "test.csv"), ["--out", "--table"]),
         (("--data", "test.csv", "--table", "a.csv", "--worst"), ["--worst", "--out"]),
@@ -267,3 +277,103 @@ def test_labelled_images_other_than_the_runs_are_refused(
     Path("run/config.yaml").write_text(yaml.safe_dump(settings))
     arguments = ("fer.predict", "run", "--data", "faces.csv", "--out", "a.png", "--worst")
     refused(command, own_folder, ["split", "'random'"], *arguments)
+
+
+@pytest.fixture
+def photos(train: Train) -> list[NDArray[np.uint8]]:
+    """Faces of test.csv: two in `faces`, one deeper, one beside, a broken one and other files."""
+    train()
+    faces = list(images_of("test.csv")[:4])
+    Path("faces/deep").mkdir(parents=True)
+    for name, face in zip(
+        ("faces/b.PNG", "faces/a.png", "faces/deep/$c.png", "d.png"), faces, strict=True
+    ):
+        Image.fromarray(face).save(name)
+    Path("faces/.hidden.png").write_text("hidden")
+    Path("faces/Thumbs.db").write_text("no image")
+    Path("bad.jpg").write_text("no image")
+    return faces
+
+
+def test_good_files_are_predicted_and_bad_ones_named_at_the_end(
+    photos: list[NDArray[np.uint8]], command: Command
+) -> None:
+    done = command("fer.predict", "run", "bad.jpg", "d.png", "missing.png", "faces/a.png")
+    assert done.code == 2
+    _, *lines = done.out.splitlines()
+    assert [line.split()[0] for line in lines] == ["d.png", "faces/a.png"]
+    first, second = done.err.splitlines()
+    assert first.startswith("error: not an image")
+    assert first.endswith("bad.jpg")
+    assert second == "error: cannot read missing.png: No such file or directory"
+
+
+def test_a_folder_is_searched_for_images_and_other_files_are_counted(
+    photos: list[NDArray[np.uint8]], command: Command
+) -> None:
+    done = command("fer.predict", "run", "faces", "d.png", "--table", "t.csv", "--out", "t.png")
+    assert done.code == 0, done
+    assert done.err == "note: 1 file is left out as no images, the first is faces/Thumbs.db\n"
+    rows = rows_of("t.csv")
+    assert list(rows[0]) == ["path", "predicted", *EMOTIONS]
+    order = ["faces/a.png", "faces/b.PNG", "faces/deep/$c.png", "d.png"]
+    assert [row["path"] for row in rows] == order
+    shown = faces_in("t.png", 4)
+    for place, index in enumerate((1, 0, 2, 3)):
+        np.testing.assert_array_equal(shown[place], photos[index])
+    # The same faces as a data file.
+    assert command("fer.predict", "run", "--data", "test.csv", "--table", "data.csv").code == 0
+    by_row = rows_of("data.csv")
+    for row, index in zip(rows, (1, 0, 2, 3), strict=True):
+        assert {name: row[name] for name in EMOTIONS} == {
+            name: by_row[index][name] for name in EMOTIONS
+        }
+
+
+def test_without_a_good_file_nothing_is_written(
+    photos: list[NDArray[np.uint8]], command: Command, own_folder: Path
+) -> None:
+    Path("empty").mkdir()
+    table = ("--table", "t.csv")
+    refused(
+        command, own_folder, ["not an image", "bad.jpg"], "fer.predict", "run", "bad.jpg", *table
+    )
+    refused(
+        command, own_folder, ["no image files", "empty"], "fer.predict", "run", "empty", *table
+    )
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_of_a_picture_that_is_not_square_the_part_that_was_seen_is_said_and_shown(
+    orientation: int, photos: list[NDArray[np.uint8]], command: Command
+) -> None:
+    size, place = "192x96", "column 48 and row 0"
+    wide = Image.new("L", (192, 96))
+    wide.paste(Image.fromarray(photos[0]).resize((96, 96), Image.Resampling.NEAREST), (48, 0))
+    turned = wide
+    if orientation == 6:  # it is stored lying on its side
+        size, place = "96x192", "column 0 and row 48"
+        turned = wide.transpose(Image.Transpose.ROTATE_270)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    wide.save("wide.png", exif=exif)
+    wide.resize((100, 92)).save("nearly.png")
+    done = command("fer.predict", "run", "wide.png", "nearly.png", "--out", "seen.png")
+    assert done.code == 0, done
+    (note,) = done.err.splitlines()
+    assert note.startswith(
+        f"note: of {size} pixels only the centred 96x96 were seen, from {place}"
+    )
+    assert note.endswith("wide.png")
+    seen = faces_in("seen.png", 2)[0].astype(float)
+    middle = turned.crop((48, 0, 144, 96) if orientation == 1 else (0, 48, 96, 144))
+    expected = np.asarray(middle.resize((48, 48), Image.Resampling.BILINEAR), float)
+    assert np.abs(seen - expected)[1:-1, 1:-1].max() <= 1  # at the rim it sees what is beside
+
+
+def test_a_name_that_no_font_has_is_shown_all_the_same() -> None:
+    shares = np.array([[0.2, 0.7, 0.1]], np.float32)
+    images = np.zeros((1, 48, 48), np.uint8)
+    found = Predictions(images, None, shares, ("a", "b", "c"), [f"x/{'y' * 30}\udcff$\n$.png"])
+    assert describe(found, 0)[0] == f"...{'y' * 14}\\udcff$\\n$.png: b 70%"
+    assert draw_gallery(found, np.array([0]), "png").startswith(b"\x89PNG")

@@ -102,6 +102,8 @@ def say(dataset: Dataset) -> None:
     """Print on stderr what a person should know of how a data set was read."""
     for note in dataset.notes:
         print(printable(f"note: {note}"), file=sys.stderr)
+    if dataset.warning:
+        print(printable(f"warning: {dataset.warning}"), file=sys.stderr)
 
 
 def read(path: Path) -> Dataset:

@@ -15,7 +15,7 @@ from fer.config import EMOTIONS
 from fer.data.decode import SIZE
 from fer.data.faces import USAGES, Dataset, content_hash
 
-VERSION = 4  # raise it when a reader's result changes
+VERSION = 5  # raise it when a reader's result changes
 
 
 def folder() -> Path:
@@ -62,9 +62,10 @@ def load(path: Path, name: str) -> Dataset | None:
         return None
     try:
         notes = tuple(map(str, json.loads(metadata.get("notes", "[]"))))
+        warning = metadata.get("warning", "")
     except (ValueError, RecursionError, TypeError):
         return None
-    return Dataset(name, images, labels, usages, rows, classes, metadata["sha256"], notes)
+    return Dataset(name, images, labels, usages, rows, classes, metadata["sha256"], notes, warning)
 
 
 def store(dataset: Dataset, path: Path) -> None:
@@ -85,6 +86,7 @@ def store(dataset: Dataset, path: Path) -> None:
                 "classes": " ".join(dataset.classes),
                 "sha256": dataset.sha256,
                 "notes": json.dumps(dataset.notes),
+                "warning": dataset.warning,
             },
         )
         Path(temporary).replace(path)

@@ -70,6 +70,8 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What sets an image of this EXIF orientation upright."""
+ON_THE_SIDE = tuple(TURNS[orientation] for orientation in (5, 6, 7, 8))
+"""Those that exchange width and height."""
 
 
 def read_face(path: str) -> NDArray[np.uint8]:
@@ -77,16 +79,28 @@ def read_face(path: str) -> NDArray[np.uint8]:
 
     Raises UserError if it is no regular file, of more than 64 MiB, or no image or a broken one.
     """
-    return decode_face(read_file(path, MAX_BYTES), path)
+    return read_photo(path)[0]
+
+
+def read_photo(path: str) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """As `read_face`, and the width and height of the image, set upright."""
+    return decode_photo(read_file(path, MAX_BYTES), path)
 
 
 def decode_face(content: bytes, place: str) -> NDArray[np.uint8]:
-    """uint8 [48, 48] of an image file of any size and colour mode; see `decode`."""
-    return decode(content, place)[0]
+    """uint8 [48, 48] of an image file of any size and colour mode; see `decode_photo`."""
+    return decode_photo(content, place)[0]
 
 
 def decode(content: bytes, place: str) -> tuple[NDArray[np.uint8], str]:
-    """uint8 [48, 48] of an image file, and its size where that is another one: "64x64 in PLACE".
+    """uint8 [48, 48] of an image file, and its size where that is another one: "64x64 in PLACE";
+    see `decode_photo`."""
+    face, (width, height) = decode_photo(content, place)
+    return face, "" if width == height == SIZE else f"{width}x{height} in {place}"
+
+
+def decode_photo(content: bytes, place: str) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """uint8 [48, 48] of an image file, and its width and height, set upright.
 
     Transparent parts become white; the longer side is cropped to a centred square before
     resizing. Raises UserError naming `place` if the bytes are no image or a broken one.
@@ -114,8 +128,8 @@ def decode(content: bytes, place: str) -> tuple[NDArray[np.uint8], str]:
                 with _quiet():
                     image.load()
             image.load()
-            size = f"{image.width}x{image.height} in {place}"
-            return to_face(image), "" if image.size == (SIZE, SIZE) else size
+            face, (width, height) = to_face(image), image.size
+            return face, (height, width) if _turn(image) in ON_THE_SIDE else (width, height)
     except UnidentifiedImageError:
         raise UserError(f"{_kind(content)} ({', '.join(KINDS)} are read): {place}") from None
     except BROKEN as error:
@@ -190,14 +204,19 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 def _upright(pixels: Image.Image, image: Image.Image) -> Image.Image:
     """`pixels` turned as the metadata of `image` asks."""
+    turn = _turn(image)
+    return pixels if turn is None else pixels.transpose(turn)
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What sets an image upright, as its metadata says; None if it is."""
     if len(image.info.get("exif", b"")) > MAX_EXIF:
-        return pixels
+        return None
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except BROKEN:
-        return pixels
-    turn = TURNS.get(orientation) if isinstance(orientation, int) else None
-    return pixels if turn is None else pixels.transpose(turn)
+        return None
+    return TURNS.get(orientation) if isinstance(orientation, int) else None
 
 
 def _fit(image: Image.Image) -> Image.Image:

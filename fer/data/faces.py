@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fer.config import EMOTIONS
+from fer.data.known import wrong_labels
 from fer.errors import UserError
 
 USAGES = ("Training", "PublicTest", "PrivateTest", "Test", "Validation")
@@ -40,6 +41,10 @@ class Faces:
         counts = torch.bincount(self.labels, minlength=len(self.classes)).tolist()
         return dict(zip(self.classes, counts, strict=True))
 
+    def counts_in_words(self) -> str:
+        """Images of each class, in a line for a person."""
+        return ", ".join(f"{name} {count}" for name, count in self.counts().items())
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -57,6 +62,7 @@ class Dataset:
     classes: tuple[str, ...]
     sha256: str
     notes: tuple[str, ...] = ()  # what a person should know of how it was read
+    warning: str = ""  # what seems to be wrong with its labels
 
     def part(self, usage: str) -> Faces:
         """The images of one usage; may be empty."""
@@ -91,16 +97,16 @@ class Dataset:
         renumbered = np.full(len(self.classes), -1, dtype=np.int64)
         renumbered[[self.classes.index(name) for name in classes]] = np.arange(len(classes))
         kept = renumbered[self.labels] >= 0
-        labels = renumbered[self.labels][kept]
-        return Dataset(
-            self.name,
-            self.images[kept],
-            labels,
-            self.usages[kept],
-            self.rows[kept],
-            classes,
-            content_hash(self.images[kept], labels, self.usages[kept], classes),
-            self.notes,
+        images, labels = self.images[kept], renumbered[self.labels][kept]
+        usages = self.usages[kept]
+        return replace(
+            self,
+            images=images,
+            labels=labels,
+            usages=usages,
+            rows=self.rows[kept],
+            classes=classes,
+            sha256=content_hash(images, labels, usages, classes),
         )
 
     def in_file_order(self) -> "Dataset":
@@ -131,10 +137,11 @@ def canonical(
     splits and the same hash.
     """
     digests = image_digests(images)
+    warning = wrong_labels(digests, labels)
     order = np.lexsort((labels, digests, usages))
     images, labels, usages = images[order], labels[order], usages[order]
     sha256 = content_hash(images, labels, usages, EMOTIONS)
-    return Dataset(name, images, labels, usages, order, EMOTIONS, sha256, tuple(notes))
+    return Dataset(name, images, labels, usages, order, EMOTIONS, sha256, tuple(notes), warning)
 
 
 def image_digests(images: NDArray[np.uint8]) -> NDArray[np.bytes_]:

@@ -1,6 +1,7 @@
 """A grid of faces with what a model says of each (report, figure 5d)."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -15,6 +16,7 @@ CELL = (3.1, 1.65)
 FACE = 1.2
 MARGIN = 0.1
 NAMES = 0.6  # of the classes, between the face and its bars
+NAME = 28  # letters of a file's name
 PLAIN, CHOSEN, RIGHT, WRONG = "0.75", "tab:blue", "tab:green", "tab:red"
 
 
@@ -37,7 +39,8 @@ def draw_gallery(predictions: Predictions, chosen: NDArray[np.int64], kind: str)
         x, y = place % columns * CELL[0] + MARGIN, place // columns * CELL[1] + MARGIN
         top = CELL[1] - FACE - 2 * MARGIN
         words, colour, colours = describe(predictions, index)
-        figure.text(x / width, 1 - y / height, words, color=colour, fontsize=9, va="top")
+        place_of = (x / width, 1 - y / height)
+        figure.text(*place_of, words, color=colour, fontsize=9, va="top", parse_math=False)
         face = figure.add_axes(box(x, y + top, FACE, FACE))
         # As colours, since a colour map may round a grey to its neighbour.
         face.imshow(np.stack([predictions.images[index]] * 3, axis=-1), interpolation="nearest")
@@ -68,7 +71,8 @@ def describe(predictions: Predictions, index: int) -> tuple[str, str, list[str]]
     colours = [PLAIN] * len(classes)
     if predictions.labels is None:
         colours[best] = CHOSEN
-        return f"{index + 1}: {said}", "black", colours
+        name = str(index + 1) if predictions.paths is None else shown(predictions.paths[index])
+        return f"{name}: {said}", "black", colours
     true = int(predictions.labels[index])
     colours[best], colours[true] = WRONG, RIGHT
     return (
@@ -76,3 +80,9 @@ def describe(predictions: Predictions, index: int) -> tuple[str, str, list[str]]
         RIGHT if best == true else WRONG,
         colours,
     )
+
+
+def shown(path: str) -> str:
+    """The name of a file in letters that every font has, its end if it is long."""
+    name = Path(path).name.encode("ascii", "backslashreplace").decode().replace("\n", "\\n")
+    return name if len(name) <= NAME else f"...{name[-NAME:]}"

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,21 +21,23 @@ from fer.training.evaluation import predict
 
 @dataclass(frozen=True)
 class Pictures:
-    """Images uint8 [N, 48, 48] and, where they are known, their labels int64 [N]."""
+    """Images uint8 [N, 48, 48] and, where they are known, their labels int64 [N] and files."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64] | None
+    paths: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
 class Predictions:
     """Images uint8 [N, 48, 48], the probabilities float [N, classes] that a model gives them, and
-    their labels int64 [N], where they are known."""
+    their labels int64 [N] and the files they are from, where these are known."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64] | None
     probabilities: NDArray[np.float32]
     classes: tuple[str, ...]
+    paths: Sequence[str] | None = None
 
     @property
     def predicted(self) -> NDArray[np.int64]:
@@ -58,16 +61,19 @@ class Predictions:
         return np.argsort(of_label, kind="stable")[:count]
 
     def table(self) -> str:
-        """CSV of all: number from 1 on, the true class if known, the predicted one, then the
-        probability of each."""
+        """CSV of all: path, or number from 1 on, the true class if known, the predicted one, then
+        the probability of each."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         true = [] if self.labels is None else ["true"]
-        writer.writerow(["row", *true, "predicted", *self.classes])
+        writer.writerow(
+            ["row" if self.paths is None else "path", *true, "predicted", *self.classes]
+        )
         for i, (best, shares) in enumerate(zip(self.predicted, self.probabilities, strict=True)):
             known = [] if self.labels is None else [self.classes[self.labels[i]]]
             numbers = (f"{share:.6f}" for share in shares)
-            writer.writerow([i + 1, *known, self.classes[best], *numbers])
+            place = i + 1 if self.paths is None else self.paths[i]
+            writer.writerow([place, *known, self.classes[best], *numbers])
         return text.getvalue()
 
 
@@ -103,4 +109,5 @@ def predictions(
 ) -> Predictions:
     """What the network on the CPU says of the pictures."""
     scores = predict(net, torch.from_numpy(pictures.images), config)
-    return Predictions(pictures.images, pictures.labels, scores.softmax(1).numpy(), classes)
+    shares = scores.softmax(1).numpy()
+    return Predictions(pictures.images, pictures.labels, shares, classes, pictures.paths)

@@ -10,6 +10,8 @@ from fer.command import explain
 from fer.config import EMOTIONS as EMOTIONS
 from fer.config import PRESETS, Config
 from fer.errors import UserError
+from fer.origin import Images as Taken
+from fer.origin import compare_origin, read_origin
 from study.options import Images
 from study.pipeline import Pipeline, Settings, load_pipeline
 from study.spec.identity import Identity, check_data
@@ -27,10 +29,10 @@ def faces(
     config: Config = PRESETS[HAND_TUNED],
     remove: Sequence[str] = (),
     space: str = "default",
-    accept: Callable[["Dataset"], None] = lambda dataset: None,
+    accept: Callable[["Dataset", "Dataset"], None] | None = None,
     vary_split: bool = False,
 ) -> "FacePipeline":
-    """FER-2013 as the options describe it, without the emotions `remove`.
+    """FER-2013 as the options describe it, without the emotions `remove`; prints their counts.
 
     With `vary_split` each seed of a trial has a split of its own.
     Settings that are not varied are those of `config`; a search begins with the report's. Raises
@@ -38,7 +40,7 @@ def faces(
     """
     from fer.pipeline import prepare
 
-    return prepare(
+    pipeline = prepare(
         images.data,
         remove,
         images.split,
@@ -50,6 +52,24 @@ def faces(
         {name: changes_of(preset) for name, preset in {**HAND_MADE, **RECIPES}.items()},
         accept,
     )
+    print(f"classes {pipeline.faces.counts_in_words()}", flush=True)
+    return pipeline
+
+
+def noting_origin(
+    file: Path, settings: Config, images: Images, epochs: int
+) -> Callable[["Dataset", "Dataset"], None]:
+    """Says, as `accept` of `faces`, what is otherwise than where the `settings` of a file come
+    from. Raises UserError if where is not written as it should be."""
+    origin = read_origin(file, settings)
+    now = Taken((), images.subset, images.split, images.split_seed)
+
+    def note(whole: "Dataset", _: "Dataset") -> None:
+        chosen = images.data is not None
+        if line := compare_origin(file, origin, whole, now, epochs, chosen):
+            print(f"note   {line}")
+
+    return note
 
 
 def pipeline_again(
@@ -85,7 +105,7 @@ def pipeline_again(
         precision=identity["precision"],
     )
 
-    def same(dataset: "Dataset") -> None:
+    def same(_: "Dataset", dataset: "Dataset") -> None:
         check_data(study, identity, {"data": dataset.name, "data_sha256": dataset.sha256})
 
     anew = vary_split or seed == OF_EACH_TRIAL

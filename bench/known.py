@@ -1,0 +1,59 @@
+"""Make fer/data/known.txt of FER-2013's editions: `python -m bench.known FILE...`.
+
+For each file the digests of some images of each emotion, as many of training and test images as
+there are known of them: those with the smallest digests, which is a draw that repeats.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+
+from fer import command, data
+from fer.config import EMOTIONS
+from fer.data.faces import USAGES, image_digests
+from fer.data.known import DIGITS, KNOWN
+
+OF_EACH = {"Training": 50, "PublicTest": 30, "PrivateTest": 30}
+"""Images of each emotion in each file."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Draw known images of FER-2013, and write their digests into the package."""
+
+    files: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """FER-2013 with its own labels, in any known form."""
+
+
+def draw(files: Iterable[Path]) -> str:
+    """A line for each emotion: its name, and digests of images that no other has the pixels of."""
+    chosen: dict[str, set[str]] = {name: set() for name in EMOTIONS}
+    for file in files:
+        dataset = data.read(file)
+        digests = image_digests(dataset.images)
+        _, first, counts = np.unique(digests, return_index=True, return_counts=True)
+        rows = first[counts == 1]  # by their digests
+        for usage, count in OF_EACH.items():
+            for label, name in enumerate(EMOTIONS):
+                of_kind = dataset.labels[rows] == label
+                of_kind &= dataset.usages[rows] == USAGES.index(usage)
+                chosen[name] |= {
+                    digest.decode()[:DIGITS] for digest in digests[rows[of_kind][:count]]
+                }
+    every = [digest for digests in chosen.values() for digest in digests]
+    assert len(set(every)) == len(every), "an image has different labels in different files"
+    return "".join(f"{name} {' '.join(sorted(found))}\n" for name, found in chosen.items())
+
+
+def main() -> None:
+    options: Options = command.parse(Options, "bench.known")
+    KNOWN.write_text(draw(options.files))
+    print(f"{KNOWN}: {sum(len(line.split()) - 1 for line in KNOWN.open())} images")
+
+
+if __name__ == "__main__":
+    command.run(main)
