@@ -9,6 +9,7 @@ import tyro
 
 from fer import command
 from fer.errors import UserError
+from fer.files import write_file
 
 MAX_COUNT = 200  # faces in a picture
 PICTURES = (".png", ".pdf", ".svg")
@@ -140,10 +141,7 @@ def picture(options: Options, source: Path) -> None:
     shares = (f"{counts[label]:,} {name}" for label, name in enumerate(found.classes))
     print(f"predicted  {', '.join(shares)}")
     for path, content in contents.items():
-        try:
-            path.write_bytes(content)
-        except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror}") from None
+        write_file(path, content)
         print(f"saved      {command.printable(str(path))}")
 
 

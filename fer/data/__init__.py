@@ -5,8 +5,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from safetensors import SafetensorError
-
 from fer.command import printable
 from fer.data import cache
 from fer.data.demo import demo_faces
@@ -106,7 +104,7 @@ def read(path: Path) -> Dataset:
     dataset = canonical("fer2013", *rows)
     try:
         cache.store(dataset, kept)
-    except (OSError, SafetensorError) as error:
+    except UserError as error:
         print(printable(f"warning: the next start reads the data anew: {error}"), file=sys.stderr)
     return dataset
 

@@ -2,17 +2,18 @@
 
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import platformdirs
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from fer.config import EMOTIONS
 from fer.data.decode import SIZE
 from fer.data.faces import USAGES, Dataset, content_hash
+from fer.errors import UserError
+from fer.files import write_file
 
 VERSION = 3  # raise it when a reader's result changes
 
@@ -63,25 +64,17 @@ def load(path: Path, name: str) -> Dataset | None:
 
 
 def store(dataset: Dataset, path: Path) -> None:
-    """Keep `dataset` in `path`, whole or not at all. Raises OSError if it cannot be written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    os.close(handle)
+    """Keep `dataset` in `path`, whole or not at all. Raises UserError if it cannot be written."""
+    arrays = {name: getattr(dataset, name) for name in ("images", "labels", "usages", "rows")}
+    metadata = {
+        "classes": " ".join(dataset.classes),
+        "sha256": dataset.sha256,
+        "note": dataset.note,
+    }
     try:
-        save_file(
-            {
-                "images": np.ascontiguousarray(dataset.images),
-                "labels": np.ascontiguousarray(dataset.labels),
-                "usages": np.ascontiguousarray(dataset.usages),
-                "rows": np.ascontiguousarray(dataset.rows),
-            },
-            temporary,
-            metadata={
-                "classes": " ".join(dataset.classes),
-                "sha256": dataset.sha256,
-                "note": dataset.note,
-            },
-        )
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    write_file(
+        path, save({key: np.ascontiguousarray(each) for key, each in arrays.items()}, metadata)
+    )

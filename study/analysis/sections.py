@@ -1,6 +1,5 @@
 """The studies of a database as Markdown with pictures: a section for each question."""
 
-import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
 
+from fer.strict_json import to_json
 from study.analysis import images, importance
 from study.analysis.comparison import confirmed, effect_rows
 from study.analysis.curves import save_curves, seeds_table
@@ -220,7 +220,7 @@ def changed(trial: FrozenTrial, identity: Identity) -> str:
 def common(identity: Identity) -> str:
     """What the studies of one table of classes have in common, as text."""
     own = ("space", "classes", "data_sha256")
-    return json.dumps({key: value for key, value in identity.items() if key not in own})
+    return to_json({key: value for key, value in identity.items() if key not in own})
 
 
 def removed_section(studies: list[tuple[optuna.Study, Identity]]) -> str:

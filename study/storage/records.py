@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -10,6 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from fer.errors import UserError
+from fer.strict_json import number
 
 CONFIG, RESULT, ORIGIN, FAILURE, DEATHS = "config", "result", "origin", "failure", "deaths"
 """Names of the attributes (also OWNER)."""
@@ -69,9 +70,16 @@ def result_of(trial: FrozenTrial) -> Result | None:
     # Format 3 and before had the best epoch's as the score.
     known = {"score": None, "epoch": None, "best": stored.get("score"), **stored}
     try:
-        return Result(**{**known, "ending": str(ending(trial))})
+        result = Result(**{**known, "ending": str(ending(trial))})
     except TypeError:
         return None
+    # JSON has null where there was no number.
+    values = {name: number(value) for name, value in result.values.items()}
+    curves = {
+        name: [number(each) for each in curve] if None in curve else curve
+        for name, curve in result.curves.items()
+    }
+    return replace(result, values=values, curves=curves)
 
 
 def _of_format_2(stored: Mapping[str, Any]) -> dict[str, Any]:
