@@ -154,4 +154,4 @@ def harness_costs(options: Options) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, lasting=True)

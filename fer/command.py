@@ -2,8 +2,8 @@
 
 import contextlib
 import io
-import os
 import reprlib
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,7 +11,10 @@ from typing import Any
 import tyro
 from pydantic import ValidationError
 
+from fer import home
 from fer.errors import UserError
+from fer.machine import limit_threads
+from fer.output import OutputLost, occupy_standard_streams, output
 
 LONGEST = 2000
 """Characters of a line that is printed of something from a file."""
@@ -27,7 +30,8 @@ def parse(
     """Read `argv` (default: the process's) into the dataclass `options`.
 
     With `only_known`, options it does not have are left alone. Raises UserError in one line for
-    whatever it cannot accept; prints the help and exits with 0 on `--help`.
+    whatever it cannot accept; prints the help and exits with 0 on `--help`. What it accepts is
+    for this machine: see `prepare_libraries`.
     """
     # The parser frames its errors in boxes; the contract here is one line.
     errors = io.StringIO()
@@ -38,13 +42,15 @@ def parse(
                 return tyro.cli(
                     options, args=argv, add_help=False, return_unknown_args=True, **settings
                 )[0]
-            return tyro.cli(
+            found = tyro.cli(
                 options,
                 prog=f"python -m {program}",
                 args=argv,
                 config=(tyro.conf.OmitArgPrefixes,),
                 **settings,
             )
+        prepare_libraries()
+        return found
     except SystemExit as exit:
         if not exit.code:
             raise
@@ -53,6 +59,13 @@ def parse(
         raise UserError(_one_line(errors.getvalue())) from None
     except ValidationError as error:
         raise UserError(_refusal(error)) from None
+
+
+def prepare_libraries() -> None:
+    """Tell libraries, which are not loaded yet, and child processes what this machine has."""
+    limit_threads()
+    if note := home.settle():
+        print(printable(f"note: {note}"), file=sys.stderr)
 
 
 def _refusal(error: ValidationError) -> str:
@@ -103,16 +116,35 @@ def printable(text: str) -> str:
     return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
 
 
-def run(main: Callable[[], None]) -> None:
-    """Call `main`; a UserError becomes one line on stderr and exit code 2."""
+def run(main: Callable[[], None], lasting: bool = False) -> None:
+    """Call `main`; a UserError becomes one line on stderr and exit code 2.
+
+    A command that trains or works for minutes is `lasting`: it goes on though its output can no
+    longer be written. Another one ends then, quietly where the reader left (`| head`).
+    """
+    occupy_standard_streams()
+    try:
+        with output(lasting):
+            code = _exit_code(main)
+    except OutputLost as error:
+        if isinstance(error.reason, BrokenPipeError):
+            sys.exit(128 + signal.SIGPIPE)
+        with contextlib.suppress(OSError):
+            print(f"error: cannot write the output: {error.reason.strerror}", file=sys.stderr)
+        sys.exit(2)
+    if code:
+        sys.exit(code)
+
+
+def _exit_code(main: Callable[[], None]) -> Any:
+    """Of a process that calls `main`: 128 and the signal's number if one ended it."""
     try:
         main()
+    except SystemExit as exit:
+        return exit.code
     except UserError as error:
         print(printable(f"error: {error}"), file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our output left (`| head`); without this Python complains again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        return 2
+    except KeyboardInterrupt as error:
+        return 128 + (error.args[0] if error.args else signal.SIGINT)
+    return 0

@@ -190,4 +190,4 @@ def class_table(confusion: "Counts", classes: tuple[str, ...]) -> str:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, lasting=True)

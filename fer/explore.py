@@ -226,4 +226,4 @@ def class_plot(labels: Any, classes: tuple[str, ...]) -> str:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, lasting=True)

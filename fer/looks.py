@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from fer.command import printable
-from fer.data import cache
 from fer.errors import UserError
 from fer.files import read_file
+from fer.home import cache_folder
 from fer.runs import WEIGHTS
 from fer.strict_json import to_json
 
@@ -52,7 +52,7 @@ def take(run: Path, usage: str, data_sha256: str, scores: Mapping[str, float]) -
     same = {"split": usage, "data_sha256": data_sha256}
     # Looks that are noted without their data are of the run's own.
     own = {text for text, look in _of_run(run).items() if same.items() <= {**same, **look}.items()}
-    ledger = cache.folder() / LOOKS
+    ledger = cache_folder() / LOOKS
     try:
         ledger.parent.mkdir(parents=True, exist_ok=True)
         content = _add(ledger, line)

@@ -132,6 +132,8 @@ def picture(options: Options, source: Path) -> None:
         else:
             chosen = found.drawn(options.count, options.seed)
         contents[options.out] = draw_gallery(found, chosen, options.out.suffix[1:].lower())
+    for path, content in contents.items():
+        write_file(path, content)
     images, words = len(found.images), "without emotions"
     if found.labels is not None:
         right = found.right()
@@ -140,8 +142,7 @@ def picture(options: Options, source: Path) -> None:
     counts = Counter(found.predicted.tolist())
     shares = (f"{counts[label]:,} {name}" for label, name in enumerate(found.classes))
     print(f"predicted  {', '.join(shares)}")
-    for path, content in contents.items():
-        write_file(path, content)
+    for path in contents:
         print(f"saved      {command.printable(str(path))}")
 
 

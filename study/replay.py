@@ -158,4 +158,4 @@ def likely_causes(trial: "FrozenTrial", identity: "Identity", pipeline: "Pipelin
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, lasting=True)

@@ -30,7 +30,7 @@ ROOMS = {
 }
 EVERYWHERE = {"study.pipeline", "study.words"}
 PLUMBING = {"fer.errors", "fer.command", "fer.files", "fer.machine", "fer.syntax"}
-PLUMBING |= {"fer.strict_json", "fer.signals", "fer.output"}
+PLUMBING |= {"fer.strict_json", "fer.signals", "fer.output", "fer.home"}
 OF_THE_REPORT = "study.spec.report"
 OF_THE_SPACES = "study.spec.spaces"
 OF_THE_PIPELINE = "study.spec.faces"

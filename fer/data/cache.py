@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -14,13 +13,9 @@ from fer.data.decode import SIZE
 from fer.data.faces import USAGES, Dataset, content_hash
 from fer.errors import UserError
 from fer.files import write_file
+from fer.home import cached
 
 VERSION = 3  # raise it when a reader's result changes
-
-
-def folder() -> Path:
-    """Where this program keeps what it can make again."""
-    return Path(os.environ.get("FER_CACHE") or platformdirs.user_cache_dir("fer-study"))
 
 
 def cache_file(sources: list[str]) -> Path:
@@ -29,7 +24,7 @@ def cache_file(sources: list[str]) -> Path:
     for source in sources:
         status = os.stat(source)  # noqa: PTH116 - Path takes thrice as long for 32,298 files
         key.update(os.fsencode(f"{source}\0{status.st_size}\0{status.st_mtime_ns}\n"))
-    return folder() / f"{key.hexdigest()[:32]}.safetensors"
+    return cached(f"{key.hexdigest()[:32]}.safetensors")
 
 
 def load(path: Path, name: str) -> Dataset | None:
