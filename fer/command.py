@@ -2,10 +2,13 @@
 
 import contextlib
 import io
+import os
 import reprlib
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import tyro
@@ -114,6 +117,38 @@ def printable(text: str) -> str:
         for letter in " ".join(text.split())
     )
     return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+
+
+def quoted(*words: object) -> str:
+    """Words as a person can paste them into a shell, safe on a terminal."""
+    return " ".join(_quoted(str(word)) for word in words)
+
+
+def _quoted(word: str) -> str:
+    if word.isprintable():
+        return shlex.quote(word)
+    # Line ends, control characters, bytes that are no UTF-8: as bash, zsh and ksh have them.
+    letters = (
+        letter if letter.isprintable() and letter not in "\\'" else _escaped(letter)
+        for letter in word
+    )
+    return f"$'{''.join(letters)}'"
+
+
+def _escaped(letter: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in os.fsencode(letter))
+
+
+def given(option: str, *values: object) -> str:
+    """An option with its values, to be pasted. A value that begins with a dash is no option."""
+    if len(values) == 1 and str(values[0]).startswith("-"):
+        return quoted(f"--{option}={values[0]}")
+    return quoted(f"--{option}", *values)
+
+
+def operand(path: Path) -> str:
+    """A path without an option, to be pasted."""
+    return quoted(f"./{path}" if str(path).startswith("-") else path)
 
 
 def run(main: Callable[[], None], lasting: bool = False) -> None:

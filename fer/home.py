@@ -10,7 +10,11 @@ import platformdirs
 NAME = "fer-study"
 NOWHERE = Path(os.devnull)  # no file can be in it
 # What libraries keep in the home, which complain or stop where they cannot.
-OF_LIBRARIES = {"MPLCONFIGDIR": "matplotlib", "TRITON_CACHE_DIR": "triton"}
+OF_LIBRARIES = {
+    "MPLCONFIGDIR": "matplotlib",
+    "TRITON_CACHE_DIR": "triton",
+    "TORCHINDUCTOR_CACHE_DIR": "torchinductor",
+}
 
 
 def settle() -> str:
@@ -27,6 +31,8 @@ def settle() -> str:
             os.environ["HOME"] = str(spare)
         for variable, folder in OF_LIBRARIES.items():
             os.environ.setdefault(variable, str(spare / folder))
+        # Where memory can't be shared either joblib would warn; nothing here trains with it.
+        os.environ.setdefault("JOBLIB_MULTIPROCESSING", "0")
     cache, *others = _folders()
     if others:
         why = f"the cache folder {cache} cannot be written"

@@ -167,8 +167,8 @@ def conclude(epochs: "list[Epoch]", classes: tuple[str, ...], options: Options) 
     )
     out = command.printable(str(options.out))
     print(f"saved       {out}: weights of the last epoch, settings, metrics, pictures")
-    path = f" --data {command.printable(str(options.data))}" if options.data else ""
-    print(f"next        python -m fer.evaluate {out}{path}")
+    data = f" {command.given('data', options.data)}" if options.data else ""
+    print(f"next        python -m fer.evaluate {command.operand(options.out)}{data}")
 
 
 def fit_in_folder(run: "Run", validation: "Faces", out: Path, signals: Signals) -> "list[Epoch]":

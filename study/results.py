@@ -47,7 +47,7 @@ def main() -> None:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write {options.out}: {error.strerror}") from None
-    write_file(options.out / PAGE, render(found, options.out))
+    write_file(options.out / PAGE, render(found, options.storage, options.out))
     print(f"{command.printable(str(options.out / PAGE))}: {len(found)} studies")
 
 

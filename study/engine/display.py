@@ -45,7 +45,8 @@ class Display:
         self._best: tuple[float, int] | None = None  # score and trial
         self._search = search
         self._settings = line_format(space)
-        self._console = Console(highlight=False)
+        # Words as they are: in [brackets], between :colons:, and numbers.
+        self._console = Console(highlight=False, markup=False, emoji=False)
         self._running: dict[int, tuple[int, list[Epoch]]] = {}
         self._forecast: Forecast | None = None  # once the workers' pace is known
         self._status = ""

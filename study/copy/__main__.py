@@ -1,4 +1,8 @@
-"""A checked copy of a database, also while studies run: `python -m study.copy --out copy.db`."""
+"""A checked copy of a database, also while studies run: `python -m study.copy --out copy.db`.
+
+There is no `__init__.py` beside it: where a command is started by its path, as editors do, modules
+are looked for in study/ first, and Python's own `copy` comes before a folder without one.
+"""
 
 from contextlib import closing
 from pathlib import Path
