@@ -43,12 +43,11 @@ def write_file(path: Path, content: bytes | str) -> None:
     """
     data = content.encode() if isinstance(content, str) else content
     try:
-        target = Path(os.path.realpath(path))
-        mode = target.stat().st_mode if target.exists() else None
+        mode = path.stat().st_mode if path.exists() else None
         if mode is not None and not stat.S_ISREG(mode):
-            target = path  # of /dev/stdout the real name can't be opened
-            target.write_bytes(data)
+            path.write_bytes(data)
             return
+        target = Path(os.path.realpath(path))
         part = part_of(target)
         try:
             with part.open("xb") as file:  # its mode is what the umask leaves

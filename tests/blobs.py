@@ -20,6 +20,7 @@ class Blobs:
     epochs: int = 4
     devices: Sequence[str] = ("cpu",)
     memory: int | None = None
+    diverges_at: int = 0  # the epoch, if any, from which the loss is no number
     held_until: str = ""  # a file, before which no trial trains its second epoch
     metric, validation, about, curves_by = "share right", 200, "300 points", ()
     base: ClassVar[Settings] = {"decay": 0.0}
@@ -66,6 +67,8 @@ class Blobs:
             weights = weights - settings["lr"] * step
             right = labels[100:] * (points[100:] @ weights) > 0
             loss = float(np.maximum(0, 1 - margins).mean())
+            if self.diverges_at and number >= self.diverges_at:
+                loss = float("nan")
             packed = np.packbits(right).tobytes()
             epochs.append(Epoch(number, float(right.mean()), {"loss": loss}, 0.01, packed))
             rows = [[each.number, each.score, each.values["loss"]] for each in epochs]
@@ -77,4 +80,5 @@ class Blobs:
 
 
 pipeline = Blobs()
+diverging = Blobs(diverges_at=2)
 held = Blobs(held_until="go on")
