@@ -54,13 +54,6 @@ def test_next_commands_name_study_database_and_images(capsys: pytest.CaptureFixt
     confirm = confirm_command("-x", "sqlite:///a b.db", "m:o", Path("-d"))
     where = ["--study=-x", "--storage", "sqlite:///a b.db"]
     assert words(confirm)[3:] == [*where, "--pipeline", "m:o", "--data=-d"]
-        "--study=-x",
-        "--storage",
-        "sqlite:///a b.db",
-        "--pipeline",
-        "m:o",
-        "--data=-d",
-    ]
 
 
 def test_the_command_kept_with_a_study_has_its_words_and_options() -> None:
