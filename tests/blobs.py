@@ -21,6 +21,7 @@ class Blobs:
     devices: Sequence[str] = ("cpu",)
     memory: int | None = None
     diverges_at: int = 0  # the epoch, if any, from which the loss is no number
+    talks: bool = False  # prints a line an epoch
     held_until: str = ""  # a file, before which no trial trains its second epoch
     metric, validation, about, curves_by = "share right", 200, "300 points", ()
     base: ClassVar[Settings] = {"decay": 0.0}
@@ -61,6 +62,8 @@ class Blobs:
         for number in range(len(epochs) + 1, settings["epochs"] + 1):
             while number > 1 and self.held_until and not Path(self.held_until).exists():
                 time.sleep(0.01)
+            if self.talks:
+                print("epoch", number, flush=True)
             margins = labels[:100] * (points[:100] @ weights)
             gradient = -np.where(margins < 1, labels[:100], 0) @ points[:100] / 100
             step = np.sign(gradient) if settings["rule"] == "sign" else gradient
@@ -81,4 +84,5 @@ class Blobs:
 
 pipeline = Blobs()
 diverging = Blobs(diverges_at=2)
+talking = Blobs(talks=True)
 held = Blobs(held_until="go on")
