@@ -1,6 +1,5 @@
 """Measure: `python -m bench`. Pipelines side by side, and the harness's own cost."""
 
-import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,8 @@ from typing import Any, Literal
 
 from fer import command
 from fer.errors import UserError
+from fer.files import write_file
+from fer.strict_json import to_json
 
 WRITERS = 16
 
@@ -93,9 +94,8 @@ def main() -> None:
 
     costs = harness_costs(options) if options.harness else {}
     if options.json is not None:
-        options.json.write_text(
-            json.dumps({"speed": speed, "steps": steps, "harness": costs}, indent=2)
-        )
+        figures = {"speed": speed, "steps": steps, "harness": costs}
+        write_file(options.json, to_json(figures, indent=2))
         print(f"\nsaved {options.json}")
 
 
@@ -154,4 +154,4 @@ def harness_costs(options: Options) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, lasting=True)

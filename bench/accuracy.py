@@ -4,13 +4,14 @@ The hand-tuned settings, seed by seed: as a study trains them, and in float32 wi
 layers.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from fer import command
 from fer.errors import UserError
+from fer.files import write_file
+from fer.strict_json import to_json
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,8 @@ def main() -> None:
     )
     if options.json is not None:
         figures: dict[str, Any] = {"best": best, "mean": mean, "interval": [low, high]}
-        options.json.write_text(json.dumps({**vars(options), **figures}, indent=2, default=str))
+        write_file(options.json, to_json({**vars(options), **figures}, indent=2, default=str))
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, lasting=True)

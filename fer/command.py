@@ -4,16 +4,21 @@ import contextlib
 import io
 import os
 import reprlib
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import tyro
 from pydantic import ValidationError
 
+from fer import home
 from fer.errors import UserError
+from fer.machine import limit_threads
+from fer.output import OutputLost, occupy_standard_streams, output
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -31,7 +36,8 @@ def parse(
     """Read `argv` (default: the process's) into the dataclass `options`.
 
     With `only_known`, options it does not have are left alone. Raises UserError in one line for
-    whatever it cannot accept; prints the help and exits with 0 on `--help`.
+    whatever it cannot accept; prints the help and exits with 0 on `--help`. What it accepts is
+    for this machine: see `prepare_libraries`.
     """
     # The parser frames its errors in boxes; the contract here is one line.
     errors = io.StringIO()
@@ -42,13 +48,15 @@ def parse(
                 return tyro.cli(
                     options, args=argv, add_help=False, return_unknown_args=True, **settings
                 )[0]
-            return tyro.cli(
+            found = tyro.cli(
                 options,
                 prog=f"python -m {program}",
                 args=argv,
                 config=(tyro.conf.OmitArgPrefixes,),
                 **settings,
             )
+        prepare_libraries()
+        return found
     except SystemExit as exit:
         if not exit.code:
             raise
@@ -57,6 +65,13 @@ def parse(
         raise UserError(_one_line(errors.getvalue())) from None
     except ValidationError as error:
         raise UserError(_refusal(error)) from None
+
+
+def prepare_libraries() -> None:
+    """Tell libraries, which are not loaded yet, and child processes what this machine has."""
+    limit_threads()
+    if note := home.settle():
+        print(printable(f"note: {note}"), file=sys.stderr)
 
 
 def _refusal(error: ValidationError) -> str:
@@ -107,24 +122,75 @@ def printable(text: str) -> str:
     return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
 
 
-def run(main: Callable[[], None]) -> None:
-    """Call `main`; a UserError becomes one line on stderr and exit code 2."""
+def quoted(*words: object) -> str:
+    """Words as a person can paste them into a shell, safe on a terminal."""
+    return " ".join(_quoted(str(word)) for word in words)
+
+
+def _quoted(word: str) -> str:
+    if word.isprintable():
+        return shlex.quote(word)
+    # Line ends, control characters, bytes that are no UTF-8: as bash, zsh and ksh have them.
+    letters = (
+        letter if letter.isprintable() and letter not in "\\'" else _escaped(letter)
+        for letter in word
+    )
+    return f"$'{''.join(letters)}'"
+
+
+def _escaped(letter: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in os.fsencode(letter))
+
+
+def given(option: str, *values: object) -> str:
+    """An option with its values, to be pasted. A value that begins with a dash is no option."""
+    if len(values) == 1 and str(values[0]).startswith("-"):
+        return quoted(f"--{option}={values[0]}")
+    return quoted(f"--{option}", *values)
+
+
+def operand(path: Path) -> str:
+    """A path without an option, to be pasted."""
+    return quoted(f"./{path}" if str(path).startswith("-") else path)
+
+
+def run(main: Callable[[], None], lasting: bool = False) -> None:
+    """Call `main`; a UserError becomes one line on stderr and exit code 2.
+
+    A command that trains or works for minutes is `lasting`: it goes on though its output can no
+    longer be written. Another one ends then, quietly where the reader left (`| head`).
+    """
+    occupy_standard_streams()
     before = signal.getsignal(signal.SIGINT)
     if before is signal.default_int_handler:  # a shell may have it ignored
         signal.signal(signal.SIGINT, _interrupted)
     try:
-        main()
-    except UserError as error:
-        print(printable(f"error: {error}"), file=sys.stderr)
+        with output(lasting):
+            code = _exit_code(main)
+    except OutputLost as error:
+        if isinstance(error.reason, BrokenPipeError):
+            sys.exit(128 + signal.SIGPIPE)
+        with contextlib.suppress(OSError):
+            print(f"error: cannot write the output: {error.reason.strerror}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our output left (`| head`); without this Python complains again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
     finally:
         signal.signal(signal.SIGINT, before)
+    if code:
+        sys.exit(code)
+
+
+def _exit_code(main: Callable[[], None]) -> Any:
+    """Of a process that calls `main`: 128 and the signal's number if one ended it."""
+    try:
+        main()
+    except SystemExit as exit:
+        return exit.code
+    except UserError as error:
+        print(printable(f"error: {error}"), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as error:
+        return 128 + (error.args[0] if error.args else signal.SIGINT)
+    return 0
 
 
 def _interrupted(number: int, frame: FrameType | None) -> None:

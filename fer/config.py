@@ -15,7 +15,7 @@ from pydantic import (
 
 from fer.command import explain, shortly
 from fer.errors import UserError
-from fer.files import read_file
+from fer.files import read_file, write_file
 
 # Of a YAML file of settings.
 MAX_YAML = 100_000  # bytes
@@ -234,5 +234,5 @@ class _PlainLoader(yaml.SafeLoader):
 
 
 def write_yaml(content: dict[str, Any], path: Path) -> None:
-    """Write a mapping of plain types as YAML, keys in their order."""
-    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    """Write a mapping of plain types as YAML, keys in their order. Raises UserError."""
+    write_file(path, yaml.safe_dump(content, sort_keys=False))

@@ -1,6 +1,5 @@
 """Read the sealed test split, once: `python -m fer.evaluate runs/final`."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,6 +9,8 @@ import tyro
 from fer import command
 from fer.config import EMOTIONS
 from fer.errors import UserError
+from fer.files import write_file
+from fer.strict_json import to_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -134,10 +135,11 @@ def show(shown: Shown, run: Path) -> None:
     title = f"{shown.usage}: accuracy {shown.scores['accuracy'].value:.4f}"
     try:
         # A link in a stranger's folder would lead the picture to another file.
-        picture.unlink(missing_ok=True)
-        plots.save_confusion(confusion, classes, title, picture)
+        if picture.is_symlink():
+            picture.unlink()
     except OSError as error:
         raise UserError(f"cannot write {picture}: {error.strerror}") from None
+    plots.save_confusion(confusion, classes, title, picture)
     print(f"\nsaved  {command.printable(str(picture))}")
 
 
@@ -154,10 +156,7 @@ def write_figures(shown: Shown, out: Path) -> None:
         "classes": list(shown.dataset.classes),
         "confusion": shown.confusion.tolist(),
     }
-    try:
-        out.write_text(json.dumps(figures, indent=2))
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror}") from None
+    write_file(out, to_json(figures, indent=2))
     print(f"saved  {command.printable(str(out))}")
 
 
@@ -194,4 +193,4 @@ def class_table(confusion: "Counts", classes: tuple[str, ...]) -> str:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, lasting=True)

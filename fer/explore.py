@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fer import command
 from fer.errors import UserError
+from fer.files import write_file
 
 if TYPE_CHECKING:
     from fer.data import Dataset, Faces
@@ -63,9 +64,9 @@ def main() -> None:
     path = options.out / "explore.html"
     try:
         options.out.mkdir(parents=True, exist_ok=True)
-        path.write_text(page, encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
+    write_file(path, page)
     print(f"saved {command.printable(str(path))}")
 
 
@@ -225,4 +226,4 @@ def class_plot(labels: Any, classes: tuple[str, ...]) -> str:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, lasting=True)

@@ -1,10 +1,18 @@
-"""Files from strangers: read whole, but only if they are files and small."""
+"""Files: read whole, but only if they are files and small; written whole or not at all."""
 
+import io
 import os
+import secrets
 import stat
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fer.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LONGEST = 200  # bytes of a file's stem that its temporary name repeats; names have 255 at most
 
 
 def read_file(path: Path | str, limit: int) -> bytes:
@@ -24,3 +32,43 @@ def read_file(path: Path | str, limit: int) -> bytes:
             return file.read(status.st_size)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
+
+
+def write_file(path: Path, content: bytes | str) -> None:
+    """Write a file (text as UTF-8) that appears whole or not at all.
+
+    It is written beside `path`, then renamed: a file that was there stays as it was until then,
+    and the new one gets its mode. A link is followed; a device or pipe is written to directly.
+    Raises UserError if it cannot be written.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        mode = path.stat().st_mode if path.exists() else None
+        if mode is not None and not stat.S_ISREG(mode):
+            path.write_bytes(data)
+            return
+        target = Path(os.path.realpath(path))
+        part = part_of(target)
+        try:
+            with part.open("xb") as file:  # its mode is what the umask leaves
+                file.write(data)
+            if mode is not None:
+                part.chmod(stat.S_IMODE(mode))
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+
+
+def part_of(path: Path) -> Path:
+    """A name of its own beside `path`, for what is to be renamed to it once it is whole."""
+    stem = path.stem if len(os.fsencode(path.stem)) <= LONGEST else "long"
+    return path.with_name(f"{stem}.{secrets.token_hex(4)}.part")
+
+
+def write_figure(figure: "Figure", path: Path) -> None:
+    """Write a picture of matplotlib's, of the kind that the file's suffix names, likewise."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format=path.suffix[1:], dpi=120)
+    write_file(path, picture.getvalue())

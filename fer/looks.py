@@ -4,19 +4,22 @@ A look makes the next score a little less believable whichever run takes it, and
 may be deleted: so the ledger lies in the cache folder.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from fer.command import printable
-from fer.data import cache
 from fer.errors import UserError
 from fer.files import read_file
+from fer.home import cache_folder
 from fer.runs import WEIGHTS
+from fer.strict_json import to_json
 
 LOOKS = "looks.jsonl"  # in both folders: a JSON object a line
 MAX_LOOKS = 16 << 20  # bytes: some fifty thousand looks
@@ -41,20 +44,19 @@ def take(run: Path, usage: str, data_sha256: str, scores: Mapping[str, float]) -
         "weights_sha256": hashlib.sha256((run / WEIGHTS).read_bytes()).hexdigest(),
         **scores,
     }
-    line = json.dumps(look).encode()
+    line = to_json(look).encode()
     try:
-        with (run / LOOKS).open("ab") as file:
-            file.write(line + b"\n")
+        _add(run / LOOKS, line)
     except OSError as error:
         raise UserError(f"cannot write {run / LOOKS}: {error.strerror}") from None
     same = {"split": usage, "data_sha256": data_sha256}
     # Looks that are noted without their data are of the run's own.
     own = {text for text, look in _of_run(run).items() if same.items() <= {**same, **look}.items()}
-    ledger = cache.folder() / LOOKS
+    ledger = cache_folder() / LOOKS
     try:
         ledger.parent.mkdir(parents=True, exist_ok=True)
-        with ledger.open("a+b") as file:
-            others = _add(file, line)
+        content = _add(ledger, line)
+        others = {text: known for text in content if (known := _parsed(text)) is not None}
     except OSError as error:
         print(printable(f"note: looks by other runs are not counted: {ledger}: {error.strerror}"))
         others = {}
@@ -63,15 +65,24 @@ def take(run: Path, usage: str, data_sha256: str, scores: Mapping[str, float]) -
     return len(own | counted), len(own)
 
 
-def _add(file: BinaryIO, line: bytes) -> dict[bytes, dict[str, Any]]:
-    """Add a line to the ledger; all its looks. What a full disk cut off counts for nothing."""
-    fcntl.flock(file, fcntl.LOCK_EX)  # so that each look has a number of its own
-    file.seek(0)
-    content = file.read()
-    looks = {text: _parsed(text) for text in [*content.splitlines(), line]}
-    torn = content and not content.endswith(b"\n")
-    file.write((b"\n" if torn else b"") + line + b"\n")
-    return {text: look for text, look in looks.items() if look is not None}
+def _add(path: Path, line: bytes) -> list[bytes]:
+    """Add a line to a file, whole or not at all; all its lines.
+
+    A rename would lose what another process adds meanwhile, so the file is locked and appended to.
+    """
+    with path.open("a+b", buffering=0) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # so that each look has a number of its own
+        file.seek(0)
+        before = file.read()
+        # The machine may have stopped in the middle of a line.
+        added = (b"\n" if before and not before.endswith(b"\n") else b"") + line + b"\n"
+        try:
+            if file.write(added) != len(added):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            file.truncate(len(before))
+            raise
+    return (before + added).splitlines()
 
 
 def _of_run(run: Path) -> dict[bytes, dict[str, Any]]:

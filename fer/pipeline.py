@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
 from fer import data, provenance
 from fer.config import Config
 from fer.data import Faces
+from fer.errors import UserError
 from fer.network.kernels import kernels_for
 from fer.training import checkpoint
 from fer.training.cost import Cost, cost_of
@@ -226,7 +226,7 @@ class FaceSession:
                 yield f"every step is called: {run.launcher.refused}"
             try:
                 checkpoint.save(run, epochs, state, key)
-            except (OSError, SafetensorError) as error:
+            except UserError as error:
                 yield f"its checkpoint cannot be written: {error}"
             yield item
 

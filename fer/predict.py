@@ -12,6 +12,7 @@ import tyro
 
 from fer import command
 from fer.errors import UserError
+from fer.files import write_file
 
 if TYPE_CHECKING:
     from fer.pages.predictions import Predictions
@@ -179,10 +180,7 @@ def write(options: Options, found: "Predictions") -> list[Path]:
             chosen = found.drawn(options.count, options.seed)
         contents[options.out] = draw_gallery(found, chosen, options.out.suffix[1:].lower())
     for path, content in contents.items():
-        try:
-            path.write_bytes(content)
-        except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror}") from None
+        write_file(path, content)
     return list(contents)
 
 

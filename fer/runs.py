@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import fcntl
 import hashlib
+import io
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,14 +15,14 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 
 from fer import provenance
 from fer.command import explain, shortly
 from fer.config import EMOTIONS, Config, read_yaml, to_config, write_yaml
 from fer.data import SEED, Split
 from fer.errors import UserError
-from fer.files import read_file
+from fer.files import read_file, write_file
 from fer.network import kernels
 from fer.network.model import Net
 from fer.training import checkpoint
@@ -114,10 +115,7 @@ def go_on(folder: Path, run: Run) -> list[Epoch]:
 def keep(folder: Path, run: Run, epochs: list[Epoch]) -> None:
     """Write the table of epochs and the state to go on from. Raises UserError if it cannot."""
     write_epochs(folder, epochs)
-    try:
-        checkpoint.save(run, epochs, folder / CHECKPOINT, _key(folder, run))
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"cannot write {folder / CHECKPOINT}: {error}") from None
+    checkpoint.save(run, epochs, folder / CHECKPOINT, _key(folder, run))
 
 
 def finish(folder: Path) -> None:
@@ -140,25 +138,18 @@ def _key(folder: Path, run: Run) -> str:
 
 def write_epochs(folder: Path, epochs: list[Epoch]) -> None:
     """Write the table of epochs. Raises UserError if it cannot be written."""
-    try:
-        with (folder / METRICS).open("w", newline="") as file:
-            rows = ([getattr(epoch, name) for name in COLUMNS] for epoch in epochs)
-            csv.writer(file).writerows([COLUMNS, *rows])
-    except OSError as error:
-        raise UserError(f"cannot write {folder / METRICS}: {error.strerror}") from None
+    table = io.StringIO()
+    rows = ([getattr(epoch, name) for name in COLUMNS] for epoch in epochs)
+    csv.writer(table).writerows([COLUMNS, *rows])
+    write_file(folder / METRICS, table.getvalue())
 
 
 def save_weights(folder: Path, net: Net, epoch: int) -> None:
     """Write the weights, whole or not at all. Raises UserError if they cannot be written."""
-    temporary = folder / (WEIGHTS + ".part")
     tensors = {
         name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()
     }
-    try:
-        save_file(tensors, temporary, metadata={"epoch": str(epoch)})
-        temporary.replace(folder / WEIGHTS)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"cannot write {folder / WEIGHTS}: {error}") from None
+    write_file(folder / WEIGHTS, save(tensors, metadata={"epoch": str(epoch)}))
 
 
 def load_run(folder: Path) -> tuple[Net, Config, TrainedOn]:

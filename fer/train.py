@@ -1,6 +1,7 @@
 """Train one model: `python -m fer.train --config best.yaml --out runs/final`."""
 
 import statistics
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,6 +12,7 @@ from fer import command
 from fer.config import PRESETS, Config, read_config
 from fer.errors import UserError
 from fer.origin import Images, Origin, compare_origin, read_origin, read_provenance
+from fer.signals import Signals
 
 SCORED = 3
 """Epochs whose mean accuracy is the score of a run, as in a study: a best epoch is a lucky one."""
@@ -120,9 +122,12 @@ def train(options: Options, origin: Origin | None) -> None:
     print(f"parameters  {parameter_count(run.net)}")
     print(f"device      {in_words(device, settings)}", flush=True)
 
-    with runs.alone(options.out):
+    with Signals(counted=1) as signals, runs.alone(options.out):
         runs.new_run(options.out, settings, on, provenance)  # another may have finished it since
-        epochs = fit_in_folder(run, validation, options.out)
+        epochs = fit_in_folder(run, validation, options.out, signals)
+        if len(epochs) < settings.epochs:
+            print(f"stopped     after epoch {len(epochs)}; the same command continues")
+            sys.exit(signals.exit_code)
         conclude(epochs, dataset.classes, options)
         runs.finish(options.out)
 
@@ -158,15 +163,15 @@ def conclude(epochs: "list[Epoch]", classes: tuple[str, ...], options: Options) 
     )
     out = command.printable(str(options.out))
     print(f"saved       {out}: weights of the last epoch, settings, metrics, pictures")
-    path = f" --data {command.printable(str(options.data))}" if options.data else ""
-    print(f"next        python -m fer.evaluate {out}{path}")
+    data = f" {command.given('data', options.data)}" if options.data else ""
+    print(f"next        python -m fer.evaluate {command.operand(options.out)}{data}")
 
 
-def fit_in_folder(run: "Run", validation: "Faces", out: Path) -> "list[Epoch]":
+def fit_in_folder(run: "Run", validation: "Faces", out: Path, signals: Signals) -> "list[Epoch]":
     """Train a run, or go on with it, keeping its state and its last weights in the folder `out`.
 
-    All its epochs, a line printed for each new one, with a star for the best so far. Raises
-    UserError if the loss diverges.
+    All its epochs, a line printed for each new one, with a star for the best so far; after a
+    signal those until then. Raises UserError if the loss diverges.
     """
     from fer import runs
     from fer.training.fit import fit
@@ -177,6 +182,7 @@ def fit_in_folder(run: "Run", validation: "Faces", out: Path) -> "list[Epoch]":
         print(f"goes on     after epoch {epochs[-1].number} of an interrupted run")
     told = ""
     best = max((epoch.accuracy for epoch in epochs), default=-1.0)
+    signals.gently()
     for epoch in fit(run, validation):
         epochs.append(epoch)
         if run.launcher.refused != told:
@@ -203,8 +209,10 @@ def fit_in_folder(run: "Run", validation: "Faces", out: Path) -> "list[Epoch]":
                 f"the loss is no finite number after epoch {epoch.number}: "
                 f"lr = {settings.lr} is too high for {settings.optimizer}"
             )
+        if signals.soon:
+            break
     return epochs
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, lasting=True)

@@ -155,4 +155,4 @@ def compare(request: "Request", factor: "Factor", out: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, lasting=True)

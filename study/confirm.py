@@ -184,4 +184,4 @@ def label(trial: "FrozenTrial") -> str:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, lasting=True)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from fer import command
 from fer.errors import UserError
+from fer.files import write_file
 from study.options import Existing
 
 if TYPE_CHECKING:
@@ -60,11 +61,8 @@ def main() -> None:
         **{key: identity.get(key) for key in kept},
         "exported_with": {"fer-study": version("fer-study"), "python": platform.python_version()},
     }
-    try:
-        content = {"config": settings, "provenance": provenance}
-        options.out.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot write {options.out}: {error.strerror}") from None
+    content = {"config": settings, "provenance": provenance}
+    write_file(options.out, yaml.safe_dump(content, sort_keys=False))
     print(
         f"{options.out}: trial {best.number} of study {study.study_name}, {metric} "
         f"{result.score:.4f} (best: {result.best:.4f} after epoch {result.epoch})"

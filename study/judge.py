@@ -1,6 +1,5 @@
 """Would another rule have decided better? `python -m study.judge --study NAME`."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,6 +7,8 @@ from pydantic import Field, model_validator
 
 from fer import command
 from fer.errors import UserError
+from fer.files import write_file
+from fer.strict_json import to_json
 from study.options import Count, Stored
 
 Sampler = Literal["tpe", "random", "tpe-grouped", "tpe-unit", "gp-unit"]
@@ -89,12 +90,9 @@ def main() -> None:
             generator=generator,
         )
     if options.out is not None:
-        try:
-            options.out.write_text(json.dumps(numbers, indent=2), encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"cannot write {options.out}: {error.strerror}") from None
+        write_file(options.out, to_json(numbers, indent=2))
         print(f"saved  {command.printable(str(options.out))}")
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, lasting=True)

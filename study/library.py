@@ -6,8 +6,9 @@ from typing import Any
 import optuna
 from pydantic import ValidationError
 
-from fer.command import explain
+from fer.command import explain, prepare_libraries
 from fer.errors import UserError
+from fer.output import output
 from study.analysis.summary import confirm_command, summary
 from study.engine.conduct import Request, conduct
 from study.options import Name, Running, Search, deadline
@@ -31,6 +32,7 @@ def search_from_python(
 ) -> optuna.Study:
     """See `study.search`."""
     check_members(pipeline, "study.search")
+    prepare_libraries()
     try:
         chosen = Options(trials=trials, storage=storage, study=study, **options)
     except ValidationError as error:
@@ -46,7 +48,8 @@ def search_from_python(
         confirm = confirm_command(found.study_name, storage, "MODULE:OBJECT")
         summary(found, spec.control, pipeline.validation, confirm)
 
-    done = conduct(request, conclude)
+    with output(lasting=True):
+        done = conduct(request, conclude)
     if done.exit_code:
         raise KeyboardInterrupt
     return load_study(storage, done.name)

@@ -2,7 +2,6 @@
 
 import math
 import os
-import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from fer.command import quoted
 from fer.errors import UserError
 
 DEFAULT_URL = "sqlite:///studies.db"
@@ -161,7 +161,7 @@ def command_line(program: str, arguments: Sequence[str], hidden_url: str) -> str
             words[i + 1] = hidden_url
         elif word.startswith("--storage="):
             words[i] = f"--storage={hidden_url}"
-    return f"python -m {program} {shlex.join(words)}".rstrip()
+    return f"python -m {program} {quoted(*words)}".rstrip()
 
 
 def deadline(options: Running) -> float:

@@ -1,6 +1,5 @@
 """Train a trial again from the database alone: `python -m study.replay --trial 12`."""
 
-import json
 import sys
 import tempfile
 import time
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from fer import command
 from fer.errors import UserError
+from fer.files import write_file
+from fer.strict_json import to_json
 from study.options import Existing, Pipelined, Place
 
 if TYPE_CHECKING:
@@ -61,8 +62,8 @@ def main() -> None:
     epochs = trained(pipeline, settings, len(stored))
     replayed, new, new_right = beside(stored, curves, epochs)
     causes = likely_causes(trial, identity, pipeline)
-    # Scores are coarse; losses show the last bit. Compared as text: NaN equals NaN there.
-    identical = str(replayed) == str(stored) and str(new) == str(curves)
+    # Scores are coarse; losses show the last bit. Compared as stored, where no number is null.
+    identical = to_json([replayed, new]) == to_json([stored, curves])
     identical = identical and right in ("", new_right)
     if options.out is not None:
         content = {
@@ -71,7 +72,7 @@ def main() -> None:
             "stored": {"scores": stored, **curves},
             "replayed": {"scores": replayed, **new},
         }
-        options.out.write_text(json.dumps(content, indent=2))
+        write_file(options.out, to_json(content, indent=2))
         print(f"saved  {options.out}")
     if identical:
         names = ", ".join(curves) if curves else "nothing else is stored"
@@ -157,4 +158,4 @@ def likely_causes(trial: "FrozenTrial", identity: "Identity", pipeline: "Pipelin
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, lasting=True)

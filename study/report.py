@@ -4,6 +4,7 @@ from pathlib import Path
 
 from fer import command
 from fer.errors import UserError
+from fer.files import write_file
 from study.options import Existing
 
 
@@ -34,10 +35,7 @@ def main() -> None:
             f"{len(complete)}"
         )
     page = render(study)
-    try:
-        options.out.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot write {options.out}: {error.strerror}") from None
+    write_file(options.out, page)
     print(f"{options.out}: study {study.study_name}, {len(finished(study))} trials")
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from fer import command
 from fer.errors import UserError
+from fer.files import write_file
 from study.options import Stored
 
 PAGE = "results.md"
@@ -44,9 +45,9 @@ def main() -> None:
         )
     try:
         options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / PAGE).write_text(render(found, options.out), encoding="utf-8")
     except OSError as error:
-        raise UserError(f"cannot write {error.filename}: {error.strerror}") from None
+        raise UserError(f"cannot write {options.out}: {error.strerror}") from None
+    write_file(options.out / PAGE, render(found, options.storage, options.out))
     print(f"{command.printable(str(options.out / PAGE))}: {len(found)} studies")
 
 

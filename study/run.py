@@ -100,4 +100,4 @@ def search(options: Options, until: float, spare: "list[Started]") -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, lasting=True)

@@ -20,6 +20,8 @@ class Blobs:
     epochs: int = 4
     devices: Sequence[str] = ("cpu",)
     memory: int | None = None
+    diverges_at: int = 0  # the epoch, if any, from which the loss is no number
+    talks: bool = False  # prints a line an epoch
     held_until: str = ""  # a file, before which no trial trains its second epoch
     metric, validation, about, curves_by = "share right", 200, "300 points", ()
     base: ClassVar[Settings] = {"decay": 0.0}
@@ -60,12 +62,16 @@ class Blobs:
         for number in range(len(epochs) + 1, settings["epochs"] + 1):
             while number > 1 and self.held_until and not Path(self.held_until).exists():
                 time.sleep(0.01)
+            if self.talks:
+                print("epoch", number, flush=True)
             margins = labels[:100] * (points[:100] @ weights)
             gradient = -np.where(margins < 1, labels[:100], 0) @ points[:100] / 100
             step = np.sign(gradient) if settings["rule"] == "sign" else gradient
             weights = weights - settings["lr"] * step
             right = labels[100:] * (points[100:] @ weights) > 0
             loss = float(np.maximum(0, 1 - margins).mean())
+            if self.diverges_at and number >= self.diverges_at:
+                loss = float("nan")
             packed = np.packbits(right).tobytes()
             epochs.append(Epoch(number, float(right.mean()), {"loss": loss}, 0.01, packed))
             rows = [[each.number, each.score, each.values["loss"]] for each in epochs]
@@ -77,4 +83,6 @@ class Blobs:
 
 
 pipeline = Blobs()
+diverging = Blobs(diverges_at=2)
+talking = Blobs(talks=True)
 held = Blobs(held_until="go on")

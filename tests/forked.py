@@ -14,6 +14,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any
 
+from fer.signals import SIGNALS
 from study.workers import worker
 
 
@@ -40,7 +41,7 @@ def fork_worker(preload: str) -> "tuple[Forked, Connection[Any, Any]]":
     """What `study.workers.pool.start_process` does, by a fork."""
     ours, theirs = Pipe()
     end, lifeline = os.pipe()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of threads: pytest-xdist has one
         pid = os.fork()

@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from fer.config import Config
 from fer.data import Faces
+from fer.errors import UserError
 from fer.training import checkpoint
 from fer.training.fit import Run, fit
 from tests.conftest import drawn_faces
@@ -114,7 +115,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(faces: Faces) ->
     folder = Path("folder")
     folder.mkdir()
     (folder / "kept.safetensors").mkdir()
-    with pytest.raises(OSError, match="directory"):
+    with pytest.raises(UserError, match="directory"):
         checkpoint.save(run, [], folder / "kept.safetensors", "key")
     assert [path.name for path in folder.iterdir()] == ["kept.safetensors"]
     assert KEPT.read_bytes() == before

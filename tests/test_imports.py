@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 STUDY_COMMANDS = (
     *("study.run", "study.compare", "study.confirm", "study.emotions", "study.report"),
-    *("study.results", "study.replay", "study.export", "study.copy", "study.judge"),
+    *("study.results", "study.replay", "study.export", "study.copy.__main__", "study.judge"),
 )
 FER_COMMANDS = ("fer.train", "fer.evaluate", "fer.predict", "fer.explore")
 # What a room of `study` may import of the others. Every module may use the words below.
@@ -30,6 +30,7 @@ ROOMS = {
 }
 EVERYWHERE = {"study.pipeline", "study.words"}
 PLUMBING = {"fer.errors", "fer.command", "fer.files", "fer.machine", "fer.syntax"}
+PLUMBING |= {"fer.strict_json", "fer.signals", "fer.output", "fer.home"}
 OF_THE_REPORT = "study.spec.report"
 OF_THE_SPACES = "study.spec.spaces"
 OF_THE_PIPELINE = "study.spec.faces"
@@ -152,4 +153,30 @@ def test_help_tells_every_option_in_a_line(module: str) -> None:
         [sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True
     )
     assert f"usage: python -m {module}" in done.stdout
+    assert done.stderr == ""
+
+
+COMMANDS = [
+    file
+    for package in ("study", "fer", "bench")
+    for file in (ROOT / package).rglob("*.py")
+    if "command.run(main" in file.read_text()
+]
+
+
+def test_no_module_beside_a_command_hides_one_of_python() -> None:
+    """A command that is started by its path looks for modules in its own folder first."""
+    for folder in {file.parent for file in COMMANDS}:
+        # A folder without __init__.py comes after Python's own.
+        found = {each.stem for each in folder.glob("*.py")}
+        found |= {each.parent.name for each in folder.glob("*/__init__.py")}
+        assert not found & sys.stdlib_module_names, folder
+
+
+@pytest.mark.parametrize("file", COMMANDS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_a_command_may_be_started_by_its_path(file: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(file), "--help"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("usage: python -m ")
     assert done.stderr == ""

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
 
 from fer.command import printable
 from fer.data import cache
@@ -124,7 +123,7 @@ def keep(dataset: Dataset, file: Path) -> None:
     """Store a data set in the cache, or say why that is not possible."""
     try:
         cache.store(dataset, file)
-    except (OSError, SafetensorError) as error:
+    except UserError as error:
         print(printable(f"warning: the next start reads the data anew: {error}"), file=sys.stderr)
 
 

@@ -3,24 +3,20 @@
 import hashlib
 import json
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from fer.config import EMOTIONS
 from fer.data.decode import SIZE
 from fer.data.faces import USAGES, Dataset, content_hash
+from fer.errors import UserError
+from fer.files import write_file
+from fer.home import cached
 
 VERSION = 5  # raise it when a reader's result changes
-
-
-def folder() -> Path:
-    """Where this program keeps what it can make again."""
-    return Path(os.environ.get("FER_CACHE") or platformdirs.user_cache_dir("fer-study"))
 
 
 def cache_file(sources: list[str], *taken_for: str) -> Path:
@@ -30,7 +26,7 @@ def cache_file(sources: list[str], *taken_for: str) -> Path:
     for source in sources:
         status = os.stat(source)  # noqa: PTH116 - Path takes thrice as long for 32,298 files
         key.update(os.fsencode(f"{source}\0{status.st_size}\0{status.st_mtime_ns}\n"))
-    return folder() / f"{key.hexdigest()[:32]}.safetensors"
+    return cached(f"{key.hexdigest()[:32]}.safetensors")
 
 
 def load(path: Path, name: str) -> Dataset | None:
@@ -69,26 +65,18 @@ def load(path: Path, name: str) -> Dataset | None:
 
 
 def store(dataset: Dataset, path: Path) -> None:
-    """Keep `dataset` in `path`, whole or not at all. Raises OSError if it cannot be written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    os.close(handle)
+    """Keep `dataset` in `path`, whole or not at all. Raises UserError if it cannot be written."""
+    arrays = {name: getattr(dataset, name) for name in ("images", "labels", "usages", "rows")}
+    metadata = {
+        "classes": " ".join(dataset.classes),
+        "sha256": dataset.sha256,
+        "notes": json.dumps(dataset.notes),
+        "warning": dataset.warning,
+    }
     try:
-        save_file(
-            {
-                "images": np.ascontiguousarray(dataset.images),
-                "labels": np.ascontiguousarray(dataset.labels),
-                "usages": np.ascontiguousarray(dataset.usages),
-                "rows": np.ascontiguousarray(dataset.rows),
-            },
-            temporary,
-            metadata={
-                "classes": " ".join(dataset.classes),
-                "sha256": dataset.sha256,
-                "notes": json.dumps(dataset.notes),
-                "warning": dataset.warning,
-            },
-        )
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    write_file(
+        path, save({key: np.ascontiguousarray(each) for key, each in arrays.items()}, metadata)
+    )

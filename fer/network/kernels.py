@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fer.data.cache import folder
+from fer.home import cached
 from fer.syntax import syntax_hash
 
 SOURCE = Path(__file__).with_name("kernels.cpp")
@@ -99,7 +99,7 @@ def load() -> Kernels:
         return Kernels(None, "PyTorch's kernels, which are slower (no C++ compiler found)")
     try:
         fingerprint = _fingerprint(compiler)
-        path = folder() / f"kernels-{fingerprint}.so"
+        path = cached(f"kernels-{fingerprint}.so")
         if not path.is_file():
             _compile(compiler, path)
         try:

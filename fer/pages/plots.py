@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from fer.files import write_figure
 from fer.training.fit import Epoch
 from fer.training.metrics import Counts
 
@@ -27,7 +28,7 @@ def save_curves(epochs: list[Epoch], path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
     loss.legend()
-    figure.savefig(path, dpi=120)
+    write_figure(figure, path)
 
 
 def save_confusion(confusion: Counts, classes: tuple[str, ...], title: str, path: Path) -> None:
@@ -50,4 +51,4 @@ def save_confusion(confusion: Counts, classes: tuple[str, ...], title: str, path
     axes.set_xticks(ticks, classes, rotation=35)
     axes.set_yticks(ticks, classes)
     figure.colorbar(image, label="share of the true class")
-    figure.savefig(path, dpi=120)
+    write_figure(figure, path)

@@ -6,15 +6,18 @@ Tensors and text alone (safetensors): reading one executes nothing.
 import base64
 import dataclasses
 import json
-import os
+import math
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from torch import Tensor
 
+from fer.errors import UserError
+from fer.files import write_file
+from fer.strict_json import to_json
 from fer.training.fit import Epoch, Run
 
 
@@ -26,18 +29,16 @@ def save(run: Run, epochs: list[Epoch], path: Path, key: str) -> None:
     """Write weights, optimizer and random states of `run` and its `epochs` so far.
 
     `key` tells what the run is; `load` wants the same. The file appears whole or not at all.
-    Raises OSError or SafetensorError if it cannot be written.
+    Raises UserError if it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.part")
-    metadata = {"key": key, "epochs": json.dumps([_plain(epoch) for epoch in epochs])}
     try:
-        with run.launcher.stream.active():
-            tensors = _tensors(run)
-        save_file(tensors, temporary, metadata)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    metadata = {"key": key, "epochs": to_json([_plain(epoch) for epoch in epochs])}
+    with run.launcher.stream.active():
+        tensors = _tensors(run)
+    write_file(path, serialize(tensors, metadata))
 
 
 def load(run: Run, path: Path, key: str) -> list[Epoch]:
@@ -114,4 +115,5 @@ def _plain(epoch: Epoch) -> dict[str, object]:
 def _epoch(fields: dict[str, object]) -> Epoch:
     confusion = np.array(fields["confusion"], dtype=np.int64)
     right = base64.b64decode(str(fields["right"]))
-    return Epoch(**{**fields, "confusion": confusion, "right": right})  # type: ignore[arg-type]
+    numbers = {name: math.nan if value is None else value for name, value in fields.items()}
+    return Epoch(**{**numbers, "confusion": confusion, "right": right})  # type: ignore[arg-type]

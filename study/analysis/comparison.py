@@ -4,7 +4,6 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 
-from rich.markup import escape
 from rich.table import Table
 
 from study.analysis import images
@@ -53,9 +52,9 @@ def effects_table(
 ) -> Table:
     """What `effect_rows` has, for a terminal."""
     head, *rows = effect_rows(found, title, control, verdicts)
-    table = Table(*map(escape, head), header_style="bold")
+    table = Table(*head, header_style="bold")
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*row)
     for column in (table.columns[0], *table.columns[-2:]):
         column.no_wrap = True
     return table

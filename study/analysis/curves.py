@@ -8,6 +8,7 @@ import optuna
 from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial
 
+from fer.files import write_figure
 from study.analysis.effects import SHOWN, standard_error, trials_of
 from study.storage.records import Result
 
@@ -41,7 +42,7 @@ def save_curves(
         each.legend()
         each.grid(alpha=0.3)
         each.xaxis.get_major_locator().set_params(integer=True)
-    figure.savefig(path, dpi=120)
+    write_figure(figure, path)
 
 
 def seeds_table(study: optuna.Study, reference: Mapping[int, float]) -> list[list[str]]:

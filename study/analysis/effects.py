@@ -11,6 +11,7 @@ import optuna
 from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial
 
+from fer.files import write_figure
 from study.spec.identity import Identity
 from study.storage.records import Ending, Result, scored
 
@@ -99,4 +100,4 @@ def save_plot(found: list[Effect], title: str, control: str, path: Path) -> None
     whose = f"orange: {control}; " if control else ""
     axes.set_title(f"{whose}bars: standard error over seeds", fontsize=8)
     axes.grid(alpha=0.3, axis="y")
-    figure.savefig(path, dpi=120)
+    write_figure(figure, path)

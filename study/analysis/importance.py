@@ -14,6 +14,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, create_trial
 
+from fer.files import write_figure
 from study.spec.space import condition_of, place
 from study.storage.records import CONFIG
 
@@ -118,4 +119,4 @@ def save_plot(ranges: dict[str, Range], path: Path) -> None:
     axes.invert_yaxis()
     axes.set(xlabel="share of the variance of the score, alone", xlim=(0, None))
     axes.grid(alpha=0.3, axis="x")
-    figure.savefig(path, dpi=120)
+    write_figure(figure, path)

@@ -1,8 +1,6 @@
 """The studies of a database as Markdown with pictures: a section for each question."""
 
-import json
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -12,6 +10,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
 
+from fer.strict_json import to_json
 from study.analysis import images, importance
 from study.analysis.comparison import confirmed, effect_rows
 from study.analysis.curves import save_curves, seeds_table
@@ -19,8 +18,8 @@ from study.analysis.effects import effects, save_plot
 from study.analysis.lead import lead
 from study.analysis.noise import noise_elsewhere
 from study.analysis.removed import CHANCE_IN_WORDS, removed_table
-from study.analysis.summary import complete_of, count_endings
-from study.analysis.tables import markdown
+from study.analysis.summary import complete_of, confirm_command, count_endings, option_in
+from study.analysis.tables import code, markdown
 from study.analysis.verdicts import claim, judge
 from study.spec import report
 from study.spec.faces import is_of_faces
@@ -49,8 +48,8 @@ HEAD = (
 )
 
 
-def render(studies: Sequence[optuna.Study], out: Path) -> str:
-    """The page; its pictures are written to the folder `out`."""
+def render(studies: Sequence[optuna.Study], url: str, out: Path) -> str:
+    """The page on the studies at `url`; its pictures are written to the folder `out`."""
     sections: dict[Kind, list[str]] = {
         kind: [] for kind in (Kind.SEEDS, Kind.SEARCH, Kind.COMPARE)
     }
@@ -59,7 +58,7 @@ def render(studies: Sequence[optuna.Study], out: Path) -> str:
         identity = study.user_attrs[IDENTITY]
         match kind_of(identity):
             case Kind.SEARCH:
-                sections[Kind.SEARCH].append(search_section(study, identity, out))
+                sections[Kind.SEARCH].append(search_section(study, identity, url, out))
             case Kind.REMOVED:
                 removed.setdefault(common(identity), []).append((study, identity))
             case Kind.SEEDS:
@@ -162,7 +161,7 @@ def unfinished(study: optuna.Study, identity: Identity) -> str:
     return f"**Unfinished**: {done} of {total} trials." if done < total else ""
 
 
-def search_section(study: optuna.Study, identity: Identity, out: Path) -> str:
+def search_section(study: optuna.Study, identity: Identity, url: str, out: Path) -> str:
     """What a search found, beside the settings that it began with."""
     trials = scored(study)
     ranked = sorted(trials, key=lambda each: -(each[1].score or 0.0))
@@ -191,8 +190,10 @@ def search_section(study: optuna.Study, identity: Identity, out: Path) -> str:
     parts = [f"## Search: {study.study_name}", conditions(study, identity), note, markdown(rows)]
     complete = complete_of(study)
     if complete:
-        again = f"python -m study.confirm --study {shlex.quote(study.study_name)}"
-        parts.append(f"{lead(complete, validation=0)} Train the best again: `{again}`.")
+        made_by = study.user_attrs.get(COMMAND, "")
+        given = (option_in(made_by, name) for name in ("pipeline", "data"))
+        again = code(confirm_command(study.study_name, url, *given))
+        parts.append(f"{lead(complete, validation=0)} Train the best again: {again}.")
     ranges = importance.importances(
         [trial for trial, _ in complete],
         identity["space_definition"],
@@ -220,7 +221,7 @@ def changed(trial: FrozenTrial, identity: Identity) -> str:
 def common(identity: Identity) -> str:
     """What the studies of one table of classes have in common, as text."""
     own = ("space", "classes", "data_sha256")
-    return json.dumps({key: value for key, value in identity.items() if key not in own})
+    return to_json({key: value for key, value in identity.items() if key not in own})
 
 
 def removed_section(studies: list[tuple[optuna.Study, Identity]]) -> str:

@@ -10,6 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from rich.table import Table
 
+from fer.command import given, quoted
 from study.analysis.lead import lead
 from study.analysis.tables import own_console
 from study.options import is_default
@@ -87,16 +88,29 @@ def _shown(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else "-" if value is None else str(value)
 
 
-def confirm_command(name: str, url: str, pipeline: str | None, data: Path | None = None) -> str:
+def option_in(command: str, name: str) -> str | None:
+    """The value of an option in a command that is stored with a study; None without one."""
+    words = shlex.split(command)
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word == f"--{name}":
+            return following
+        if word.startswith(f"--{name}="):
+            return word.partition("=")[2]
+    return None
+
+
+def confirm_command(
+    name: str, url: str, pipeline: str | None, data: Path | str | None = None
+) -> str:
     """The command that trains the best of the study `name` in the database `url` again."""
-    images = _words({key: each for key, each in (("pipeline", pipeline), ("data", data)) if each})
-    return f"python -m study.confirm {named(name, url)}{images}"
+    images = {key: each for key, each in (("pipeline", pipeline), ("data", data)) if each}
+    return " ".join(["python -m study.confirm", named(name, url), *_words(images)])
 
 
 def named(name: str, url: str) -> str:
     """The options that name a study of a database, which is not named where it is the default."""
-    where = "" if is_default(url) else f" --storage {shlex.quote(studies.hidden(url))}"
-    return f"--study {shlex.quote(name)}{where}"
+    where = "" if is_default(url) else f" {given('storage', studies.hidden(url))}"
+    return f"{given('study', name)}{where}"
 
 
 def next_commands(name: str, url: str, images: Mapping[str, Any], pipeline: str | None) -> None:
@@ -108,16 +122,16 @@ def next_commands(name: str, url: str, images: Mapping[str, Any], pipeline: str 
     lines = [f"python -m study.export {study} --out best.yaml"]
     if pipeline is None:
         same = {key: value for key, value in images.items() if key == "data"}
-        lines.append(f"python -m fer.train --config best.yaml --out runs/final{_words(images)}")
-        lines.append(f"python -m fer.evaluate runs/final{_words(same)}")
+        train = "python -m fer.train --config best.yaml --out runs/final"
+        lines.append(" ".join([train, *_words(images)]))
+        lines.append(" ".join(["python -m fer.evaluate runs/final", *_words(same)]))
     lines.append(f"python -m study.report {study}")
-    lines.append(f"optuna-dashboard {shlex.quote(studies.hidden(url))}")
+    lines.append(f"optuna-dashboard {quoted(studies.hidden(url))}")
     print("\nnext:", *lines, sep="\n  ")
 
 
-def _words(options: Mapping[str, Any]) -> str:
-    words = []
-    for name, value in options.items():
-        words.append(f"--{name.replace('_', '-')}")
-        words += map(str, value if isinstance(value, tuple) else [value])
-    return f" {shlex.join(words)}" if words else ""
+def _words(options: Mapping[str, Any]) -> list[str]:
+    return [
+        given(name.replace("_", "-"), *(value if isinstance(value, tuple) else [value]))
+        for name, value in options.items()
+    ]

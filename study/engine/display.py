@@ -45,7 +45,8 @@ class Display:
         self._best: tuple[float, int] | None = None  # score and trial
         self._search = search
         self._settings = line_format(space)
-        self._console = Console(highlight=False)
+        # Words as they are: in [brackets], between :colons:, and numbers.
+        self._console = Console(highlight=False, markup=False, emoji=False)
         self._running: dict[int, tuple[int, list[Epoch]]] = {}
         self._forecast: Forecast | None = None  # once the workers' pace is known
         self._status = ""
@@ -58,8 +59,7 @@ class Display:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._console.is_terminal:
-            self._live.stop()
+        self._live.stop()  # the terminal may be gone by now
 
     def so_far(self, done: int, spent: int) -> None:
         """So many trials of the study are finished, of so many epochs, whoever trained them."""
@@ -76,12 +76,7 @@ class Display:
 
     def print(self, line: str | Text) -> None:
         """A line that stays."""
-        try:
-            self._console.print(line, soft_wrap=True)
-        except BrokenPipeError:
-            raise
-        except OSError:  # a log on a full disk is no reason to stop training
-            self._status = "the output cannot be written"
+        self._console.print(line, soft_wrap=True)
 
     def say(self, status: str) -> None:
         """What it waits for; told once where nobody sees the live part."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fer.errors import UserError
+from fer.strict_json import to_json
 from study.pipeline import Pipeline
 from study.spec.code import code_of
 from study.spec.score import SCORED
@@ -64,7 +65,7 @@ def identity_of(
         raise TypeError("the versions of a pipeline's identity must be a dictionary by package")
     own = own if "code" in own else {**own, **code_of(pipeline)}
     # As JSON has it: tuples are lists, whatever the pipeline says.
-    identity: Identity = json.loads(json.dumps({**study, **own}))
+    identity: Identity = json.loads(to_json({**study, **own}))
     return identity
 
 
@@ -83,7 +84,7 @@ def study_name(name: str, spec: Spec, identity: Identity) -> str:
 
 def digest(*content: Any) -> str:
     """SHA-256 (hexadecimal) of plain types."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(to_json(content, sort_keys=True).encode()).hexdigest()
 
 
 def kind_of(stored: Any) -> Kind | None:
@@ -143,7 +144,7 @@ def check_format(name: str, stored: Identity) -> None:
 def check_data(name: str, stored: Identity, now: Mapping[str, Any]) -> None:
     """Raise UserError if a study is of another pipeline, or of other data, than one whose own
     identity is `now`. Installation and subset may differ."""
-    now = json.loads(json.dumps(now))
+    now = json.loads(to_json(now))
     if stored.get("data_sha256") != now.get("data_sha256"):
         theirs, ours = (
             f"{each.get('data')} ({str(each.get('data_sha256'))[:12]})" for each in (stored, now)
@@ -214,5 +215,5 @@ def in_words(algorithm: Mapping[str, Any]) -> str:
 def _short(value: Any) -> str:
     if isinstance(value, dict) and "name" in value:
         return in_words(value)
-    text = json.dumps(value)
+    text = to_json(value)
     return text if len(text) <= 60 else text[:57] + "..."

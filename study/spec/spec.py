@@ -1,6 +1,7 @@
 """What a study asks: which settings its trials may have, and which it begins with."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -9,7 +10,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import BaseTrial, FrozenTrial
 
 from fer.errors import UserError
-from study.pipeline import Pipeline, Settings, Space
+from study.pipeline import Only, Pipeline, Settings, Space
 from study.spec.misfit import misfit
 from study.spec.space import examples, parameters_of, settings_of, suggest
 
@@ -40,6 +41,18 @@ class Spec:
     variants: Mapping[str, Settings] = field(default_factory=dict)  # by label; none in a search
     seeds: int = 1
     about: Mapping[str, Any] = field(default_factory=dict)  # what else is kept with the study
+
+    def __post_init__(self) -> None:
+        given: list[tuple[str, Sequence[Any]]] = [(key, [each]) for key, each in self.base.items()]
+        for name, kind in self.space.items():
+            distribution = kind.distribution if isinstance(kind, Only) else kind
+            given.append((name, getattr(distribution, "choices", ())))
+        for name, values in given:
+            for value in values:
+                if isinstance(value, float) and not math.isfinite(value):
+                    raise UserError(
+                        f"setting {name} = {value}: must be finite, JSON has no other numbers"
+                    )
 
     @property
     def epochs(self) -> int:

@@ -13,6 +13,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import OperationalError
 
+from fer.strict_json import to_json
 from study.storage.known_trials import KnownTrials, Misfit
 from study.storage.owner import (
     OWNER,
@@ -316,7 +317,7 @@ class OwnedDatabase(WatchedDatabase):
         with self._own_trial(trial_id), self.transaction() as connection:
             check_own(connection, trial_id, self.owner)
             write(connection, [attribute(table, trial_id, key, value)], replace=True)
-        known.change(trial_id, **{part: {key: json.loads(json.dumps(value))}})
+        known.change(trial_id, **{part: {key: json.loads(to_json(value))}})
 
     @patient
     def set_trial_intermediate_value(

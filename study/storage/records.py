@@ -1,14 +1,15 @@
 """What is stored with a trial beside Optuna's own: its settings, its result, how it ended."""
 
 import base64
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from pydantic import BaseModel, StrictInt, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, StrictInt, TypeAdapter, ValidationError
 
 from fer.errors import UserError
 
@@ -31,6 +32,10 @@ class Ending(StrEnum):
     FAILED = "failed"
 
 
+Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
+"""JSON has null where there was no number."""
+
+
 @dataclass(frozen=True)
 class Result:
     """What a finished trial gave."""
@@ -41,9 +46,9 @@ class Result:
     epochs: int  # trained
     seconds: float
     best: float | None = None  # of the best epoch
-    values: Mapping[str, float] = field(default_factory=dict)  # beside the score, likewise
+    values: Mapping[str, Number] = field(default_factory=dict)  # beside the score, likewise
     # By epoch. Not for comparing trials: they have every bit, and show whether one repeats.
-    curves: Mapping[str, list[float]] = field(default_factory=dict)
+    curves: Mapping[str, list[Number]] = field(default_factory=dict)
     # base64 of numpy.packbits: which validation cases were right in the last epoch
     right: str = ""
     reason: str = ""

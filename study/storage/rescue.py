@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from fer.command import given
 from study.storage.leases import begin_study
 from study.storage.owned import OwnedDatabase
 from study.storage.owner import OWNER
@@ -51,7 +52,7 @@ def save_beside(
         path.unlink(missing_ok=True)
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
         return f"what this run knows of the study could not be saved beside it: {reason}"
-    return f"the study as this run knows it is saved, continue it with --storage {saved}"
+    return f"the study as this run knows it is saved, continue it with {given('storage', saved)}"
 
 
 def _at_rest(trial: FrozenTrial) -> FrozenTrial:

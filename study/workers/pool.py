@@ -15,9 +15,9 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol, TypeAlias
 
 import cloudpickle
-import psutil
 
-from fer.machine import available_cores
+from fer.machine import available_cores, available_memory
+from fer.signals import SIGNALS
 from study.pipeline import Pipeline, Settings
 from study.workers.messages import Answer, Died, Imported, Job, Message, Ready, Task
 
@@ -183,8 +183,7 @@ def start_process(preload: str) -> "tuple[Process, Connection[Any, Any]]":
         f"from study.workers.worker import main; main({handle}, {preload!r})"
     )
     # Ctrl-C and schedulers signal the whole group; the parent alone decides what it means.
-    signals = {signal.SIGINT, signal.SIGTERM}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         process = subprocess.Popen(
             [sys.executable, "-c", code], stdin=subprocess.PIPE, pass_fds=[handle]
@@ -246,5 +245,5 @@ def default_lanes(pipeline: Pipeline) -> int:
 
 def processes_of_a_processor() -> int:
     """How many worker processes this machine's processor serves best."""
-    fitting = int(psutil.virtual_memory().available / BYTES_PER_WORKER)
+    fitting = int(available_memory() / BYTES_PER_WORKER)
     return max(1, min(available_cores(), fitting))

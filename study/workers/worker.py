@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from fer.output import output
 from study.pipeline import Epoch, Mark, Pipeline, Scored, Session
 from study.workers.messages import (
     Answer,
@@ -38,15 +39,16 @@ def main(handle: int, preload: str) -> None:
     """
     threading.Thread(target=_end_with_parent, daemon=True).start()
     connection: Connection[Any, Any] = Connection(handle)
-    with suppress(Exception):  # the task will say what is wrong with it
-        importlib.import_module(preload)
-    with suppress(EOFError, OSError):  # the parent has ended
-        connection.send(Imported())
-        task: Task = connection.recv()
-        session, ready = prepare(task)
-        gc.freeze()  # no collection between trials looks through the libraries again
-        connection.send((0, ready))
-        serve(connection, session)
+    with output(lasting=True):  # no trial fails since nobody reads what it prints
+        with suppress(Exception):  # the task will say what is wrong with it
+            importlib.import_module(preload)
+        with suppress(EOFError, OSError):  # the parent has ended
+            connection.send(Imported())
+            task: Task = connection.recv()
+            session, ready = prepare(task)
+            gc.freeze()  # no collection between trials looks through the libraries again
+            connection.send((0, ready))
+            serve(connection, session)
 
 
 def prepare(task: Task) -> tuple[Session, Ready]:

@@ -1,12 +1,16 @@
-"""A checked copy of a database, also while studies run: `python -m study.copy --out copy.db`."""
+"""A checked copy of a database, also while studies run: `python -m study.copy --out copy.db`.
 
-import os
+There is no `__init__.py` beside it: where a command is started by its path, as editors do, modules
+are looked for in study/ first, and Python's own `copy` comes before a folder without one.
+"""
+
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from fer import command
 from fer.errors import UserError
+from fer.files import part_of
 from study.options import Stored
 
 
@@ -30,8 +34,9 @@ def main() -> None:
     from study.storage import studies
 
     source = studies.open_to_read(options.storage)
-    part = options.out.with_name(f"{options.out.name}.{os.getpid()}.part")
+    part = part_of(options.out)
     try:
+        part.touch(exist_ok=False)  # SQLite's own files are not for a group, whatever the umask
         rows = copy(source.engine, part)
         check(part, rows)
         part.replace(options.out)

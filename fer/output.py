@@ -1,0 +1,86 @@
+"""Standard output and error, which may go away: a reader leaves, a terminal or a disk is lost."""
+
+import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO
+
+
+class OutputLost(Exception):
+    """Standard output cannot be written; `reason` is the error."""
+
+    def __init__(self, reason: OSError) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class _Stream(io.FileIO):
+    """A stream that swallows what cannot be written, after it told so once if it `matters`."""
+
+    def __init__(self, descriptor: int, matters: bool) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+        self._matters = matters
+
+    def write(self, content: Any) -> int:
+        try:
+            return super().write(content) or len(content)  # None: a reader that does not keep up
+        except OSError as error:
+            if self._matters:
+                self._matters = False
+                raise OutputLost(error) from None
+            return len(content)
+
+
+@contextmanager
+def output(lasting: bool) -> Iterator[None]:
+    """What the block prints is lost, without an error, where it can no longer be written.
+
+    If not `lasting`, what cannot be written to standard output raises OutputLost, once. What the
+    encoding of a stream does not have is written as escapes. Streams that are no files, as those
+    of a notebook, stay as they are.
+    """
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = _opened(sys.stdout, not lasting), _opened(sys.stderr, matters=False)
+    try:
+        yield
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    finally:
+        for stream, former in zip((sys.stdout, sys.stderr), before, strict=True):
+            if stream is not None and stream is not former:
+                with suppress(OutputLost):
+                    stream.flush()
+        sys.stdout, sys.stderr = before
+
+
+def _opened(stream: TextIO, matters: bool) -> TextIO:
+    """A stream like `stream`, on the same file."""
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream
+    buffer = stream.buffer
+    if not isinstance(getattr(buffer, "raw", buffer), io.FileIO):
+        return stream
+    with suppress(OSError):
+        stream.flush()
+    raw: Any = _Stream(stream.fileno(), matters)
+    return io.TextIOWrapper(
+        raw if stream.write_through else io.BufferedWriter(raw),  # python -u has no buffer
+        encoding=stream.encoding,
+        errors="backslashreplace",
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
+
+
+def occupy_standard_streams() -> None:
+    """Open the null device where a standard stream is closed.
+
+    Else the next file that is opened, such as a database, would be taken for it.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
