@@ -16,6 +16,7 @@ from fer import command, data
 from fer.config import EMOTIONS
 from fer.data.faces import USAGES, image_digests
 from fer.data.known import DIGITS, KNOWN
+from fer.files import write_file
 
 OF_EACH = {"Training": 50, "PublicTest": 30, "PrivateTest": 30}
 """Images of each emotion in each file."""
@@ -51,7 +52,7 @@ def draw(files: Iterable[Path]) -> str:
 
 def main() -> None:
     options: Options = command.parse(Options, "bench.known")
-    KNOWN.write_text(draw(options.files))
+    write_file(KNOWN, draw(options.files))
     print(f"{KNOWN}: {sum(len(line.split()) - 1 for line in KNOWN.open())} images")
 
 

@@ -10,19 +10,20 @@ def to_json(value: Any, **options: Any) -> str:
 
     `options` are those of `json.dumps`.
     """
-    return json.dumps(_finite(value), allow_nan=False, **options)
+    return json.dumps(finite(value), allow_nan=False, **options)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """`value`, of JSON's types, with null for each number that is not finite."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
+        return {key: finite(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
+        return [finite(each) for each in value]
     return value
 
 
-def number(value: Any) -> float:
+def number(value: Any) -> Any:
     """A number that was written by `to_json`: NaN for null."""
-    return math.nan if value is None else float(value)
+    return math.nan if value is None else value

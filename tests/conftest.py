@@ -33,7 +33,8 @@ from tests.scripted import run as run  # the fixture, for all tests
 torch.optim.SGD([torch.zeros(1)])
 os.environ["OMP_NUM_THREADS"] = "1"
 
-REAL_DATA = Path(__file__).parents[2] / "shared" / "data" / "fer2013.parquet"
+ROOT = Path(__file__).parents[1]
+REAL_DATA = ROOT.parent / "shared" / "data" / "fer2013.parquet"
 
 
 class Result(NamedTuple):
@@ -56,6 +57,8 @@ def own_folder(
     work.mkdir()
     monkeypatch.chdir(work)
     monkeypatch.setenv("FER_CACHE", str(tmp_path_factory.getbasetemp().parent / "cache"))
+    # Commands that are started find the pipelines of the tests.
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     monkeypatch.delenv("FER_DATA", raising=False)
     monkeypatch.delenv("OPTUNA_STORAGE", raising=False)
     return work

@@ -3,7 +3,6 @@
 import ast
 import base64
 import importlib
-import os
 import re
 import signal
 import subprocess
@@ -47,7 +46,6 @@ WIDTH = r"\{'lr': .*'width'"
 @pytest.fixture(autouse=True)
 def in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
     """The example is no part of the installed packages."""
-    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{os.environ.get('PYTHONPATH', '')}")
     monkeypatch.syspath_prepend(str(ROOT))
 
 

@@ -15,6 +15,7 @@ from fer.data.faces import USAGES, Dataset, content_hash
 from fer.errors import UserError
 from fer.files import write_file
 from fer.home import cached
+from fer.strict_json import to_json
 
 VERSION = 5  # raise it when a reader's result changes
 
@@ -70,7 +71,7 @@ def store(dataset: Dataset, path: Path) -> None:
     metadata = {
         "classes": " ".join(dataset.classes),
         "sha256": dataset.sha256,
-        "notes": json.dumps(dataset.notes),
+        "notes": to_json(dataset.notes),
         "warning": dataset.warning,
     }
     try:

@@ -91,7 +91,7 @@ def _shown(value: Any) -> str:
 def option_in(command: str, name: str) -> str | None:
     """The value of an option in a command that is stored with a study; None without one."""
     words = shlex.split(command)
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words[1:], ""], strict=False):
         if word == f"--{name}":
             return following
         if word.startswith(f"--{name}="):

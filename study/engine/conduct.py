@@ -99,9 +99,7 @@ def conduct(request: Request, conclude: Callable[[optuna.Study], None]) -> Condu
     budget = budget_of(request, identity)
     display = Display(total, limit, spec.epochs, spec.space, search=not spec.variants)
     with Stop(request.deadline) as stop:
-        database = studies.open_database(
-            running.storage, total, waiter(stop, display), lambda trial: misfit(trial, spec)
-        )
+        database = studies.open_database(running.storage, total, waiter(stop, display))
         with closing(database):
             stop.gently()
             study = open_study(request, name, identity, database)
@@ -162,7 +160,7 @@ def open_study(
     study_id, new = studies.begin_or_check(
         database, name, identity, waiting, request.command, request.search.change_search
     )
-    database.work_on(study_id)
+    database.work_on(study_id, lambda trial: misfit(trial, spec))
     study = optuna.load_study(
         study_name=name,
         storage=database,

@@ -1,6 +1,5 @@
 """Trials that other programs put into a study: do they lie in its space?"""
 
-import json
 import math
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -14,6 +13,7 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState
 
+from fer.command import shortly
 from study.pipeline import Only, Settings, Space
 from study.spec.space import holds
 
@@ -26,7 +26,7 @@ def misfit(trial: FrozenTrial, space: Space, base: Settings, epochs: int) -> str
     """
     steps = sorted(trial.intermediate_values)
     if steps != list(range(1, len(steps) + 1)) or len(steps) > epochs:
-        return f"its reports must be of epochs from 1 to {epochs} at most, got {_short(steps)}"
+        return f"its reports must be of epochs from 1 to {epochs} at most, got {shortly(steps)}"
     if trial.state == TrialState.COMPLETE and not math.isfinite(trial.values[0]):
         return f"its value must be a finite number, got {trial.values[0]}"
     return _misfit_of_parameters(trial, space, base)
@@ -35,7 +35,7 @@ def misfit(trial: FrozenTrial, space: Space, base: Settings, epochs: int) -> str
 def _misfit_of_parameters(trial: FrozenTrial, space: Space, base: Settings) -> str | None:
     fixed = trial.system_attrs.get("fixed_params", {})
     if not isinstance(fixed, Mapping):
-        return f"its parameters must be a dictionary, got {_short(fixed)}"
+        return f"its parameters must be a dictionary, got {shortly(fixed)}"
     parameters = {**fixed, **trial.params}
     whole: dict[str, Any] = dict(base)
     whole |= {key: value for key, value in parameters.items() if not _is_only(space, key)}
@@ -44,12 +44,12 @@ def _misfit_of_parameters(trial: FrozenTrial, space: Space, base: Settings) -> s
         if kind is None:
             near = get_close_matches(name, space, n=1)
             hint = f" (nearest: {near[0]})" if near else f", which has {', '.join(space)}"
-            return f"no parameter {_short(name)} in the space{hint}"
+            return f"no parameter {shortly(name)} in the space{hint}"
         if isinstance(kind, Only) and kind.of in parameters and not kind.applies(whole):
-            return f"{name} is only for {kind.of} {kind.value}, got {_short(whole[kind.of])}"
+            return f"{name} is only for {kind.of} {kind.value}, got {shortly(whole[kind.of])}"
         distribution = kind.distribution if isinstance(kind, Only) else kind
         if not holds(distribution, value):
-            return f"{name} must be {in_words(distribution)}, got {_short(value)}"
+            return f"{name} must be {in_words(distribution)}, got {shortly(value)}"
         if trial.distributions.get(name, distribution) != distribution:
             return f"{name} has another range, {in_words(trial.distributions[name])}"
     if trial.state not in (TrialState.COMPLETE, TrialState.PRUNED):
@@ -76,8 +76,3 @@ def in_words(distribution: BaseDistribution) -> str:
         case FloatDistribution(low=low, high=high):
             return f"{low:g}..{high:g}"
     raise TypeError(f"no such kind of parameter: {distribution}")
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, default=repr)
-    return text if len(text) <= 40 else text[:37] + "..."

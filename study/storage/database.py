@@ -69,7 +69,7 @@ class Database(BaseStorage):
         weakref.finalize(self, self.engine.dispose)  # a copy that nobody closes
         self._writer = self.engine.execution_options(**WRITES)
         self._on_wait = on_wait
-        self._known: defaultdict[int, KnownTrials] = defaultdict(self._knows_nothing)
+        self._known: defaultdict[int, KnownTrials] = defaultdict(KnownTrials)
         self._tables = self._make_tables()
         if writing:
             self._check_writable()
@@ -283,9 +283,6 @@ class Database(BaseStorage):
             self._read_others(study_id, known)
         trials = known.listed(states)
         return copy.deepcopy(trials) if deepcopy else trials
-
-    def _knows_nothing(self) -> KnownTrials:
-        return KnownTrials()
 
     def _read_others(self, study_id: int, known: KnownTrials) -> None:
         """Read trials that another process began, changed or finished; no others."""

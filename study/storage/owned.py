@@ -13,8 +13,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import OperationalError
 
-from fer.strict_json import to_json
-from study.storage.known_trials import KnownTrials, Misfit
+from study.storage.known_trials import KnownTrials
 from study.storage.owner import (
     OWNER,
     beat,
@@ -65,13 +64,12 @@ class OwnedDatabase(WatchedDatabase):
         owner: dict[str, Any],
         total: int | None = None,
         on_wait: Callable[[str, float], None] = say_nothing,
-        misfit: Misfit | None = None,
     ) -> None:
         self.owner, self._total = owner, total
         self._own: dict[int, KnownTrials] = {}  # by id of the trial, those of its study
         self._unwritten: dict[int, list[Row]] = defaultdict(list)  # by id, for the next commit
         self._doubtful = False  # whether a commit may have succeeded without saying so
-        super().__init__(url, on_wait, misfit)
+        super().__init__(url, on_wait)
 
     @property
     def own(self) -> frozenset[int]:
@@ -279,7 +277,7 @@ class OwnedDatabase(WatchedDatabase):
             return
         row = parameter(trial_id, param_name, param_value_internal, distribution)
         before = known.distributions.get(param_name)
-        if before is None and self._misfit:  # the space is known
+        if before is None and self._presence:  # the space is known
             before = distribution
         if before is None or param_name in trial.params:
             with self._own_trial(trial_id), self.transaction() as connection:
@@ -317,7 +315,7 @@ class OwnedDatabase(WatchedDatabase):
         with self._own_trial(trial_id), self.transaction() as connection:
             check_own(connection, trial_id, self.owner)
             write(connection, [attribute(table, trial_id, key, value)], replace=True)
-        known.change(trial_id, **{part: {key: json.loads(to_json(value))}})
+        known.change(trial_id, **{part: {key: json.loads(json.dumps(value))}})
 
     @patient
     def set_trial_intermediate_value(

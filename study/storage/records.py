@@ -1,7 +1,6 @@
 """What is stored with a trial beside Optuna's own: its settings, its result, how it ended."""
 
 import base64
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -12,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pydantic import BaseModel, BeforeValidator, StrictInt, TypeAdapter, ValidationError
 
 from fer.errors import UserError
+from fer.strict_json import finite, number
 
 CONFIG, RESULT, ORIGIN, FAILURE, DEATHS = "config", "result", "origin", "failure", "deaths"
 """Names of the attributes (also OWNER)."""
@@ -32,7 +32,7 @@ class Ending(StrEnum):
     FAILED = "failed"
 
 
-Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
+Number = Annotated[float, BeforeValidator(number)]
 """JSON has null where there was no number."""
 
 
@@ -57,7 +57,8 @@ class Result:
 
     def stored(self) -> dict[str, Any]:
         """As JSON; what is empty is left out."""
-        return {key: value for key, value in asdict(self).items() if value not in (None, "", {})}
+        kept = {key: value for key, value in asdict(self).items() if value not in (None, "", {})}
+        return dict(finite(kept))
 
 
 def as_text(right: bytes) -> str:

@@ -33,7 +33,6 @@ from study.spec.identity import (
 )
 from study.storage import owner as ownership
 from study.storage.database import Database
-from study.storage.known_trials import Misfit
 from study.storage.leases import begin_study, change_attribute, silent_trials
 from study.storage.owned import OwnedDatabase
 from study.storage.owner import OWNER, Owner
@@ -65,16 +64,15 @@ def open_database(
     url: str,
     total: int | None = None,
     on_wait: Callable[[str, float], None] = say_nothing,
-    misfit: Misfit | None = None,
 ) -> OwnedDatabase:
     """The database at an SQLAlchemy URL, made if it is missing, for this process's trials.
 
-    For `total`, `on_wait` and `misfit` see OwnedDatabase. Raises UserError if it is no database
+    For `total` and `on_wait` see OwnedDatabase. Raises UserError if it is no database
     or cannot be written.
     """
     _check(url)
     with _refusals(url):
-        return OwnedDatabase(url, asdict(Owner.this()), total, on_wait, misfit)
+        return OwnedDatabase(url, asdict(Owner.this()), total, on_wait)
 
 
 def open_to_read(url: str) -> Database:

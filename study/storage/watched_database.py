@@ -14,29 +14,21 @@ from study.storage.retry import patient, say_nothing
 
 
 class WatchedDatabase(Database):
-    """A database in which one study is watched: what is written to it, from `work_on` on, raises
-    StudyGone if another program has taken it away.
+    """A database in which one study is watched, from `work_on` on."""
 
-    Trials of other programs that are a `misfit` are as if they were not there.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        on_wait: Callable[[str, float], None] = say_nothing,
-        misfit: Misfit | None = None,
-    ) -> None:
-        self._misfit = misfit
+    def __init__(self, url: str, on_wait: Callable[[str, float], None] = say_nothing) -> None:
         self._presence: Presence | None = None
         super().__init__(url, on_wait)
 
     @patient
-    def work_on(self, study_id: int) -> None:
-        """From now on raise StudyGone, and write nothing, if this study was taken away."""
+    def work_on(self, study_id: int, misfit: Misfit) -> None:
+        """From now on raise StudyGone, and write nothing, if this study was taken away; its
+        trials of other programs that are a `misfit` are as if they were not there."""
         with self.transaction() as connection:
             presence = Presence(self.url, connection, study_id)
         presence.begin(self.engine)
         self._presence = presence
+        self._known[study_id] = KnownTrials(misfit)
 
     def check_presence(self, connection: sa.Connection | None = None) -> None:
         if (presence := self._presence) is None:
@@ -57,9 +49,6 @@ class WatchedDatabase(Database):
     def misfits(self, study_id: int) -> list[tuple[FrozenTrial, str]]:
         """The trials of other programs that were left out, each with the reason."""
         return list(self._known[study_id].misfits.values())
-
-    def _knows_nothing(self) -> KnownTrials:
-        return KnownTrials(self._misfit or (lambda trial: None))
 
     def complete(self, study_id: int) -> list[FrozenTrial]:
         """The complete trials of a study, to which later ones are added."""

@@ -1,5 +1,6 @@
 """Writing a trial: its rows in Optuna's tables, and the locks under which they are written."""
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
@@ -10,7 +11,6 @@ import sqlalchemy as sa
 from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.trial import FrozenTrial, TrialState
 
-from fer.strict_json import to_json
 from study.storage.sql import insert_or_keep, insert_or_replace
 from study.storage.tables import (
     PARAMETERS,
@@ -52,7 +52,7 @@ def objective(trial_id: int, number: int, value: float) -> Row:
 def attribute(table: sa.Table, belongs_to: int, key: str, value: Any) -> Row:
     """An attribute of a study or a trial, `value` of JSON's types; NaN is stored as null."""
     owner = "trial_id" if "trial_id" in table.c else "study_id"
-    return table, {owner: belongs_to, "key": key, "value_json": to_json(value)}
+    return table, {owner: belongs_to, "key": key, "value_json": json.dumps(value)}
 
 
 def belongings(trial_id: int, trial: FrozenTrial) -> Iterator[Row]:
