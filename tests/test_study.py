@@ -220,7 +220,7 @@ def test_a_killed_study_leaves_no_orphans_and_is_finished_by_the_next_run(run: R
 
 def test_a_timeout_stops_cleanly(command: Command) -> None:
     line = ("--study", "small", "--pipeline", "tests.blobs:held", "--trials", 5, "--timeout", 1)
-    threading.Timer(2, Path("go on").touch).start()
+    threading.Timer(2, Path("go on").absolute().touch).start()  # not in a later test's folder
     result = command("study.run", *line, "--workers", 1)
     assert result.code == 0, result
     assert "the same command continues" in result.out
