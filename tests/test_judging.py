@@ -24,7 +24,7 @@ from optuna.trial import TrialState, create_trial
 
 from study.judging import rules, sampling
 from study.judging.choosing import pooled_deviation
-from study.judging.curves import Curves, curves_of
+from study.judging.curves import Curves, curves_of, settings_keys
 from study.judging.stopping import judge, ranks, regret, spent_within
 from study.judging.surrogate import held_out, places
 from study.pipeline import Only
@@ -137,6 +137,18 @@ def test_rank_correlations_lie_in_their_intervals_and_grow_toward_the_end() -> N
         low, middle, high = row.everyone
         assert -1 <= low <= middle <= high <= 1
     assert rows[0].everyone[1] < rows[-1].everyone[1]
+
+
+def test_settings_are_the_same_though_an_older_version_stored_fewer_of_them() -> None:
+    stored = [
+        {"lr": 0.1, "epochs": 4, "seed": 0},
+        {"lr": 0.1, "epochs": 4, "seed": 1, "later": "its default"},
+        {"lr": 0.2, "epochs": 4, "seed": 1, "later": "its default"},
+    ]
+    trials = [create_trial(value=0.5, user_attrs={"config": each}) for each in stored]
+    first, same, other = settings_keys(trials)
+    assert first == same != other
+    assert settings_keys([]) == []
 
 
 def test_the_deviation_over_seeds_is_that_within_settings() -> None:

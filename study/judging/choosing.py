@@ -8,7 +8,7 @@ import numpy as np
 import optuna
 
 from study.engine.pruners import curve_of
-from study.judging.curves import Curves, settings_key, trained
+from study.judging.curves import Curves, settings_keys, trained
 from study.spec.score import score_of
 
 
@@ -29,9 +29,10 @@ def choosing(curves: Curves, studies: Sequence[optuna.Study]) -> Choosing:
     gains = 100 * (curves.scores.max(1) - curves.final)
     ranked = np.argsort(-curves.final, kind="stable")
     repeats: dict[str, list[list[float]]] = defaultdict(list)
-    for trial in trained(studies):
+    trials = trained(studies)
+    for trial, key in zip(trials, settings_keys(trials), strict=True):
         if len(trial.intermediate_values) == curves.scores.shape[1]:
-            repeats[settings_key(trial)].append(curve_of(trial))
+            repeats[key].append(curve_of(trial))
     again = [rows for rows in repeats.values() if len(rows) > 1]
     return Choosing(
         float(gains.mean()),

@@ -72,10 +72,11 @@ def whole_curves(studies: Sequence[optuna.Study], curves_by: Sequence[str]) -> C
     """
     check_alike(studies)
     epochs = studies[0].user_attrs[IDENTITY]["epochs"]
+    trials = trained(studies)
     found: dict[str, FrozenTrial] = {}
-    for trial in trained(studies):
+    for trial, key in zip(trials, settings_keys(trials), strict=True):
         if len(trial.intermediate_values) == epochs and np.isfinite(curve_of(trial)).all():
-            found.setdefault(settings_key(trial), trial)
+            found.setdefault(key, trial)
     if len(found) < LEAST:
         raise UserError(
             f"{len(found)} trials with different settings were trained to their end, it takes "
@@ -94,10 +95,14 @@ def trained(studies: Sequence[optuna.Study]) -> list[FrozenTrial]:
     ]
 
 
-def settings_key(trial: FrozenTrial) -> str:
-    """The trial's settings but for its seed, as text."""
-    settings: Mapping[str, Any] = trial.user_attrs.get(CONFIG, {})
-    return repr(sorted((key, each) for key, each in settings.items() if key not in BUDGET))
+def settings_keys(trials: Sequence[FrozenTrial]) -> list[str]:
+    """The settings of each trial but for its seed, as text.
+
+    Only those that all trials have: an older version did not store the later ones.
+    """
+    settings: list[Mapping[str, Any]] = [trial.user_attrs.get(CONFIG, {}) for trial in trials]
+    shared = set.intersection(*(each.keys() - {*BUDGET} for each in settings)) if trials else set()
+    return [repr(sorted((key, each[key]) for key in shared)) for each in settings]
 
 
 def check_alike(studies: Sequence[optuna.Study]) -> None:
