@@ -1,9 +1,11 @@
 """Files: read whole, but only if they are files and small; written whole or not at all."""
 
+import errno
 import io
 import os
 import secrets
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,8 +57,14 @@ def write_file(path: Path, content: bytes | str) -> None:
             if mode is not None:
                 part.chmod(stat.S_IMODE(mode))
             part.replace(target)
+        except OSError as error:
+            # A file that is mounted by itself, or that alone may be written in its folder.
+            if mode is None or error.errno not in (errno.EBUSY, errno.EACCES, errno.EPERM):
+                raise
+            target.write_bytes(data)
         finally:
-            part.unlink(missing_ok=True)
+            with suppress(PermissionError):
+                part.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
 

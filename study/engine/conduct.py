@@ -107,13 +107,13 @@ def conduct(request: Request, conclude: Callable[[optuna.Study], None]) -> Condu
             if spec.variants:  # a search goes by what it has seen itself
                 elsewhere = studies.trained_elsewhere(database, name, identity)
             again = request.search.duplicates == "train"
-            queue = Queue(
-                study, database, spec, identity, folder, elsewhere, display, budget, again
-            )
-            queue.take_over()
             outcome: Outcome = "finished"
-            if (total is None or len(finished(study)) < total) and not queue.exhausted:
-                with saved_if_lost(study, database):
+            with saved_if_lost(study, database):
+                queue = Queue(
+                    study, database, spec, identity, folder, elsewhere, display, budget, again
+                )
+                queue.take_over()
+                if (total is None or len(finished(study)) < total) and not queue.exhausted:
                     outcome = train(
                         request, identity, study, database, queue, budget, stop, display
                     )

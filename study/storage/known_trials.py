@@ -54,10 +54,12 @@ class KnownTrials:
         for trial_id, trial in trials.items():
             reason = None if trial.state == TrialState.WAITING else self._misfit(trial)
             if reason is None:
+                self.misfits.pop(trial_id, None)
                 self.put(trial_id, trial)
             else:
                 self._leave_out(trial_id, trial, reason)
         for trial_id in ids - trials.keys():  # the study was deleted
+            self.misfits.pop(trial_id, None)
             self._open.discard(trial_id)
             self._trials.pop(trial_id, None)
         self.read_to, self._read_at = read_to, time.monotonic()
@@ -93,10 +95,8 @@ class KnownTrials:
         return trial
 
     def forget(self, trial_id: int) -> None:
-        """Know no more of an open trial than the database does, which is read at the next look."""
+        """Another process may have changed a trial: read it at the next look."""
         self._read_at = -REFRESH
-        if trial_id in self._open:
-            self._trials.pop(trial_id, None)
 
     def all(self) -> list[FrozenTrial]:
         """All of them in the order of their numbers, misfits too."""

@@ -15,6 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from study.storage.known_trials import KnownTrials
 from study.storage.owner import (
+    COUNTED,
     OWNER,
     beat,
     check_own,
@@ -25,7 +26,7 @@ from study.storage.owner import (
     running,
 )
 from study.storage.reading import distribution_in, read_trial
-from study.storage.records import CONTINUES, FINISHED
+from study.storage.records import CONTINUES
 from study.storage.retry import patient, say_nothing
 from study.storage.tables import TRIAL_SYSTEM, TRIAL_USER
 from study.storage.watched_database import WatchedDatabase
@@ -141,7 +142,7 @@ class OwnedDatabase(WatchedDatabase):
     def _check_total(self, connection: sa.Connection, study_id: int) -> None:
         total = self._total
         if total is not None:
-            total += self._known[study_id].misfits_in(*FINISHED)
+            total += self._known[study_id].misfits_in(*COUNTED)
         check_total(connection, study_id, total)
 
     @patient

@@ -1,7 +1,8 @@
 """Is it still the study that was opened? Other programs delete, rename, replace and restore."""
 
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from uuid import uuid4
 
 import sqlalchemy as sa
@@ -45,7 +46,8 @@ class Presence:
     def begin(self, engine: sa.Engine) -> None:
         """The transaction is over: what marks the file goes into it."""
         if self._file is not None:
-            move_log_into_file(engine)
+            with suppress(sqlite3.Error):  # a full disk: the mark follows with the next commits
+                move_log_into_file(engine)
             self._file.written()
 
     def find(self) -> None:

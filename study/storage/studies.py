@@ -92,7 +92,8 @@ def open_to_read(url: str) -> Database:
 
 def _without_log(url: str) -> str | None:
     """What to do if an SQLite file may have been copied without its log; None if it was not."""
-    path, log = Path(str(make_url(url).database)), Path(f"{make_url(url).database}-wal")
+    path = Path(os.path.realpath(str(make_url(url).database)))  # beside a link's target is the log
+    log = path.with_name(f"{path.name}-wal")
     if make_url(url).get_backend_name() != "sqlite" or log.exists() or not path.is_file():
         return None
     with path.open("rb") as file:  # sqlite.org/fileformat.html, byte 18: 2 is write-ahead logging

@@ -17,7 +17,7 @@ MARK_AT = 60  # of the user version in the header of an SQLite file, four bytes
 
 
 class StudyGone(UserError):
-    """Another program took the study away. Nothing was written since."""
+    """Another program took the study away. This process writes nothing more to it."""
 
 
 class FileGone(StudyGone):
@@ -32,61 +32,67 @@ class WatchedFile:
 
     def __init__(self, path: Path, connection: sa.Connection) -> None:
         self._path = path
+        self._beside = os.path.realpath(path)  # where SQLite has its log
         self._file = self._identity()
         # Closed after SQLite's own, for it drops the locks of all (sqlite.org/howtocorrupt.html).
         self._descriptor = os.open(path, os.O_RDONLY)
-        self._mark = uuid4().int % 2**31
-        connection.exec_driver_sql(f"PRAGMA user_version = {self._mark}")
-        self._stored_mark = self._read_mark()
-        self._last = self._state()
+        self._last: tuple[int, int] | None = None
+        connection.exec_driver_sql(f"PRAGMA user_version = {uuid4().int % 2**31}")
+        self.written()
 
     def find(self) -> None:
         """Raise FileGone if there is another file of that name, or none."""
-        if self._identity() != self._file:
+        if self._identity() not in (self._file, None):
             raise FileGone(f"{self._path} was replaced by another file")
 
     def check(self, connection: sa.Connection) -> bool:
-        """Whether another connection has written to it since this one asked last.
+        """Whether another connection may have written to it since this was asked last.
 
         Raises FileGone if it is no longer the file that was opened.
         """
         self.find()
         version = connection.exec_driver_sql("PRAGMA data_version").scalar()
-        changed = version != connection.info.setdefault("data_version", version)
+        before = connection.info.get("data_version")  # None on a new connection
         connection.info["data_version"] = version
-        state = self._state()
-        if changed:  # perhaps another process marked it
-            self._mark = mark_of(connection)
-        # Nobody committed: another process moved commits from the log into the file, or it was
-        # overwritten.
-        elif state != self._last and not (self._is_marked(connection) and self._is_sound()):
-            raise FileGone(f"{self._path} was overwritten")
-        self._last, self._stored_mark = state, self._read_mark()
-        return changed
+        moved = _state(self._path) != self._last
+        # If nobody committed, another process copied commits from the log into the file, or it
+        # was overwritten.
+        if moved and before in (None, version):
+            marked = before is None or self._is_marked(connection)
+            if not marked or not self._is_sound():
+                raise FileGone(f"{self._path} was overwritten")
+        self._last, self._mark = _state(self._path), self._read_mark()
+        return bool(version != before)
 
     def _is_marked(self, connection: sa.Connection) -> bool:
-        mark = mark_of(connection)
-        return mark == self._mark and self._read_mark() in (mark, self._stored_mark)
+        """Whether its header has the mark that SQLite sees, or has not got yet."""
+        mark = connection.exec_driver_sql("PRAGMA user_version").scalar()
+        return self._read_mark() in (mark, self._mark)
 
     def written(self) -> None:
         """This process has written to it."""
-        self._last, self._stored_mark = self._state(), self._read_mark()
+        self._last, self._mark = _state(self._path), self._read_mark()
+        self._logs = {name: _state(name, which=True) for name in self._log_files()}
 
     def leave(self, engine: sa.Engine) -> None:
-        """Close the database without a trace in another file of that name."""
-        log = Path(f"{self._path}-wal")
-        with suppress(FileNotFoundError, NotADirectoryError):
-            try:
-                self.find()
-            except FileGone:  # the file that is open has what is in the log, wherever it is now
-                with suppress(sqlite3.Error, sa.exc.DBAPIError):
-                    move_log_into_file(engine)
-            os.truncate(log, 0)  # else closing would write it into a file that is not its own
+        """Close the database, and write nothing into another file of that name."""
+        try:
+            self.find()
+        except FileGone:  # the file that is open has what is in the log, wherever it is now
+            with suppress(sqlite3.Error, sa.exc.DBAPIError):
+                move_log_into_file(engine)
+        ours = [each for each in self._log_files() if _state(each, which=True) == self._logs[each]]
+        log = self._log_files()[0]
+        if log in ours and log.exists():  # closing would write it into a file that is not its own
+            os.truncate(log, 0)
         engine.dispose()
-        for rest in (log, Path(f"{self._path}-shm")):
+        for file in ours:
             with suppress(OSError):
-                rest.unlink()
+                file.unlink()
         self.close()
+
+    def _log_files(self) -> tuple[Path, Path]:
+        return Path(f"{self._beside}-wal"), Path(f"{self._beside}-shm")
 
     def close(self) -> None:
         """For when SQLite has closed it."""
@@ -95,16 +101,15 @@ class WatchedFile:
     def _read_mark(self) -> int:
         return int.from_bytes(os.pread(self._descriptor, 4, MARK_AT), "big")
 
-    def _identity(self) -> tuple[int, int]:
+    def _identity(self) -> tuple[int, int] | None:
+        """What tells the file from any other; None if that cannot be known now."""
         try:
             found = self._path.stat()
         except (FileNotFoundError, NotADirectoryError):
             raise FileGone(f"{self._path} was moved or removed") from None
+        except OSError:  # SQLite will say so, and is waited for
+            return None
         return found.st_dev, found.st_ino
-
-    def _state(self) -> tuple[int, int]:
-        found = self._path.stat()
-        return found.st_size, found.st_mtime_ns
 
     def _is_sound(self) -> bool:
         try:
@@ -123,9 +128,15 @@ def watched(url: str, connection: sa.Connection) -> WatchedFile | None:
     return WatchedFile(Path(name), connection) if is_file else None
 
 
-def mark_of(connection: sa.Connection) -> int:
-    """The mark of the file, as SQLite sees it."""
-    return int(connection.exec_driver_sql("PRAGMA user_version").scalar() or 0)
+def _state(path: Path, which: bool = False) -> tuple[int, int] | None:
+    """The size of a file and when it changed, or `which` file it is; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    if which:
+        return found.st_dev, found.st_ino
+    return found.st_size, found.st_mtime_ns
 
 
 def move_log_into_file(engine: sa.Engine) -> None:
