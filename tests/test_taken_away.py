@@ -12,8 +12,8 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from fer.errors import UserError
-from study.storage.studies import load_study
-from study.storage.watched_file import FileGone, StudyGone
+from study.storage.studies import begin_or_check, load_study, open_database
+from study.storage.watched_file import FileGone, StudyGone, move_log_into_file
 from study.workers.messages import Job, Message, OfTrial, Trained
 from tests.conftest import Command
 from tests.scripted import Change, Run, stored
@@ -221,3 +221,31 @@ def test_another_default_database_is_named_by_the_environment(
     assert refused.code == 2
     assert refused.err.startswith("error: OPTUNA_STORAGE must be an SQLAlchemy URL")
     assert not Path("studies.db").exists()
+
+
+def test_what_a_link_points_to_is_not_touched_either(run: Run) -> None:
+    Path("real").mkdir()
+    Path("studies.db").symlink_to("real/studies.db")
+    begun_before(run)
+    shutil.copy("studies.db", "backup.db")
+    with pytest.raises(FileGone, match="overwritten"):
+        run(trials=12, change=then(write_over, 12))
+    assert Path("real/studies.db").read_bytes() == Path("backup.db").read_bytes()
+
+
+def test_runs_that_start_together_are_no_reason_for_an_alarm() -> None:
+    with closing(open_database(URL)) as one, closing(open_database(URL)) as other:
+        other.owner["process"] = 1
+        for database in (one, other):
+            study_id, _ = begin_or_check(database, "small", {}, [])
+            database.work_on(study_id, lambda trial: None)
+        for _ in range(5):
+            other.create_new_trial(study_id)
+        move_log_into_file(other.engine)
+        one.create_new_trial(study_id)
+        one.engine.dispose()  # as after a database that was away
+        other.create_new_trial(study_id)
+        move_log_into_file(other.engine)
+        one.create_new_trial(study_id)
+    assert sound("studies.db")
+    assert len(optuna.load_study(study_name="small", storage=URL).trials) == 8
