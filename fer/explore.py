@@ -1,5 +1,6 @@
 """Look at the data (report, chapter 1): `python -m fer.explore --data fer2013.csv --out DIR`."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
 FACES = 16  # of each emotion
 AUGMENTED = 8  # faces
 HEAD = 5  # rows
+STYLE = (
+    "body{font:15px system-ui;max-width:1100px;margin:2em auto;padding:0 1em}"
+    "table{border-collapse:collapse}td,th{padding:.2em .8em;text-align:left;"
+    "border-bottom:1px solid #ddd}th{font-weight:500}img{width:96px;height:96px;margin:2px;"
+    "image-rendering:pixelated}figure{display:inline-flex;margin:.5em 1em .5em 0;padding:4px;"
+    "border:1px solid #ddd}span{display:inline-block;text-align:center}small{display:block}"
+)
 
 
 @dataclass(frozen=True)
@@ -140,70 +148,92 @@ def render(
     import numpy as np
 
     from fer.pages.augmentations import CROPPED, added_faces, augmented, scalings, ten_crop
-    from fer.pages.pictures import captioned, picture
 
     rows = np.flatnonzero(dataset.usages == 0)
-    labels = dataset.labels[rows]
     generator = np.random.default_rng(seed)
-    parts = []
-    for title, pairs in facts.items():
-        cells = "".join(
-            f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in pairs
-        )
-        parts.append(f"<h2>{escape(title)}</h2><table>{cells}</table>")
-        if title.startswith("Training"):
-            parts.append(class_plot(labels, dataset.classes))
-    head = "".join(
-        f"<tr><td>{dataset.labels[row]} {dataset.classes[dataset.labels[row]]}</td>"
-        f"<td><code>{' '.join(map(str, dataset.images[row].ravel()[:12]))} ...</code></td></tr>"
-        for row in rows[:HEAD]
-    )
-    parts.append(
-        f"<h2>Shape and head</h2><p>Training has {len(rows):,} rows of an emotion and "
-        f"{dataset.images[0].size:,} pixels, here in the order of the images' hashes.</p>"
-        f"<table><tr><th>emotion</th><th>pixels</th></tr>{head}</table>"
-    )
-    for label, name in enumerate(dataset.classes):
-        of_class = rows[labels == label]
-        chosen = generator.permutation(of_class)[:FACES]
-        pictures = "".join(picture(dataset.images[row]) for row in chosen)
-        parts.append(f"<h2>{escape(name)}</h2><div>{pictures}</div>")
+    parts = [
+        *fact_tables(facts, dataset.labels[rows], dataset.classes),
+        first_rows(dataset, rows),
+        *faces_of_classes(dataset, rows, generator),
+    ]
     faces = dataset.images[generator.permutation(rows)[:AUGMENTED]]
     parts += [
         augmented(faces, seed),
         scalings(dataset.images[rows], faces),
         ten_crop(faces[:CROPPED]),
         added_faces(grown, seed),
+        doubtful(dataset, census),
     ]
-    parts.append("<h2>Ambiguous: the same pixels, different labels</h2>")
-    for group in census.conflicting:
-        inside = [row for row in group if dataset.usages[row] == 0]
-        if len({dataset.labels[row] for row in inside}) > 1:
-            parts.append(
-                "<figure>"
-                + "".join(
-                    captioned(dataset.images[row], dataset.classes[dataset.labels[row]])
-                    for row in inside
-                )
-                + "</figure>"
-            )
-    empty = [row for row in census.constant if dataset.usages[row] == 0]
-    parts.append("<h2>Empty: one grey alone</h2><figure>")
-    parts += [
-        captioned(dataset.images[row], dataset.classes[dataset.labels[row]]) for row in empty
-    ]
+    name = escape(dataset.name)
     return (
-        "<!doctype html><html lang=en><meta charset='utf-8'>"
-        f"<title>{escape(dataset.name)}</title>"
-        "<style>body{font:15px system-ui;max-width:1100px;margin:2em auto;padding:0 1em}"
-        "table{border-collapse:collapse}td,th{padding:.2em .8em;text-align:left;"
-        "border-bottom:1px solid #ddd}th{font-weight:500}img{width:96px;height:96px;margin:2px;"
-        "image-rendering:pixelated}figure{display:inline-flex;margin:.5em 1em .5em 0;padding:4px;"
-        "border:1px solid #ddd}span{display:inline-block;text-align:center}small{display:block}"
-        f"</style><h1>{escape(dataset.name)}</h1>"
+        f"<!doctype html><html lang=en><meta charset='utf-8'><title>{name}</title>"
+        f"<style>{STYLE}</style><h1>{name}</h1>"
         "<p>Only training images are pictured: whoever looks at test images tunes by them.</p>"
         + "".join(parts)
-        + "</figure></html>"
+        + "</html>"
+    )
+
+
+def fact_tables(facts: Facts, labels: Any, classes: tuple[str, ...]) -> Iterator[str]:
+    """A table of each kind of facts; below that of the training images their classes as bars."""
+    from html import escape
+
+    for title, pairs in facts.items():
+        cells = "".join(
+            f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in pairs
+        )
+        yield f"<h2>{escape(title)}</h2><table>{cells}</table>"
+        if title.startswith("Training"):
+            yield class_plot(labels, classes)
+
+
+def first_rows(dataset: "Dataset", rows: Any) -> str:
+    """The first training images as a table shows them."""
+    head = "".join(
+        f"<tr><td>{dataset.labels[row]} {dataset.classes[dataset.labels[row]]}</td>"
+        f"<td><code>{' '.join(map(str, dataset.images[row].ravel()[:12]))} ...</code></td></tr>"
+        for row in rows[:HEAD]
+    )
+    return (
+        f"<h2>Shape and head</h2><p>Training has {len(rows):,} rows of an emotion and "
+        f"{dataset.images[0].size:,} pixels, here in the order of the images' hashes.</p>"
+        f"<table><tr><th>emotion</th><th>pixels</th></tr>{head}</table>"
+    )
+
+
+def faces_of_classes(dataset: "Dataset", rows: Any, generator: Any) -> Iterator[str]:
+    """Faces of each class, drawn from the training images."""
+    from html import escape
+
+    from fer.pages.pictures import picture
+
+    for label, name in enumerate(dataset.classes):
+        of_class = rows[dataset.labels[rows] == label]
+        chosen = generator.permutation(of_class)[:FACES]
+        pictures = "".join(picture(dataset.images[row]) for row in chosen)
+        yield f"<h2>{escape(name)}</h2><div>{pictures}</div>"
+
+
+def doubtful(dataset: "Dataset", census: "Census") -> str:
+    """Training images whose labels contradict each other, and those without a picture."""
+    from fer.pages.pictures import captioned
+
+    def figure(rows: list[int]) -> str:
+        pictures = (
+            captioned(dataset.images[row], dataset.classes[dataset.labels[row]]) for row in rows
+        )
+        return f"<figure>{''.join(pictures)}</figure>"
+
+    def training(rows: Any) -> list[int]:
+        return [row for row in rows if dataset.usages[row] == 0]
+
+    groups = [training(group) for group in census.conflicting]
+    ambiguous = [group for group in groups if len({dataset.labels[row] for row in group}) > 1]
+    return (
+        "<h2>Ambiguous: the same pixels, different labels</h2>"
+        + "".join(map(figure, ambiguous))
+        + "<h2>Empty: one grey alone</h2>"
+        + figure(training(census.constant))
     )
 
 

@@ -96,31 +96,27 @@ class Dataset:
             return self
         renumbered = np.full(len(self.classes), -1, dtype=np.int64)
         renumbered[[self.classes.index(name) for name in classes]] = np.arange(len(classes))
-        kept = renumbered[self.labels] >= 0
-        images, labels = self.images[kept], renumbered[self.labels][kept]
-        usages = self.usages[kept]
-        return replace(
-            self,
-            images=images,
-            labels=labels,
-            usages=usages,
-            rows=self.rows[kept],
-            classes=classes,
-            sha256=content_hash(images, labels, usages, classes),
-        )
+        kept = np.flatnonzero(renumbered[self.labels] >= 0)
+        return self._arranged(kept, renumbered[self.labels][kept], classes)
 
     def in_file_order(self) -> "Dataset":
         """The same images in the order of their file, on which the hash then depends."""
         order = np.argsort(self.rows)
-        images, labels, usages = self.images[order], self.labels[order], self.usages[order]
-        sha256 = content_hash(images, labels, usages, self.classes)
+        return self._arranged(order, self.labels[order], self.classes)
+
+    def _arranged(
+        self, chosen: NDArray[np.int64], labels: NDArray[np.int64], classes: tuple[str, ...]
+    ) -> "Dataset":
+        """The images `chosen` [N], in that order, with these labels [N] of `classes`."""
+        images, usages = self.images[chosen], self.usages[chosen]
         return replace(
             self,
             images=images,
             labels=labels,
             usages=usages,
-            rows=self.rows[order],
-            sha256=sha256,
+            rows=self.rows[chosen],
+            classes=classes,
+            sha256=content_hash(images, labels, usages, classes),
         )
 
 

@@ -3,6 +3,7 @@
 import shlex
 from collections import Counter
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def _shown(value: Any) -> str:
 def option_in(command: str, name: str) -> str | None:
     """The value of an option in a command that is stored with a study; None without one."""
     words = shlex.split(command)
-    for word, following in zip(words, [*words[1:], ""], strict=False):
+    for word, following in pairwise([*words, ""]):
         if word == f"--{name}":
             return following
         if word.startswith(f"--{name}="):

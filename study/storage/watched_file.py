@@ -13,6 +13,7 @@ from sqlalchemy.pool import QueuePool
 
 from fer.errors import UserError
 
+DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 MARK_AT = 60  # of the user version in the header of an SQLite file, four bytes
 
 
@@ -54,14 +55,14 @@ class WatchedFile:
         version = connection.exec_driver_sql("PRAGMA data_version").scalar()
         before = connection.info.get("data_version")  # None on a new connection
         connection.info["data_version"] = version
-        moved = _state(self._path) != self._last
+        moved = _written_at(self._path) != self._last
         # If nobody committed, another process copied commits from the log into the file, or it
         # was overwritten.
         if moved and before in (None, version):
             marked = before is None or self._is_marked(connection)
             if not marked or not self._is_sound():
                 raise FileGone(f"{self._path} was overwritten")
-        self._last, self._mark = _state(self._path), self._read_mark()
+        self._last, self._mark = _written_at(self._path), self._read_mark()
         return bool(version != before)
 
     def _is_marked(self, connection: sa.Connection) -> bool:
@@ -71,8 +72,8 @@ class WatchedFile:
 
     def written(self) -> None:
         """This process has written to it."""
-        self._last, self._mark = _state(self._path), self._read_mark()
-        self._logs = {name: _state(name, which=True) for name in self._log_files()}
+        self._last, self._mark = _written_at(self._path), self._read_mark()
+        self._logs = {file: _inode(file) for file in self._log_files()}
 
     def leave(self, engine: sa.Engine) -> None:
         """Close the database, and write nothing into another file of that name."""
@@ -81,9 +82,9 @@ class WatchedFile:
         except FileGone:  # the file that is open has what is in the log, wherever it is now
             with suppress(sqlite3.Error, sa.exc.DBAPIError):
                 move_log_into_file(engine)
-        ours = [each for each in self._log_files() if _state(each, which=True) == self._logs[each]]
-        log = self._log_files()[0]
-        if log in ours and log.exists():  # closing would write it into a file that is not its own
+        ours = [file for file, inode in self._logs.items() if inode and inode == _inode(file)]
+        log, _ = self._log_files()
+        if log in ours:  # closing would write it into a file that is not its own
             os.truncate(log, 0)
         engine.dispose()
         for file in ours:
@@ -112,11 +113,15 @@ class WatchedFile:
         return found.st_dev, found.st_ino
 
     def _is_sound(self) -> bool:
+        """Whether SQLite finds no damage, or cannot look, as where the file is locked."""
         try:
             with closing(sqlite3.connect(self._path)) as connection:
                 verdict = connection.execute("PRAGMA integrity_check(1)").fetchone()
-        except sqlite3.Error:
-            return False
+        except sqlite3.Error as error:
+            return error.sqlite_errorcode & 0xFF not in (
+                sqlite3.SQLITE_CORRUPT,
+                sqlite3.SQLITE_NOTADB,
+            )
         return bool(verdict == ("ok",))
 
 
@@ -128,22 +133,28 @@ def watched(url: str, connection: sa.Connection) -> WatchedFile | None:
     return WatchedFile(Path(name), connection) if is_file else None
 
 
-def _state(path: Path, which: bool = False) -> tuple[int, int] | None:
-    """The size of a file and when it changed, or `which` file it is; None if there is none."""
+def _written_at(path: Path) -> tuple[int, int] | None:
+    """The size of a file, and when it was written last; None if that cannot be known."""
     try:
         found = path.stat()
     except OSError:
         return None
-    if which:
-        return found.st_dev, found.st_ino
     return found.st_size, found.st_mtime_ns
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    """What tells a file from any other of its name; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def move_log_into_file(engine: sa.Engine) -> None:
     """Let SQLite write its log into the file that it has open."""
-    if (
-        isinstance(engine.pool, QueuePool) and engine.pool.checkedin()
-    ):  # else it would open whatever has the name now
+    # Without a connection it would open whatever has the name now.
+    if isinstance(engine.pool, QueuePool) and engine.pool.checkedin():
         connection: Any = engine.raw_connection()
         with closing(connection):
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
