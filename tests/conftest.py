@@ -3,6 +3,7 @@
 import io
 import os
 import runpy
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -101,6 +102,17 @@ def trials(url: str = DEFAULT_URL, study: str = "small") -> list[FrozenTrial]:
     found = optuna.load_study(study_name=study, storage=storage).get_trials()
     storage.engine.dispose()
     return found
+
+
+@pytest.fixture(autouse=True, scope="session")
+def signals_are_heard() -> None:
+    """Commands inherit what is ignored, as in a background job or under nohup(1)."""
+    for number, handler in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGHUP, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)
