@@ -9,12 +9,13 @@ from pydantic import ValidationError
 from fer.command import explain, prepare_libraries
 from fer.errors import UserError
 from fer.output import output
-from study.analysis.summary import confirm_command, summary
+from study.analysis.answer import answer_of
+from study.analysis.summary import next_commands, summary
 from study.engine.conduct import Request, conduct
 from study.options import Name, Running, Search, deadline
 from study.pipeline import Pipeline, check_members
 from study.spec.spec import searching
-from study.storage.studies import load_study
+from study.storage.studies import load_studies, load_study
 
 
 class Options(Search, Running):
@@ -45,8 +46,8 @@ def search_from_python(
     )
 
     def conclude(found: optuna.Study) -> None:
-        confirm = confirm_command(found.study_name, storage, "MODULE:OBJECT")
-        summary(found, spec.control, pipeline.validation, confirm)
+        summary(found, spec.control, answer_of(found, load_studies(storage)))
+        next_commands(found.study_name, storage, {}, "MODULE:OBJECT")
 
     with output(lasting=True):
         done = conduct(request, conclude)

@@ -55,12 +55,13 @@ def search(options: Options, until: float, spare: "list[Started]") -> None:
     """Run or continue the search, say what came out, and exit."""
     from optuna.trial import TrialState
 
-    from study.analysis.summary import confirm_command, next_commands, summary
+    from study.analysis.answer import answer_of
+    from study.analysis.summary import next_commands, summary
     from study.engine.conduct import Request, conduct
     from study.pipeline import load_pipeline
     from study.spec.faces import faces
     from study.spec.spec import searching
-    from study.storage.studies import hidden
+    from study.storage.studies import hidden, load_studies
 
     pipeline = (
         load_pipeline(options.pipeline)
@@ -72,10 +73,7 @@ def search(options: Options, until: float, spare: "list[Started]") -> None:
     line = command_line("study.run", sys.argv[1:], hidden(options.storage))
 
     def conclude(study: "optuna.Study") -> None:
-        confirm = confirm_command(
-            study.study_name, options.storage, options.pipeline, options.data
-        )
-        summary(study, spec.control, pipeline.validation, confirm)
+        summary(study, spec.control, answer_of(study, load_studies(options.storage)))
         if study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
             names = ("data", "split", "split_seed", "remove")
             given = {name: getattr(options, name) for name in names}

@@ -13,7 +13,7 @@ from optuna.trial import create_trial
 from study.analysis import images
 from study.analysis.comparison import confirmed
 from study.analysis.effects import Effect, effects
-from study.analysis.images import error_of_difference, unpacked, with_images
+from study.analysis.images import unpacked, with_images
 from study.analysis.verdicts import judge
 from study.spec.identity import Identity
 from study.storage.records import RESULT, Result
@@ -87,8 +87,6 @@ def test_the_variance_is_that_of_two_way_clustering() -> None:
     of_cells = (rest**2).sum() / rest.size**2
     assert with_images(2.0, theirs, ours) == pytest.approx(2.0 + of_images - of_cells)
     assert with_images(0.0, theirs, ours) == pytest.approx(of_images)  # no less than either
-    of_two_runs = error_of_difference(theirs.right[0], ours.right[0])
-    assert 100 * of_two_runs == pytest.approx(gains[0].std() / math.sqrt(1000))
 
 
 def test_masks_are_not_compared_where_a_run_lacks_one_or_the_split_follows_the_seed() -> None:

@@ -5,26 +5,20 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from optuna.trial import FrozenTrial, TrialState
 from scipy import stats
 
 from study.analysis.comparison import confirmed, effect_rows
 from study.analysis.effects import Effect, effects
-from study.analysis.lead import lead
 from study.analysis.noise import PRIOR_DF, Blocks, Noise, noise_elsewhere, pooled
 from study.analysis.summary import confirm_command
 from study.analysis.verdicts import ALPHA, Verdict, claim, hochberg, judge
 from study.options import DEFAULT_URL
 from study.spec.identity import IDENTITY
 from study.spec.report import FACTORS
-from study.storage.records import ORIGIN, Result
 from study.storage.studies import load_studies
-from tests.test_image_noise import mask, searched
 
 STORED = Path(__file__).parents[1] / "docs" / "results" / "studies.db"
 
@@ -191,42 +185,6 @@ def test_the_reports_rate_of_rmsprop_is_worse_than_smaller_ones() -> None:
     assert word == "does not hold"
     assert why.startswith("0.0001 is better, +19.94 points against 0.001")
     assert [verdicts[rate].word for rate in ("3e-05", "0.0001", "0.0003")] == ["better"] * 3
-
-
-def ranked(*scores: tuple[float, str, str]) -> list[tuple[FrozenTrial, Result]]:
-    found = []
-    for number, (score, origin, right) in enumerate(scores):
-        attributes = {ORIGIN: origin} if origin else {}
-        trial = optuna.trial.create_trial(value=score, user_attrs=attributes)
-        trial.number = number
-        result = Result(TrialState.COMPLETE.name, score, 1, 1, 1.0, right=right)
-        found.append((trial, result))
-    return sorted(found, key=lambda each: -(each[1].score or 0.0))
-
-
-def test_a_search_is_ahead_of_the_hand_and_has_beaten_nothing() -> None:
-    text = lead(ranked((0.50, "by hand", ""), (0.53, "", ""), (0.4, "", "")), 1000)
-    width = 196 * math.sqrt((0.25 + 0.53 * 0.47) / 1000)
-    assert f"by 3.00 points [{3 - width:+.2f}, {3 + width:+.2f}] before confirmation" in text
-    assert "The best of 2 is more flattered than that of 1 by hand" in text
-    assert "the noise of the seed, one for both, is unknown" in text
-    behind = lead(ranked((0.50, "by hand", ""), (0.49, "", "")), 1000)
-    assert "trial 1, the best found, is behind by 1.00 points [-" in behind
-    assert "beat" not in text + behind
-    assert "[" not in lead(ranked((-3.0, "by hand", ""), (-2.0, "", "")), 1000)
-    assert "found nothing" in lead(ranked((0.5, "by hand", "")), 1000)
-    assert "nothing to compare" in lead(ranked((0.5, "", "")), 1000)
-
-
-def test_the_images_that_both_had_right_take_no_part_in_the_distance() -> None:
-    one, other, *_ = searched(np.random.default_rng(4), 1000)[:, 0]
-    both = ranked((other.mean(), "by hand", mask(other)), (one.mean(), "", mask(one)))
-    text = lead(both, 1000)
-    ends = re.search(r"\[([-+.\d]+), ([-+.\d]+)\]", text)
-    assert ends is not None
-    width = 100 * 1.96 * (one.astype(float) - other).std() / math.sqrt(1000)
-    assert float(ends[2]) - float(ends[1]) == pytest.approx(2 * width, abs=0.03)
-    assert "one had right and the other had not" in text
 
 
 def test_the_command_that_confirms_can_be_pasted() -> None:

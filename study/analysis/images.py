@@ -7,7 +7,6 @@ images added by themselves was 0.06 to 0.25 points of standard error beside 0.4 
 """
 
 import base64
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -52,12 +51,6 @@ def with_images(seeds: float, value: Effect, control: Effect) -> float:
     images = float(np.square(gains.mean(0)).mean() / gains.shape[1])
     cells = float(np.square(gains).mean() / gains.size)
     return max(seeds, images, seeds + images - cells)
-
-
-def error_of_difference(one: str, other: str) -> float:
-    """Standard error over images of the difference of two runs' shares of the same cases."""
-    gains = unpacked(one) - unpacked(other)
-    return float(gains.std() / math.sqrt(len(gains)))
 
 
 def in_words(found: Sequence[Effect], identity: Identity) -> str:

@@ -12,10 +12,10 @@ from optuna.trial import FrozenTrial
 
 from fer.strict_json import to_json
 from study.analysis import images, importance
+from study.analysis.answer import answer_of
 from study.analysis.comparison import confirmed, effect_rows
 from study.analysis.curves import save_curves, seeds_table
 from study.analysis.effects import effects, save_plot
-from study.analysis.lead import lead
 from study.analysis.noise import noise_elsewhere
 from study.analysis.removed import CHANCE_IN_WORDS, removed_table
 from study.analysis.summary import complete_of, confirm_command, count_endings, option_in
@@ -58,7 +58,7 @@ def render(studies: Sequence[optuna.Study], url: str, out: Path) -> str:
         identity = study.user_attrs[IDENTITY]
         match kind_of(identity):
             case Kind.SEARCH:
-                sections[Kind.SEARCH].append(search_section(study, identity, url, out))
+                sections[Kind.SEARCH].append(search_section(study, identity, studies, url, out))
             case Kind.REMOVED:
                 removed.setdefault(common(identity), []).append((study, identity))
             case Kind.SEEDS:
@@ -161,7 +161,9 @@ def unfinished(study: optuna.Study, identity: Identity) -> str:
     return f"**Unfinished**: {done} of {total} trials." if done < total else ""
 
 
-def search_section(study: optuna.Study, identity: Identity, url: str, out: Path) -> str:
+def search_section(
+    study: optuna.Study, identity: Identity, studies: Sequence[optuna.Study], url: str, out: Path
+) -> str:
     """What a search found, beside the settings that it began with."""
     trials = scored(study)
     ranked = sorted(trials, key=lambda each: -(each[1].score or 0.0))
@@ -193,7 +195,7 @@ def search_section(study: optuna.Study, identity: Identity, url: str, out: Path)
         made_by = study.user_attrs.get(COMMAND, "")
         given = (option_in(made_by, name) for name in ("pipeline", "data"))
         again = code(confirm_command(study.study_name, url, *given))
-        parts.append(f"{lead(complete, validation=0)} Train the best again: {again}.")
+        parts.append(f"{answer_of(study, studies).words} Train the best again: {again}.")
     ranges = importance.importances(
         [trial for trial, _ in complete],
         identity["space_definition"],

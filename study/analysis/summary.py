@@ -12,8 +12,9 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.table import Table
 
 from fer.command import given, quoted
-from study.analysis.lead import lead
+from study.analysis.answer import Answer
 from study.analysis.tables import own_console
+from study.analysis.worth import more_trials
 from study.options import is_default
 from study.spec.identity import IDENTITY
 from study.storage import studies
@@ -43,9 +44,9 @@ def complete_of(study: optuna.Study) -> list[tuple[FrozenTrial, Result]]:
     return sorted(complete, key=lambda each: -(each[1].score or 0.0))
 
 
-def summary(study: optuna.Study, control: str, validation: int, confirm: str) -> None:
-    """The best trial beside that of the `control`, and the command `confirm` that tells whether
-    it is better. The score is a share of `validation` cases."""
+def summary(study: optuna.Study, control: str, answer: Answer) -> None:
+    """The best trial beside that of the `control`, the verdict, and what more trials would
+    bring."""
     console = own_console()
     console.print(f"\n{count_endings(study.get_trials(deepcopy=False))}", soft_wrap=True)
     complete = complete_of(study)
@@ -72,7 +73,7 @@ def summary(study: optuna.Study, control: str, validation: int, confirm: str) ->
     for name in setting_names(best, settings):
         table.add_row(name, *(_shown(each.get(name)) for each in settings))
     console.print(table)
-    console.print(f"{lead(complete, validation)}\nTrain the best again: {confirm}", soft_wrap=True)
+    console.print(f"{answer.words}\n{more_trials(study)}", soft_wrap=True)
 
 
 def setting_names(trial: FrozenTrial, settings: list[dict[str, Any]]) -> list[str]:
@@ -115,20 +116,22 @@ def named(name: str, url: str) -> str:
 
 
 def next_commands(name: str, url: str, images: Mapping[str, Any], pipeline: str | None) -> None:
-    """The commands that make a model of the best trial of the study `name` in the database `url`.
+    """Print what to do after the search `name` in the database `url`: first whether its best is
+    real, last the final model.
 
     `images` are the options that say what it was trained on, but for the defaults.
     """
     study = named(name, url)
-    lines = [f"python -m study.export {study} --out best.yaml"]
+    lines = {
+        confirm_command(name, url, pipeline, images.get("data")): "is the best real?",
+        f"python -m study.report {study}": "the whole study as a page",
+        f"optuna-dashboard {quoted(studies.hidden(url))}": "look at every trial",
+        f"python -m study.export {study} --out best.yaml": "the best settings",
+    }
     if pipeline is None:
-        same = {key: value for key, value in images.items() if key == "data"}
         train = "python -m fer.train --config best.yaml --out runs/final"
-        lines.append(" ".join([train, *_words(images)]))
-        lines.append(" ".join(["python -m fer.evaluate runs/final", *_words(same)]))
-    lines.append(f"python -m study.report {study}")
-    lines.append(f"optuna-dashboard {quoted(studies.hidden(url))}")
-    print("\nnext:", *lines, sep="\n  ")
+        lines[" ".join([train, *_words(images)])] = "the final model"
+    print("\nnext:", *(f"  {line}  # {why}" for line, why in lines.items()), sep="\n")
 
 
 def _words(options: Mapping[str, Any]) -> list[str]:

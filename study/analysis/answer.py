@@ -1,0 +1,149 @@
+"""The verdict on a study, the same wherever it is given: is the best real?
+
+Nothing is called beaten before `study.confirm` has trained it again: a search gives each setting
+one seed, and its best is the luckiest of many.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from study.analysis.comparison import confirmed
+from study.analysis.effects import effects
+from study.analysis.flattery import Lead, lead_without_flattery
+from study.analysis.images import unpacked
+from study.analysis.noise import noise_elsewhere
+from study.analysis.verdicts import claim, judge, known
+from study.spec.identity import IDENTITY, kind_of
+from study.spec.report import FACTORS
+from study.spec.spec import Kind
+from study.storage.records import ORIGIN, Result, scored
+from study.words import counted
+
+Ranked = Sequence[tuple[FrozenTrial, Result]]
+RIVALS = 100  # of the best trials: what lies further behind is never picked
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a study came to. Points are hundredths of the score, ends those of a 95% interval."""
+
+    words: str
+    short: str = ""
+    gain: float | None = None  # of the best over the settings put in by hand
+    low: float | None = None
+    high: float | None = None
+    confirmed: bool | None = None  # whether the best is better; None before a confirmation
+
+
+def answer_of(study: optuna.Study, studies: Iterable[optuna.Study]) -> Answer:
+    """The verdict on a study that this program began.
+
+    `studies` are those of its database: a confirmation of it may be among them, and comparisons
+    tell how large noise is.
+    """
+    studies, kind = list(studies), kind_of(study.user_attrs[IDENTITY])
+    if kind == Kind.SEARCH:
+        again = confirmation_of(study.study_name, studies)
+        return of_confirmation(again, studies) if again else of_search(study)
+    if kind == Kind.CONFIRM:
+        return of_confirmation(study, studies)
+    return of_claim(study, studies) if kind == Kind.COMPARE else Answer("")
+
+
+def confirmation_of(search: str, studies: Iterable[optuna.Study]) -> optuna.Study | None:
+    """The largest confirmation of a search with two seeds of two settings; None without one."""
+    largest, most = None, 0
+    for study in studies:
+        identity = study.user_attrs.get(IDENTITY, {})
+        if kind_of(identity) != Kind.CONFIRM or identity["space_definition"]["search"] != search:
+            continue
+        trained = [len(each.seeds) for each in effects(study, identity) if len(each.seeds) > 1]
+        if len(trained) > 1 and sum(trained) > most:
+            largest, most = study, sum(trained)
+    return largest
+
+
+def of_confirmation(study: optuna.Study, studies: Sequence[optuna.Study]) -> Answer:
+    """What fresh seeds say of the best of a search."""
+    identity = study.user_attrs[IDENTITY]
+    found = effects(study, identity)
+    control = next(iter(identity["space_definition"]["variants"]))
+    verdicts = judge(found, control, elsewhere=noise_elsewhere(studies, identity))
+    words = confirmed(found, verdicts, control)
+    told = known(verdicts)
+    if not told:
+        return Answer(f"Confirmation: {words}.", "no verdict")
+    best = max(told, key=lambda label: (told[label].word == "better", told[label].mean))
+    verdict = told[best]
+    real = verdict.word == "better"
+    seeds = counted(next(len(each.seeds) for each in found if each.label == best), "fresh seed")
+    short = f"{'beats' if real else 'does not beat'} {control}: {verdict.points}, {seeds}"
+    return Answer(
+        f"Confirmed over {seeds}: {words}." if real else f"Not confirmed over {seeds}: {words}.",
+        short,
+        *(verdict.mean, verdict.low, verdict.high),
+        confirmed=real,
+    )
+
+
+def of_claim(study: optuna.Study, studies: Sequence[optuna.Study]) -> Answer:
+    """Whether what the report says of a setting holds."""
+    identity = study.user_attrs[IDENTITY]
+    found, factor = effects(study, identity), FACTORS[identity["space"]]
+    if not factor.claim or not factor.control:
+        return Answer("")
+    verdicts = judge(found, factor.control, factor.rivals, noise_elsewhere(studies, identity))
+    word, why = claim(found, verdicts, factor.control, factor.rivals)
+    return Answer(f"The report: {factor.claim}. {word.capitalize()}: {why}.", word)
+
+
+def of_search(study: optuna.Study) -> Answer:
+    """How far the best found lies ahead of the best put in by hand, as one seed can tell."""
+    complete = sorted(
+        (each for each in scored(study) if each[0].state == TrialState.COMPLETE),
+        key=lambda each: -(each[1].score or 0.0),
+    )
+    given = [each for each in complete if each[0].user_attrs.get(ORIGIN)]
+    found = [each for each in complete if each not in given]
+    if not found:
+        return Answer("Only settings put in by hand ran to the end: the search found nothing yet.")
+    if not given:
+        return Answer("No settings put in by hand ran to the end: nothing to compare with.")
+    (ours, reached), (theirs, had) = found[0], given[0]
+    raw = 100 * ((reached.score or 0.0) - (had.score or 0.0))
+    hand = f"the best put in by hand ({theirs.user_attrs[ORIGIN]})"
+    where = f"{abs(raw):.2f} points {'ahead of' if raw >= 0 else 'behind'} {hand}"
+    words = f"Trial {ours.number}, the best found, is {where}"
+    lead = lead_of(found, given, study.user_attrs[IDENTITY]["seed"])
+    if lead is None:
+        words += "; the scores alone do not tell how much of that is noise. Not confirmed."
+        return Answer(words, f"{raw:+.2f}, not confirmed", raw)
+    ends = f"{lead.gain:+.2f} [{lead.low:+.2f}, {lead.high:+.2f}]"
+    told = "may be real" if lead.low > 0 else "is not better" if lead.high < 0 else "may be noise"
+    words += (
+        f"; without the luck of the best of {len(found)}, {ends} (95%, on the same validation "
+        f"images). It {told}. Not confirmed."
+    )
+    return Answer(words, f"{ends}, not confirmed", lead.gain, lead.low, lead.high)
+
+
+def lead_of(found: Ranked, given: Ranked, seed: int) -> Lead | None:
+    """The lead of `found` over `given`, the best first, without the flattery of the choice.
+
+    None where a pipeline does not tell which validation cases were right. Masks are of the last
+    epoch, so what the mean of the last epochs says otherwise is added.
+    """
+    sides = [[result.right for _, result in side[:RIVALS]] for side in (found, given)]
+    masks = {len(mask) for side in sides for mask in side}
+    if len(masks) != 1 or 0 in masks:
+        return None
+    ours, theirs = (np.array([unpacked(each) for each in side], np.float32) for side in sides)
+    lead = lead_without_flattery(ours, theirs, np.random.default_rng(seed))
+    of_masks = 100 * float(ours.mean(1).max() - theirs.mean(1).max())
+    of_scores = 100 * ((found[0][1].score or 0.0) - (given[0][1].score or 0.0))
+    shift = of_scores - of_masks
+    return Lead(lead.gain + shift, lead.low + shift, lead.high + shift)
