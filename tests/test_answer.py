@@ -8,6 +8,7 @@ import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
 from study.analysis.answer import answer_of
@@ -46,7 +47,7 @@ def confirmation(*scores: float, control: float = 0.5, search: str) -> optuna.St
     for seed, score in enumerate(scores):
         for lr, reached in ((1, control + 0.002 * (seed % 3)), (2, score)):
             values = {"lr": lr, "seed": seed}
-            spread = {name: optuna.distributions.IntDistribution(0, 99) for name in values}
+            spread: dict[str, BaseDistribution] = dict.fromkeys(values, IntDistribution(0, 99))
             result = {"score": reached, "epoch": 1, "epochs": 1, "seconds": 1.0, "best": reached}
             attributes = {CONFIG: values, RESULT: result}
             study.add_trial(
