@@ -6,7 +6,7 @@ from optuna.trial import TrialState, create_trial
 
 from study.storage.records import CONFIG, FAILURE
 from tests import foreign
-from tests.conftest import process
+from tests.conftest import Command
 from tests.scripted import Run, stored
 
 URL = "sqlite:///studies.db"
@@ -80,11 +80,11 @@ def test_the_values_of_a_queued_trial_are_told_with_what_they_may_be(
 
 
 @pytest.mark.long
-def test_every_command_reads_a_study_among_trials_of_every_sort() -> None:
+def test_every_command_reads_a_study_among_trials_of_every_sort(command: Command) -> None:
     quick = ("--subset", "150", "--epochs", "1", "--workers", "1")
-    assert process("study.run", "--trials", "1", "--study", "s", *quick).code == 0
+    assert command("study.run", "--trials", "1", "--study", "s", *quick).code == 0
     foreign.put_in(optuna.load_study(study_name="s", storage=URL))
-    assert process("study.run", "--trials", "12", "--study", "s", *quick).code == 0
+    assert command("study.run", "--trials", "12", "--study", "s", *quick).code == 0
     commands = [
         ("study.report", "--study", "s"),
         ("study.results", "--out", "results"),
@@ -94,18 +94,18 @@ def test_every_command_reads_a_study_among_trials_of_every_sort() -> None:
         ("study.confirm", "--study", "s", "--top", "1", "--seeds", "1", "--workers", "1"),
         ("study.compare", "--vary", "pooling", "--seeds", "1", *quick),
     ]
-    for command in commands:
-        done = process(*command)
+    for line in commands:
+        done = command(*line)
         assert done.code == 0, done
     for name in optuna.get_all_study_names(URL):
         if name != "s":
             foreign.put_in(optuna.load_study(study_name=name, storage=URL))
-            assert process("study.report", "--study", name).code == 0
-    for command in (*commands[-2:], ("study.results", "--out", "again")):
-        done = process(*command)
+            assert command("study.report", "--study", name).code == 0
+    for line in (*commands[-2:], ("study.results", "--out", "again")):
+        done = command(*line)
         assert done.code == 0, done
     for trial in optuna.load_study(study_name="s", storage=URL).trials:
         if CONFIG not in trial.user_attrs:
-            done = process("study.replay", "--study", "s", "--trial", trial.number)
+            done = command("study.replay", "--study", "s", "--trial", trial.number)
             assert (done.code, done.err.count("\n")) == (2, 1), done
             break
