@@ -1,4 +1,4 @@
-"""Which winner of a search is real? `python -m study.confirm --top 5 --seeds 5`."""
+"""Which winner of a search is real? `python -m study.confirm --top 5`."""
 
 import statistics
 import sys
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from study.pipeline import Settings
 
 
+FEW = 4  # seeds, below which a word of warning comes first
+DISAGREE = 0.22
+"""Share of the images of FER-2013 on which two runs of equal settings disagree, measured."""
+
+
 class Options(Existing, Place, Pipelined, Seeds):
     """Train the best settings of a search again, beside the control it began with, with seeds
     that had no part in choosing them, and say whether a winner is one by more than the noise.
@@ -29,8 +34,9 @@ class Options(Existing, Place, Pipelined, Seeds):
 
     top: Count = 5
     """Settings to train again: those of the best complete trials."""
-    seeds: Count = 5
-    """Trials of each, with the seeds after the search's own."""
+    seeds: Count = 6
+    """Trials of each, with the seeds after the search's own. Six are the fewest whose signs alone
+    can tell two settings apart at 5%."""
     epochs: Count | None = None
     """Epochs of a trial; by default those of the search."""
     whole: bool = False
@@ -88,6 +94,9 @@ def main() -> None:
         about={"search": search.study_name, "top": options.top},
     )
     trials = [trial for trial, _ in chosen]
+    if options.seeds < FEW:
+        noise = noise_elsewhere(load_studies(options.storage), identity)
+        say_what_few_seeds_find(options.seeds, len(chosen), noise, pipeline.validation)
 
     def conclude(study: "optuna.Study") -> None:
         noise = noise_elsewhere(load_studies(options.storage), study.user_attrs[IDENTITY])
@@ -142,6 +151,7 @@ def show(
     out: Path | None,
 ) -> None:
     """Say what came out, and draw it. `noise` is that of other comparisons like this one."""
+    from study.analysis import images, odds
     from study.analysis.comparison import confirmed, effects_table, in_brackets
     from study.analysis.effects import effects, save_plot
     from study.analysis.tables import own_console
@@ -153,26 +163,66 @@ def show(
     title = f"best of {search.study_name}"
     verdicts = judge(found, control, elsewhere=noise)
     own_console().print(effects_table(found, title, control, verdicts))
+    print(in_brackets(found, identity))
+    print(f"\n{confirmed(found, verdicts, control)}")
+    for line in odds.in_words(found, control, noise):
+        print(line)
     same = ("epochs", "subset", "split_seed", "scored_epochs")
     alike = all(identity.get(key) == searched.get(key) for key in same)
-    if alike and (drop := flattery(found, trials)) is not None:
-        print(f"on average {drop:+.2f} points against what the same settings had in the search")
-    print(confirmed(found, verdicts, control))
-    print(in_brackets(found, identity))
+    if alike and (shrinkage := flattery(found, trials)):
+        print(shrinkage)
+    if spread := images.spread_of(found):
+        print(
+            f"A score spreads over seeds by {spread.flips:.2f} points as if each image flipped by "
+            f"itself, and by {spread.together:.2f} that move all images together; over other sets "
+            f"of {spread.images} images by {spread.sample:.2f}."
+        )
     if out is not None and any(effect.scores for effect in found):
         save_plot(found, title, control, out)
         print(f"saved  {command.printable(str(out))}")
 
 
-def flattery(found: "list[Effect]", trials: "list[FrozenTrial]") -> float | None:
-    """Points by which means over seeds lie above what the trials had that were chosen."""
+def flattery(found: "list[Effect]", trials: "list[FrozenTrial]") -> str:
+    """How much of the scores by which settings were chosen is gone with other seeds, in words."""
+    from scipy import stats
+
     means = {effect.label: effect.mean for effect in found if effect.scores}
-    gaps = [
-        100 * (means[label(trial)] - (trial.value or 0.0))
+    lost = {
+        label(trial): 100 * ((trial.value or 0.0) - means[label(trial)])
         for trial in trials
         if label(trial) in means
-    ]
-    return statistics.fmean(gaps) if gaps else None
+    }
+    if not lost:
+        return ""
+    each = ", ".join(f"{name} {points:+.2f}" for name, points in lost.items())
+    if len(lost) < 3:
+        return f"Points by which the search flattered them: {each}."
+    mean = statistics.fmean(lost.values())
+    error = statistics.stdev(lost.values()) / len(lost) ** 0.5
+    width = float(stats.t.ppf(0.975, len(lost) - 1)) * error
+    return (
+        f"The search flattered them by {mean:.2f} points on average "
+        f"[{mean - width:+.2f}, {mean + width:+.2f}]: {each}."
+    )
+
+
+def say_what_few_seeds_find(seeds: int, settings: int, noise: "Noise", cases: int) -> None:
+    """Warn that so few seeds tell little. `cases` is the number of validation cases, 0 if
+    unknown."""
+    from study.analysis.odds import found_by
+
+    if seeds < 2:
+        print("note: one seed confirms nothing: give --seeds 2 or more, better 6")
+        return
+    of_a_run = (2 * noise.variance) ** 0.5
+    if not noise.df:
+        of_a_run = 100 * (DISAGREE / cases) ** 0.5 if cases else 0.0
+    if of_a_run:
+        few, more = (found_by(each, settings, of_a_run) for each in (seeds, 6))
+        print(
+            f"note: {seeds} seeds find a difference of about {few:.1f} points in 80% of repeats, "
+            f"six seeds one of {more:.1f}"
+        )
 
 
 def label(trial: "FrozenTrial") -> str:

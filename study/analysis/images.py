@@ -7,7 +7,9 @@ images added by themselves was 0.06 to 0.25 points of standard error beside 0.4 
 """
 
 import base64
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +41,20 @@ def with_images(seeds: float, value: Effect, control: Effect) -> float:
     Two-way clustering (Cameron, Gelbach, Miller 2011, Journal of Business & Economic Statistics
     29(2)): seeds + images - cells, no less than either of the first two.
     """
+    images, cells = _clusters(value, control)
+    return max(seeds, images, seeds + images - cells)
+
+
+def left_with_many_seeds(value: Effect, control: Effect) -> float:
+    """Variance that the images alone leave to the difference of two values, however many seeds
+    there are, in squared points; 0 where masks do not tell."""
+    if not have_masks([value, control]):
+        return 0.0
+    images, cells = _clusters(value, control)
+    return max(0.0, images - cells)
+
+
+def _clusters(value: Effect, control: Effect) -> tuple[float, float]:
     theirs = dict(zip(control.seeds, control.right, strict=True))
     gains = 100 * np.array(
         [
@@ -49,8 +65,38 @@ def with_images(seeds: float, value: Effect, control: Effect) -> float:
     )
     gains -= gains.mean()
     images = float(np.square(gains.mean(0)).mean() / gains.shape[1])
-    cells = float(np.square(gains).mean() / gains.size)
-    return max(seeds, images, seeds + images - cells)
+    return images, float(np.square(gains).mean() / gains.size)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Where the noise of a value's score comes from, standard deviations in points."""
+
+    flips: float  # over seeds, as if each image were right or wrong by itself
+    together: float  # over seeds beyond that: all images moved together
+    sample: float  # over validation sets of the same size
+    images: int
+
+
+def spread_of(found: Sequence[Effect]) -> Spread | None:
+    """The mean spread of the values with two seeds or more that all have masks; None without one.
+
+    Most of the variance between runs is that of a finite set of images (arXiv 2304.01910).
+    """
+    found = usable(found)
+    if not found or not have_masks(found):
+        return None
+    flips, overs, samples, cases = [], [], [], 0
+    for effect in found:
+        right = 100 * np.array([unpacked(mask) for mask in effect.right])
+        cases = right.shape[1]
+        flip = right.var(0, ddof=1).mean() / cases
+        flips.append(flip)
+        overs.append(right.mean(1).var(ddof=1) - flip)
+        samples.append(right.mean() * (100 - right.mean()) / cases)
+    means = (float(np.mean(each)) for each in (flips, overs, samples))
+    flip, over, sample = (math.sqrt(max(0.0, each)) for each in means)
+    return Spread(flip, over, sample, cases)
 
 
 def in_words(found: Sequence[Effect], identity: Identity) -> str:

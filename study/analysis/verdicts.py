@@ -38,6 +38,8 @@ class Estimate:
     mean: float
     error: float
     df: float
+    of_seeds: float  # standard error over seeds alone, without the noise of the images
+    of_a_run: float  # standard deviation of the difference of two runs with the same seed
 
     @property
     def p_value(self) -> float:
@@ -138,7 +140,7 @@ def estimates(others: Sequence[Effect], ours: Effect, elsewhere: Noise) -> dict[
     for other in others:
         if ours in near and other in near:
             mean, error = blocks.difference(other.label, ours.label)
-            estimate = Estimate(mean, error * math.sqrt(noise.variance), noise.df)
+            estimate = over_seeds(mean, error * math.sqrt(noise.variance), noise)
         else:
             estimate = paired(gains(other, ours), noise)
         found[other.label] = estimate
@@ -161,7 +163,12 @@ def paired(gains: Sequence[float], near: Noise) -> Estimate:
     own = Noise(statistics.variance(gains) / 2, len(gains) - 1)
     prior = Noise(FAR_RATIO * near.variance, min(FAR_DF, near.df))
     noise = pooled((own, prior))
-    return Estimate(statistics.fmean(gains), math.sqrt(2 * noise.variance / len(gains)), noise.df)
+    return over_seeds(statistics.fmean(gains), math.sqrt(2 * noise.variance / len(gains)), noise)
+
+
+def over_seeds(mean: float, error: float, noise: Noise) -> Estimate:
+    """An estimate without the noise of the images."""
+    return Estimate(mean, error, noise.df, error, math.sqrt(2 * noise.variance))
 
 
 def gains(other: Effect, ours: Effect) -> list[float]:
