@@ -68,7 +68,7 @@ def classes_section(best: Row, identity: Identity, pictures: Mapping[int, Html])
     return section(
         TITLE,
         paragraph(which + how, "note"),
-        Html(f"<div class='figures'>{matrix}{scores}</div>"),
+        Html(f"<div class='figures tables'>{matrix}{scores}</div>"),
         mistakes_part(mistakes_of(best.trial), names, pictures),
     )
 
@@ -90,22 +90,22 @@ def matrix_of(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Html:
             for each in row
         )
         lines += f"<tr>{tagged('th', name)}{cells}</tr>"
-    body = f"<table class='shares'><tr><th>truth</th>{head}</tr>{lines}</table>"
+    body = f"<table class='shares'><thead><tr><th>truth</th>{head}</tr></thead>{lines}</table>"
     return Html(f"<div class='wide'>{body}</div>")
 
 
 def scores_of(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Html:
     """Precision, recall with its interval, and F1 of each class."""
-    rows: list[list[Any]] = [["class", "cases", "precision", "recall", "95% of it", "F1"]]
+    rows: list[list[Any]] = [["class", "cases", "precision", "F1", "recall", "its 95% interval"]]
     for name, each in zip(names, class_scores(counts), strict=True):
         ends = each.recall_interval
-        scores = (
-            f"{value:.3f}" if value is not None else "-" for value in (each.precision, each.recall)
+        precision, f1, recall = (
+            "-" if value is None else f"{value:.3f}"
+            for value in (each.precision, each.f1, each.recall)
         )
-        interval = f"{ends[0]:.2f} to {ends[1]:.2f}" if ends else "-"
-        f1 = "-" if each.f1 is None else f"{each.f1:.3f}"
-        rows.append([name, each.cases, *scores, interval, f1])
-    return table(rows)
+        interval = f"[{ends[0]:.2f}, {ends[1]:.2f}]" if ends else "-"
+        rows.append([name, each.cases, precision, f1, recall, interval])
+    return table(rows, "values")
 
 
 def mistakes_part(

@@ -99,7 +99,7 @@ def values_section(of: Compared, title: str = "What each value reached") -> Html
         figures.append(figure(differences_plot(of), f"Difference to {of.control}", words))
     return section(
         title,
-        table(effect_rows(of.found, "", of.control, of.verdicts)),
+        table(effect_rows(of.found, "", of.control, of.verdicts), "values"),
         paragraph(note[:1].upper() + note[1:], "note"),
         within("figures", figures),
     )
@@ -119,8 +119,9 @@ def scores_plot(of: Compared) -> str:
     for row, effect in enumerate(shown):
         kind = "hand" if effect.label == of.control else "found"
         pairs = zip(effect.scores, effect.seeds, strict=True)
-        plot.points([(score, row, f"seed {seed}: {score:.4f}") for score, seed in pairs], kind)
-        plot.points([(effect.mean, row, f"mean {effect.mean:.4f}")], "ink", "bolt")
+        for score, seed in pairs:
+            plot.point(score, row, kind, title=f"seed {seed}: {score:.4f}")
+        plot.point(effect.mean, row, "ink", "bolt", f"mean {effect.mean:.4f}")
     return plot.svg()
 
 
@@ -139,7 +140,7 @@ def differences_plot(of: Compared) -> str:
         kind = {"better": "good", "worse": "bad"}.get(each.word, "rule")
         words = f"{label}: {each.points}, {each.word}"
         plot.interval(each.low, each.high, row, f"{kind} strong", words)
-        plot.points([(each.mean, row, words)], kind, "diamond")
+        plot.point(each.mean, row, kind, "diamond", words)
     return plot.svg()
 
 
@@ -161,7 +162,7 @@ def curves_figure(study: optuna.Study, of: Compared) -> Html:
     if not plots:
         return Html()
     x = Axis("epoch", 1, max(2, of.identity["epochs"]), whole=True)
-    plot = Figure(x, Axis(of.metric, *spread(every)), 640, 340)
+    plot = Figure(x, Axis(of.metric, *spread(every)), height=320)
     for label, place, seeds, mean in plots:
         kind = f"c{place % COLOURS}" + (" dashed" if place >= COLOURS else "")
         for curve in seeds:
@@ -198,7 +199,7 @@ def seeds_parts(study: optuna.Study, identity: Identity) -> list[Html]:
         plot.line([*reference.items()], "ink dashed", "the report")
         entries.append(key("ink", "the report", "┅"))
     return [
-        section("What each seed reached", table(rows)),
+        section("What each seed reached", table(rows, "values")),
         section("Learning curves", figure(plot.svg(), "", "", entries)),
     ]
 
@@ -221,5 +222,5 @@ def removed_part(identity: Identity, studies: Sequence[optuna.Study]) -> Html:
         and scored(study)
     ]
     return section(
-        "What each class costs", table(removed_table(alike)), paragraph(CHANCE_IN_WORDS)
+        "What each class costs", table(removed_table(alike), "values"), paragraph(CHANCE_IN_WORDS)
     )

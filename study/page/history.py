@@ -6,7 +6,7 @@ from datetime import datetime
 from study.analysis.expense import epochs_trained
 from study.page.markup import Html, figure, key, paragraph, section, within
 from study.page.svg import Axis, Figure, spread
-from study.page.trials import Row, Trials, described, varied_settings
+from study.page.trials import MANY, Row, Trials, described, varied_settings
 
 NAMED = ("c0", "c2", "c3", "c4", "c6")
 """Colours of the best curves, none like that of the hand-made settings."""
@@ -28,7 +28,7 @@ def history(trials: Trials) -> Html:
         plot.line(best_so_far(places, last), "ink", "best so far", step=True)
         if trials.hand is not None:
             plot.level(trials.hand.score or 0.0, "hand dashed strong", trials.hand.title)
-        scores(plot, places)
+        scores(plot, places, not trials.many)
         figures.append(figure(plot.svg()))
     return section(
         "How the search went",
@@ -51,11 +51,11 @@ def best_so_far(places: Sequence[tuple[float, Row]], last: float) -> list[tuple[
     return [*found, (last, found[-1][1])] if found else []
 
 
-def scores(plot: Figure, places: Sequence[tuple[float, Row]]) -> None:
+def scores(plot: Figure, places: Sequence[tuple[float, Row]], titled: bool) -> None:
     """A mark for each trial with a score; whole ones are drawn last."""
     for x, row in sorted(places, key=lambda each: each[1].complete):
         if row.score is not None:
-            plot.points([(x, plot.edge(row.score), row.title)], row.kind, row.mark)
+            plot.point(x, plot.edge(row.score), row.kind, row.mark, row.title if titled else "")
 
 
 def _key(trials: Trials) -> Html:
@@ -99,10 +99,10 @@ def score_curves(trials: Trials) -> Html:
     low, high = spread((*shown, max(top, default=1.0)))
     x = Axis("epoch", 1, max(2, trials.epochs), whole=True)
     plot = Figure(x, Axis(trials.metric, low, high), height=320)
-    for row in trials.rows:
-        if row not in named:
-            kind = "grey" if not row.complete else "rule"
-            plot.line(_by_epoch(row.curve), f"{kind} thin", row.title)
+    others = [row for row in trials.rows if row.curve and row not in named]
+    each = 1 + len(others) // MANY
+    for row in sorted(others[::each], key=lambda row: row.complete):
+        plot.line(_by_epoch(row.curve), f"{'rule' if row.complete else 'grey'} thin", row.title)
     entries, names = [], varied_settings(trials)
     for place, row in enumerate(named):
         kind = "hand dashed" if row is trials.hand else NAMED[place]
@@ -113,7 +113,8 @@ def score_curves(trials: Trials) -> Html:
     if any(not row.complete and row.curve for row in trials.rows):
         entries.append(key("grey", "pruned and other unfinished ones", "─"))
     title = f"{trials.metric.capitalize()}, epoch by epoch"
-    return figure(plot.svg(), title, "Point at a curve for its settings.", entries)
+    note = f" Of the others, one in {each} is drawn." if each > 1 else ""
+    return figure(plot.svg(), title, f"Point at a curve for its settings.{note}", entries)
 
 
 def loss_curves(best: Row) -> Html | None:

@@ -37,14 +37,22 @@ def verdict(answer: Answer) -> Html:
     """What a study came to, with its interval as a picture."""
     if not answer.words:
         return Html()
-    kind, head = "open", "Not confirmed yet"
-    if answer.confirmed is not None:
-        kind = "yes" if answer.confirmed else "no"
-        head = "The winner is real" if answer.confirmed else "No winner that is real"
-    elif answer.gain is None:
-        kind, head = "", f"The claim: {answer.short}" if answer.short else "No verdict"
+    kind, head = head_of(answer)
     parts = [tagged("b", head), paragraph(answer.words), interval(answer)]
     return Html(f"<div class='card verdict {kind}'>{''.join(parts)}</div>")
+
+
+def head_of(answer: Answer) -> tuple[str, str]:
+    """The CSS class of a verdict, and its heading."""
+    if answer.confirmed:
+        return "yes", "The winner is real"
+    if answer.confirmed is not None:
+        if answer.high is not None and answer.high < 0:
+            return "no", "The hand-made settings are better"
+        return "open", "No winner could be told apart"
+    if answer.gain is not None:
+        return "open", "Not confirmed yet"
+    return "", f"The claim: {answer.short}" if answer.short else "No verdict"
 
 
 def interval(answer: Answer) -> Html:
@@ -58,7 +66,7 @@ def interval(answer: Answer) -> Html:
     figure.upright(0, "rule dashed")
     words = f"{gain:+.2f} points, 95% interval {low:+.2f} to {high:+.2f}"
     figure.interval(low, high, 0, "found strong", words)
-    figure.points([(gain, 0, words)], "found", "diamond")
+    figure.point(gain, 0, "found", "diamond", words)
     return Html(figure.svg())
 
 
@@ -99,15 +107,20 @@ def made_by(study: optuna.Study) -> Html:
     return Html(paragraph("Made by", "note") + command(line))
 
 
-def next_section(study: optuna.Study, url: str, answer: Answer) -> Html:
-    """What to do now, and what more trials would bring."""
-    steps = next_steps(study.study_name, url, *of_what(study))
-    done = ["study.report", *(["study.confirm"] if answer.confirmed is not None else [])]
-    lines = [
-        Html(tagged("span", why[:1].upper() + why[1:]) + command(line))
-        for line, why in steps.items()
-        if not any(each in line for each in done)
-    ]
+def next_section(
+    study: optuna.Study, url: str, answer: Answer, again: optuna.Study | None
+) -> Html:
+    """What to do now, and what more trials would bring; `again` is its confirmation."""
+    lines = []
+    for line, why in next_steps(study.study_name, url, *of_what(study)).items():
+        if "study.report" in line:
+            continue
+        if "study.confirm" in line and again is not None:
+            if head_of(answer)[0] != "open":
+                continue
+            seeds = again.user_attrs[IDENTITY]["space_definition"]["seeds"]
+            line, why = f"{line} --seeds {2 * seeds}", "is the best real, with more seeds?"
+        lines.append(Html(tagged("span", why[:1].upper() + why[1:]) + command(line)))
     return section("What to do now", paragraph(more_trials(study)), items(lines, "ol"))
 
 

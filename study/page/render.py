@@ -11,7 +11,7 @@ from study.page import overview
 from study.page.classes import classes_section
 from study.page.compared import compared, comparison_parts, title_of, values_section
 from study.page.history import curves, history
-from study.page.markup import Html, folded, page, paragraph, shown, table, tagged
+from study.page.markup import Html, folded, page, paragraph, shown, table, tagged, within
 from study.page.repeat import provenance, repeat_section, shortened
 from study.page.settings import settings_section
 from study.page.trials import Row, Trials, trials_of, varied_settings
@@ -57,7 +57,7 @@ def search_parts(
         overview.verdict(answer),
         overview.cards(study, identity, overview.best_card(trials)),
         overview.made_by(study),
-        overview.next_section(study, url, answer),
+        overview.next_section(study, url, answer, again),
         overview.warnings(advice(study)),
         *([values_section(compared(again, studies), "The confirmation")] if again else []),
         overview.settings_section(trials),
@@ -116,7 +116,8 @@ def all_trials(trials: Trials) -> Html:
     ]
     title = f"All {len(rows):,} trials, best first"
     lines = paragraph(" ".join(each for each in note if each), "note")
-    return folded(title, lines, Html(f"<div class='trials'>{table([head, *body])}</div>"))
+    every = folded(title, lines, table([head, *body]))
+    return within("screen", [every])  # far too wide for paper
 
 
 def _cells(row: Row, values: Sequence[str], names: Sequence[str]) -> list[Any]:

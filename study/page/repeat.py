@@ -16,7 +16,6 @@ from study.page.markup import (
     facts,
     folded,
     items,
-    paragraph,
     section,
     shown,
     tagged,
@@ -83,21 +82,23 @@ def provenance(study: optuna.Study, identity: Identity) -> Html:
         rows[f"from trial {change['from_trial']} on"] = ", ".join(words)
     definition = identity["space_definition"]
     space = definition_in_words(definition)
-    base = {
-        key: shown(value)
-        for key, value in identity.get("base", definition.get("base", {})).items()
-    }
+    base = identity.get("base", definition.get("base", {}))
+    varied = settings_varied(definition)
+    kept = {key: shown(value) for key, value in base.items() if key not in varied}
     return folded(
         "All that these numbers depend on",
         facts(rows),
-        *([tagged("h3", "What is varied"), facts(space)] if space else []),
-        *(
-            [tagged("h3", "What is not, unless the above says otherwise"), facts(base)]
-            if base
-            else []
-        ),
-        paragraph(f"Stored in format {identity.get('format', 1)}.", "note"),
+        tagged("h3", "What is varied"),
+        facts(space),
+        *([tagged("h3", "What is not"), facts(kept)] if kept else []),
     )
+
+
+def settings_varied(definition: Mapping[str, Any]) -> set[str]:
+    """The settings that a stored space or comparison varies."""
+    if "variants" in definition:
+        return {name for changes in definition["variants"].values() for name in changes}
+    return {each.get("only", {}).get("setting", name) for name, each in definition.items()}
 
 
 def fact(value: Any) -> str:

@@ -40,9 +40,7 @@ def ranges_of(trials: Trials) -> dict[str, Range]:
 def settings_section(trials: Trials) -> Html:
     """The importance of the settings, and score against value for each, the most telling first."""
     ranges = ranges_of(trials)
-    found = [
-        panel for panel in panels(trials) if len({map_key(v) for v in panel.values.values()}) > 1
-    ]
+    found = [panel for panel in panels(trials) if len({*map(repr, panel.values.values())}) > 1]
     order = list(ranges)
     found.sort(key=lambda panel: order.index(panel.setting) if panel.setting in order else 99)
     drawn = [draw(panel, trials, ranges) for panel in found]
@@ -61,11 +59,6 @@ def settings_section(trials: Trials) -> Html:
         section("Which settings mattered", mattered)
         + section("Each setting", note, within("figures panels", drawn))
     )
-
-
-def map_key(value: Any) -> str:
-    """Values that are written alike are alike: 1 and True are not."""
-    return repr(value)
 
 
 def panels(trials: Trials) -> list[Panel]:
@@ -90,30 +83,22 @@ def panels(trials: Trials) -> list[Panel]:
 
 def draw(panel: Panel, trials: Trials, ranges: Mapping[str, Range]) -> Html:
     """Score against the value of a setting."""
-    low, high = trials.worth_seeing
     names = axis_names(panel)
     x = Axis(panel.setting, names=names) if names else numeric_axis(panel)
-    plot = Figure(x, Axis(trials.metric, low, high), WIDTH, HEIGHT)
-    colours = {
-        each: f"c{i % COLOURS}" for i, each in enumerate(dict.fromkeys(panel.choices.values()))
-    }
-    several = len(colours) > 1
+    plot = Figure(x, Axis(trials.metric, *trials.worth_seeing), WIDTH, HEIGHT)
+    choices = dict.fromkeys(panel.choices.values())
+    colours = {each: f"c{i % COLOURS}" for i, each in enumerate(choices)}
+    if len(colours) < 2:
+        colours = {}
     rows = [row for row in trials.rows if row.number in panel.values and row.score is not None]
     for row in sorted(rows, key=lambda row: row.complete):
-        value = panel.values[row.number]
-        kind = row.kind
-        if several and row.complete:
-            kind = colours[panel.choices[row.number]]
-        across = value
-        if names:
-            jitter = (row.number * GOLDEN % 1 - 0.5) * 0.5
-            across = names.index(shown(value)) + jitter
-        title = f"{panel.setting} {shown(value)}"
-        if row.number in panel.choices:
-            title += f" ({panel.choices[row.number]})"
-        plot.points(
-            [(across, plot.edge(row.score or 0.0), f"{title}; {row.title}")], kind, row.mark
-        )
+        value, choice = panel.values[row.number], panel.choices.get(row.number, "")
+        kind = colours.get(choice, row.kind) if row.complete else row.kind
+        jitter = (row.number * GOLDEN % 1 - 0.5) * 0.5
+        across = names.index(shown(value)) + jitter if names else value
+        of = f" ({choice})" if choice else ""
+        title = "" if trials.many else f"{panel.setting} {shown(value)}{of}; {row.title}"
+        plot.point(across, plot.edge(row.score or 0.0), kind, row.mark, title)
     for place, name in enumerate(names):
         scores = [
             row.score or 0.0
@@ -121,12 +106,11 @@ def draw(panel: Panel, trials: Trials, ranges: Mapping[str, Range]) -> Html:
             if row.complete and shown(panel.values[row.number]) == name
         ]
         if scores:
-            words = f"{name}: median {statistics.median(scores):.4f} of {len(scores)}"
-            plot.points([(place, plot.edge(statistics.median(scores)), words)], "ink", "dash")
-    entries = [key(colour, choice) for choice, colour in colours.items()] if several else []
-    share = ""
-    if panel.setting in ranges:
-        share = f" · {ranges[panel.setting][1]:.0%}"
+            middle = statistics.median(scores)
+            words = f"{name}: median {middle:.4f} of {len(scores)}"
+            plot.point(place, plot.edge(middle), "ink", "dash", words)
+    share = f" · {ranges[panel.setting][1]:.0%}" if panel.setting in ranges else ""
+    entries = [key(colour, choice) for choice, colour in colours.items()]
     return figure(plot.svg(), f"{panel.setting}{share}", "", entries)
 
 
@@ -162,7 +146,7 @@ def importance_plot(ranges: dict[str, Range]) -> str:
     names = [*reversed(ranges)]  # the axis begins below
     most = max(high for _, _, high in ranges.values())
     x = Axis("share of the variance of the score", 0, min(1.0, 1.05 * most) or 1.0)
-    plot = Figure(x, Axis("", names=names), 640, 60 + 22 * len(names))
+    plot = Figure(x, Axis("", names=names), height=60 + 22 * len(names))
     for place, name in enumerate(names):
         low, middle, high = ranges[name]
         words = f"{name}: {middle:.0%}, from {low:.0%} to {high:.0%}"

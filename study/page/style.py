@@ -32,7 +32,7 @@ h3{font-size:.95rem;margin:.2rem 0;overflow-wrap:anywhere}
 p{margin:.4rem 0;max-width:75ch}
 .soft,.card small,figcaption,.label,.note{color:var(--soft)}
 .note,figcaption{font-size:.85rem}
-.cards{display:grid;gap:.8rem;grid-template-columns:repeat(auto-fit,minmax(min(100%,215px),1fr))}
+.cards{display:grid;gap:.8rem;grid-template-columns:repeat(auto-fit,minmax(min(100%,160px),1fr))}
 .card,figure{background:var(--card);border:1px solid var(--rule);border-radius:8px;
 padding:.8rem 1rem;min-width:0;margin:0}
 .card b{display:block;font-size:1.3rem;line-height:1.3;overflow-wrap:anywhere}
@@ -69,6 +69,7 @@ font-size:.85rem}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
 th,td{padding:.25rem .6rem;text-align:left;border-bottom:1px solid var(--rule);vertical-align:top}
 th{font-weight:600}td.number,th.number{text-align:right;white-space:nowrap}
+.values td,.values th{white-space:nowrap}
 .shares td{text-align:right;min-width:2.6rem;
 background:color-mix(in srgb,var(--found) calc(var(--share,0)*70%),transparent)}
 .shares th{white-space:nowrap}
@@ -82,7 +83,8 @@ img{image-rendering:pixelated;width:72px;height:72px;display:block}
 .none{color:var(--soft)}
 @media (max-width:600px){
 main{padding:.6rem .7rem 2rem}.facts th{white-space:normal}th,td{padding:.2rem .4rem}
-.shares{font-size:.72rem}.shares td{min-width:0}.shares th,.shares td{padding:.2rem .25rem}}
+.shares{font-size:.72rem}.shares thead th.number{writing-mode:vertical-rl;text-align:left}
+.card{padding:.6rem .7rem}.shares td{min-width:0}.shares th,.shares td{padding:.2rem .25rem}}
 @media print{
 :root{color-scheme:light;"""
     + _LIGHT
@@ -91,7 +93,8 @@ main{padding:.6rem .7rem 2rem}.facts th{white-space:normal}th,td{padding:.2rem .
 body{font-size:10pt}main{max-width:none;padding:0}
 .card,figure,tr,li{break-inside:avoid}h2,h3{break-after:avoid}
 .figures{grid-template-columns:1fr 1fr}.panels{grid-template-columns:1fr 1fr 1fr}
-.wide{overflow:visible}.trials{font-size:6.5pt}.trials th,.trials td{padding:.1rem .2rem}
+.wide{overflow:visible}.screen{display:none}.tables{grid-template-columns:1fr}
+.values{font-size:8pt}.values td,.values th,td.number,th.number{white-space:normal}
 details::details-content{content-visibility:visible;block-size:auto}}
 """
 )

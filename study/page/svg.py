@@ -1,12 +1,12 @@
 """Figures as inline SVG: they need no script, follow the page's colours, and print.
 
-A mark has a CSS class, by which `study.page.style` colours it, and may have a title, which a
-browser shows over it. Figures are drawn small and grow with the page, so that text stays readable
-on a phone.
+A mark has a kind, a CSS class by which `study.page.style` colours it, and may have a title, which
+a browser shows over it. Figures are drawn small and grow with the page, so that text stays
+readable on a phone.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -100,6 +100,7 @@ class Figure:
         if self._slanted:
             self.bottom += min(60, round(3.6 * max(map(len, x.names))))
         self._marks: list[str] = []
+        self._untitled: dict[str, list[str]] = {}  # shapes by class
 
     def at(self, x: Number, y: Number) -> tuple[float, float]:
         """A point in units of the figure's inner part, whose origin is its upper left corner."""
@@ -113,16 +114,16 @@ class Figure:
         """The number `y`, no lower than the axis reaches."""
         return max(y, self.y.low)
 
-    def points(
-        self, places: Iterable[tuple[Number, Number, str]], kind: str, mark: str = "dot"
-    ) -> None:
-        """A mark at each x and y, with its title."""
-        for x, y, title in places:
-            if not (math.isfinite(x) and math.isfinite(y)):
-                continue
-            across, down = self.at(x, y)
-            shape = MARKS[mark].format(x=f"{across:g}", y=f"{down:g}")
+    def point(self, x: Number, y: Number, kind: str, mark: str = "dot", title: str = "") -> None:
+        """A mark. Those of a kind without a title become one path, since it is far smaller."""
+        if not (math.isfinite(x) and math.isfinite(y)):
+            return
+        across, down = self.at(x, y)
+        shape = MARKS[mark].format(x=f"{across:g}", y=f"{down:g}")
+        if title:
             self._marks.append(f"<path class='{mark} {kind}' d='{shape}'>{_title(title)}</path>")
+        else:
+            self._untitled.setdefault(f"{mark} {kind}", []).append(shape)
 
     def line(
         self,
@@ -169,22 +170,27 @@ class Figure:
     def svg(self) -> str:
         """The figure as an SVG element."""
         across, down = self._inner()
-        right, below = across, self.height - TOP - 4
+        below = self.height - TOP - 4
+        untitled = (
+            f"<path class='{kind}' d='{''.join(shapes)}'/>"
+            for kind, shapes in self._untitled.items()
+        )
+        marks = "".join((*untitled, *self._marks))
         said = escape(self.describe or f"{self.y.label} against {self.x.label}", quote=True)
         return (
             f"<svg viewBox='0 0 {self.width} {self.height}' role='img' aria-label='{said}'>"
             f"<g transform='translate({self.left} {TOP})'>"
             + "".join(self._grid(across, down))
             # An inner SVG cuts off what lies outside of it.
-            + f"<svg width='{across}' height='{down}'>{''.join(self._marks)}</svg>"
-            + f"<text class='label' x='{right / 2:g}' y='{below}' text-anchor='middle'>"
+            + f"<svg width='{across}' height='{down}'>{marks}</svg>"
+            + f"<text class='label' x='{across / 2:g}' y='{below}' text-anchor='middle'>"
             f"{escape(self.x.label)}</text>"
             f"<text class='label' transform='translate({12 - self.left} {down / 2:g}) "
             f"rotate(-90)' text-anchor='middle'>{escape(self.y.label)}</text>"
             "</g></svg>"
         )
 
-    def _grid(self, across: int, down: int) -> Iterable[str]:
+    def _grid(self, across: int, down: int) -> Iterator[str]:
         for value, words in self.y.ticks():
             y = round((1 - self.y.place(value)) * down, 1)
             if not self.y.names:

@@ -15,6 +15,7 @@ from study.spec.score import score_of
 from study.spec.space import condition_of
 from study.storage.records import CONFIG, ORIGIN, Ending, Result, ending, result_of
 
+MANY = 1000  # trials, beyond which a page would be too large with all that is known of each
 GONE = (Ending.DIVERGED, Ending.OUT_OF_MEMORY, Ending.FAILED)
 
 
@@ -106,6 +107,11 @@ class Trials:
         """The definition of the space."""
         space: Mapping[str, Any] = self.identity["space_definition"]
         return space
+
+    @property
+    def many(self) -> bool:
+        """Whether there are so many that marks can't have titles."""
+        return len(self.rows) > MANY
 
     @cached_property
     def complete(self) -> list[Row]:
