@@ -122,9 +122,7 @@ def test_trials_that_were_best_in_the_first_tenth_overfit_from_there_on() -> Non
 
 
 def test_few_trials_for_a_large_space_are_too_few() -> None:
-    space = describe(
-        {"lr": LR, "a_x": Only("a", 1, "x", LR), "b_x": Only("a", 2, "x", LR)}
-    )
+    space = describe({"lr": LR, "a_x": Only("a", 1, "x", LR), "b_x": Only("a", 2, "x", LR)})
     assert "19 trials for a space of 2 settings: 10 for each, 20" in advice.too_few(
         [trial()] * 19, space
     )
@@ -198,7 +196,14 @@ def test_a_careless_one_has_it_all() -> None:
     trials += [trial(ending="diverged", within=within, lr=0.09, batch_size=16)] * 2
     changes = [{"from_trial": 3, "pruner": {"name": "none"}}]
     said = advice.advice(study_of(*trials, space=space, **{SEARCH_CHANGES: changes}))
-    words = ("upper end", "the largest", "diverged", "rising", "space of 3 settings", "The batch size")
+    words = (
+        "upper end",
+        "the largest",
+        "diverged",
+        "rising",
+        "space of 3 settings",
+        "The batch size",
+    )
     for word in (*words, "very settings", "From trial 3"):
         assert sum(word in sentence for sentence in said) == 1, (word, said)
 

@@ -10,7 +10,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from study.analysis.expense import expense_of
 from study.analysis.per_class import ClassScore, class_scores
-from study.storage.records import CONTINUES, CONTINUES_FROM, RESULT, Result
+from study.storage.records import RESULT, Result
 
 NOON = datetime(2026, 1, 1, 12)
 
@@ -47,7 +47,7 @@ def test_a_pause_between_trials_is_not_on_the_clock() -> None:
 
 def test_what_diverged_or_was_trained_on_later_was_not_saved() -> None:
     first = trial(0, 4, "pruned")
-    second = trial(1, 10, **{CONTINUES: 0, CONTINUES_FROM: 4})
+    second = trial(1, 10, continues=0, continues_from=4)
     spent = expense_of([first, second, trial(2, 1, "diverged")], 10)
     assert (spent.epochs, spent.saved_epochs) == (4 + 6 + 1, 0)
 
@@ -63,7 +63,7 @@ def test_scores_of_classes_are_those_of_scikit_learn() -> None:
     counts = confusion_matrix(truth, said).tolist()
     expected = precision_recall_fscore_support(truth, said)
     found = [[each.precision, each.recall, each.f1, each.cases] for each in class_scores(counts)]
-    assert np.array(found, float).T == pytest.approx(np.array(expected))
+    assert pytest.approx(np.array(expected)) == np.array(found, float).T
 
 
 def test_a_class_that_never_occurs_has_no_scores() -> None:

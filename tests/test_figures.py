@@ -1,4 +1,4 @@
-"""Figures as SVG: where marks lie, what axes say, and that nothing in them is markup by accident."""
+"""Figures as SVG: where marks lie, what axes say, and no markup by accident."""
 
 import re
 from xml.etree import ElementTree
