@@ -13,7 +13,7 @@ import pytest
 from optuna.trial import create_trial
 
 from study.options import DEFAULT_URL
-from study.page.history import curves, history
+from study.page.history import best_so_far, curves, history
 from study.page.render import all_trials, render
 from study.page.settings import draw, panels
 from study.page.trials import trials_of
@@ -131,6 +131,30 @@ def test_every_trial_of_each_kind_is_drawn(text: str) -> None:
     assert "class='cross bad'" in history
     assert "class='dot grey'" in history
     assert "class='diamond hand'" in history
+
+
+def test_the_best_so_far_rises_with_complete_trials_alone() -> None:
+    drawn = trials_of(searched())
+    scores = {row.number: row.score or 0.0 for row in drawn.rows if row.complete}
+    risen = best_so_far([(row.number, row) for row in drawn.rows], 31.5)
+    assert risen[-1] == (31.5, max(scores.values()))
+    for number, score in risen[:-1]:
+        assert score == max(each for other, each in scores.items() if other <= number)
+    assert [score for _, score in risen[:-1]] == sorted({score for _, score in risen})
+
+
+def test_the_best_five_curves_are_named_and_the_hand_made_one_is_dashed(text: str) -> None:
+    drawn = trials_of(searched())
+    part = text.split("Learning curves")[1].split("</figure>")[0]
+    named = re.findall(r"<span>trial (\d+) \(", part)
+    assert [*map(int, named[:5])] == [row.number for row in drawn.complete[:5]]
+    assert named[5:] == ["0"]
+    assert part.count("class='line hand dashed strong'") == 1
+    lines = [row for row in drawn.rows if row.curve]
+    assert part.count("class='line ") == len(lines) == 30
+    assert part.count("class='line grey thin'") == sum(not row.complete for row in lines)
+    assert ">epoch</text>" in part
+    assert ">validation accuracy</text>" in part
 
 
 def test_learning_rates_of_all_optimizers_share_a_panel_by_colour(text: str) -> None:

@@ -114,7 +114,7 @@ def mistakes_part(
     """The surest mistakes, each with its picture if there is one."""
     if not mistakes:
         return Html()
-    head = [*(["picture"] if pictures else []), "truth", "said", "how sure", "validation case"]
+    head = [*(["picture"] if pictures else []), "truth", "said", "how sure", "case"]
     rows: list[list[Any]] = [head]
     for each in sorted(mistakes, key=lambda each: -each.sure):
         picture = [pictures.get(each.case, Html())] if pictures else []

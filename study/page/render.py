@@ -116,7 +116,7 @@ def all_trials(trials: Trials) -> Html:
     ]
     title = f"All {len(rows):,} trials, best first"
     lines = paragraph(" ".join(each for each in note if each), "note")
-    every = folded(title, lines, table([head, *body]))
+    every = folded(title, lines, table([head, *body], "values"))
     return within("screen", [every])  # far too wide for paper
 
 
