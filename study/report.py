@@ -1,18 +1,37 @@
 """A study on one page: `python -m study.report --out study.html`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import model_validator
 
 from fer import command
 from fer.errors import UserError
 from fer.files import write_file
 from study.options import Existing
 
+if TYPE_CHECKING:
+    import optuna
+
+SUFFIXES = (".html", ".htm")
+
 
 class Options(Existing):
-    """Write one self-contained HTML page with a study's history, curves, settings and scores."""
+    """Write one self-contained HTML page on a study: whether its winner is real, what mattered,
+    and what to do now. It needs no network and no script, and prints.
+    """
 
     out: Path = Path("study.html")
     """File to write."""
+    data: Path | None = None
+    """The images the study was trained on, to show those that the best trial got most wrong: the
+    page then holds their pixels. FER-2013 alone."""
+
+    @model_validator(mode="after")
+    def _a_page(self) -> "Options":
+        if self.out.suffix.lower() not in SUFFIXES:
+            raise ValueError(f"--out must end in {' or '.join(SUFFIXES)}, got {self.out}")
+        return self
 
 
 def main() -> None:
@@ -20,23 +39,29 @@ def main() -> None:
 
     import optuna
 
-    from study.analysis.page import render
-    from study.analysis.summary import complete_of
-    from study.spec.identity import IDENTITY
+    from study.page.pictures import pictures_of
+    from study.page.render import render
     from study.storage import studies
-    from study.storage.records import finished
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = studies.load_study(options.storage, options.study)
-    complete = complete_of(study)
-    if len(complete) < 2 or IDENTITY not in study.user_attrs:
-        raise UserError(
-            f"a report needs at least 2 complete trials, study {study.study_name!r} has "
-            f"{len(complete)}"
-        )
-    page = render(study)
+    check(study)
+    pictures = pictures_of(study, options.data) if options.data else {}
+    page = render(study, studies.load_studies(options.storage), options.storage, pictures)
     write_file(options.out, page)
-    print(f"{options.out}: study {study.study_name}, {len(finished(study))} trials")
+    trials = len(study.get_trials(deepcopy=False))
+    print(f"{command.printable(str(options.out))}: study {study.study_name}, {trials} trials")
+
+
+def check(study: "optuna.Study") -> None:
+    """Raise UserError if there is nothing to tell of a study."""
+    from study.analysis.summary import complete_of
+    from study.spec.identity import IDENTITY
+
+    if IDENTITY not in study.user_attrs:
+        raise UserError(f"study {study.study_name!r} was not begun by this program")
+    if not complete_of(study):
+        raise UserError(f"a report needs a complete trial, study {study.study_name!r} has none")
 
 
 if __name__ == "__main__":

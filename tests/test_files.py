@@ -96,20 +96,21 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.parametrize(
     "command",
     [
-        ("study.report", "--study", "blobs", "--out", "out"),
+        ("study.report", "--study", "blobs", "--out", "out.html"),
         ("study.results", "--out", "."),
         ("study.export", "--study", "blobs", "--out", "out"),
     ],
 )
 def test_a_full_disk_leaves_no_part_of_a_page(command: tuple[str, ...], searched: str) -> None:
     Path("out").write_text("before")
+    Path("out.html").write_text("before")
     Path("results.md").write_text("before")
     files = names()
     done = limited(300, *command, "--storage", searched)
     assert done.returncode == 2, done.stderr
     assert re.fullmatch(r"error: cannot write .*: File too large\n", done.stderr)
     assert names() == files
-    assert Path("out").read_text() == Path("results.md").read_text() == "before"
+    assert all(Path(name).read_text() == "before" for name in ("out", "out.html", "results.md"))
 
 
 def test_weights_settings_and_metrics_have_the_same_mode(umask: None) -> None:

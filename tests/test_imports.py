@@ -16,6 +16,7 @@ STUDY_COMMANDS = (
 FER_COMMANDS = ("fer.train", "fer.evaluate", "fer.predict", "fer.explore")
 # What a room of `study` may import of the others. Every module may use the words below.
 ROOMS = {
+    "study.page": {"study.analysis", "study.storage", "study.spec", "study.options"},
     "study.analysis": {"study.storage", "study.spec", "study.options"},
     "study.judging": {
         *("study.analysis.tables", "study.engine", "study.storage", "study.spec"),

@@ -116,8 +116,16 @@ def named(name: str, url: str) -> str:
 
 
 def next_commands(name: str, url: str, images: Mapping[str, Any], pipeline: str | None) -> None:
-    """Print what to do after the search `name` in the database `url`: first whether its best is
-    real, last the final model.
+    """Print what to do after the search `name` in the database `url`."""
+    lines = next_steps(name, url, images, pipeline).items()
+    print("\nnext:", *(f"  {line}  # {why}" for line, why in lines), sep="\n")
+
+
+def next_steps(
+    name: str, url: str, images: Mapping[str, Any], pipeline: str | None
+) -> dict[str, str]:
+    """Commands to go on with after a search, and what each is for: first whether its best is real,
+    last the final model.
 
     `images` are the options that say what it was trained on, but for the defaults.
     """
@@ -131,7 +139,7 @@ def next_commands(name: str, url: str, images: Mapping[str, Any], pipeline: str 
     if pipeline is None:
         train = "python -m fer.train --config best.yaml --out runs/final"
         lines[" ".join([train, *_words(images)])] = "the final model"
-    print("\nnext:", *(f"  {line}  # {why}" for line, why in lines.items()), sep="\n")
+    return lines
 
 
 def _words(options: Mapping[str, Any]) -> list[str]:

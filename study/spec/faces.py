@@ -81,10 +81,9 @@ def pipeline_again(
     whole: bool = False,
     vary_split: bool = False,
 ) -> Pipeline:
-    """The pipeline of a stored study: `pipeline` by its name, else FER-2013 as the study had it.
+    """The pipeline of a stored study: `pipeline` by its name, else FER-2013 as `faces_again`.
 
-    With `whole` on all images, with `vary_split` split anew for each seed of a trial. Raises
-    UserError if the study is of another one or other data.
+    Raises UserError if the study is of another one or other data.
     """
     if pipeline:
         named = load_pipeline(pipeline)
@@ -92,6 +91,19 @@ def pipeline_again(
         return named
     if not is_of_faces(identity):
         raise UserError(f"study {study!r} is not of FER-2013: name its --pipeline")
+    return faces_again(study, identity, data, device, whole, vary_split)
+
+
+def faces_again(
+    study: str,
+    identity: Identity,
+    data: Path | None,
+    device: "Device",
+    whole: bool = False,
+    vary_split: bool = False,
+) -> "FacePipeline":
+    """FER-2013 as a study had it; with `whole` all images, with `vary_split` split anew for each
+    seed of a trial. Raises UserError if the study is of other data."""
     from fer.data import SEED
     from fer.pipeline import OF_EACH_TRIAL
 

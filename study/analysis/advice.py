@@ -1,0 +1,246 @@
+"""What a careful colleague would say of a search before its best is believed.
+
+Each function gives one sentence with its number, or "" where there is nothing to say.
+"""
+
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
+from scipy import stats
+
+from study.spec.identity import IDENTITY, in_words
+from study.spec.score import score_of
+from study.spec.space import condition_of, place, value_at
+from study.storage.records import CONFIG, Ending, Result, ending, finished, scored
+from study.storage.studies import SEARCH_CHANGES
+from study.words import counted
+
+Ranked = Sequence[tuple[FrozenTrial, Result]]
+BEST = 5  # trials that are looked at together: one alone may be an accident
+EDGE = 0.05  # of a range, at either end
+MANY_DIVERGED = 0.1
+TRIALS_PER_SETTING = 10
+"""Loeppky, Sacks and Welch 2009, Technometrics 51(4): runs for each input of an experiment."""
+MANY_DUPLICATES = 0.05
+AGREES = 0.7  # a rank correlation from which an early order is worth acting on
+LEAST = 8  # complete trials for a rank correlation
+BATCH_SIZE = "batch_size"
+
+
+def advice(study: optuna.Study) -> list[str]:
+    """All that there is to say of a search that this program began."""
+    identity = study.user_attrs[IDENTITY]
+    space, epochs = identity["space_definition"], identity["epochs"]
+    trials = scored(study)
+    complete = sorted(
+        (each for each in trials if each[0].state == TrialState.COMPLETE),
+        key=lambda each: -(each[1].score or 0.0),
+    )
+    said = [
+        *(edge(complete, name, space) for name in (complete[0][0].params if complete else ())),
+        diverged(finished(study), space),
+        still_rising(complete, epochs),
+        best_early(complete, epochs),
+        too_few([trial for trial, _ in trials], space),
+        batch_size([trial for trial, _ in trials]),
+        duplicates(trials),
+        *search_changes(study.user_attrs.get(SEARCH_CHANGES, [])),
+        early_order(trials),
+    ]
+    return [sentence for sentence in said if sentence]
+
+
+def edge(complete: Ranked, name: str, space: Mapping[str, Any]) -> str:
+    """Whether the best lies at an end of the range of a parameter, and which way to extend it.
+
+    An end at 0 is none: what can't be negative goes no further.
+    """
+    best = complete[0][0]
+    within, value = best.distributions[name], best.params[name]
+    setting = _setting(name, best, space)
+    if isinstance(within, CategoricalDistribution):
+        return _edge_of_choices(setting, within.choices, value)
+    if not isinstance(within, FloatDistribution | IntDistribution) or within.low >= within.high:
+        return ""
+    at = place(value, within)
+    if EDGE < at < 1 - EDGE or (at <= EDGE and within.low == 0):
+        return ""
+    high = at > 0.5
+    near = [
+        trial
+        for trial, _ in complete[:BEST]
+        if trial.distributions.get(name) == within
+        and abs(place(trial.params[name], within) - high) <= 2 * EDGE
+    ]
+    further = value_at(1.5 if high else -0.5, within)
+    if not within.log and not high and within.low > 0:
+        further = max(further, 0.0)
+    end, way = ("upper", "up") if high else ("lower", "down")
+    return (
+        f"The best has {setting} {value:.4g}, at the {end} end of {within.low:g} to "
+        f"{within.high:g}, and {len(near)} of the best {min(BEST, len(complete))} are within a "
+        f"tenth of it: extend the range {way}wards, to {float(f'{further:.2g}'):g} say."
+    )
+
+
+def _edge_of_choices(setting: str, choices: Sequence[Any], value: Any) -> str:
+    numbers = [each for each in choices if type(each) in (int, float)]
+    if len(numbers) < 3 or len(numbers) < len(choices) or min(numbers) < value < max(numbers):
+        return ""
+    if value == 0:
+        return ""
+    which, way = ("largest", "above") if value == max(numbers) else ("smallest", "below")
+    return (
+        f"The best has {setting} {value:g}, the {which} of the {len(numbers)} that were tried: "
+        f"try one {way} it."
+    )
+
+
+def _setting(name: str, trial: FrozenTrial, space: Mapping[str, Any]) -> str:
+    """What a parameter sets, with the choice that it belongs to."""
+    only = condition_of(name, space, trial.user_attrs.get(CONFIG, {}))
+    return f"{only['setting']} ({only['value']})" if only else name
+
+
+def diverged(trials: Sequence[FrozenTrial], space: Mapping[str, Any]) -> str:
+    """Whether a good part of the trials diverged, and where those lie."""
+    gone = [trial for trial in trials if ending(trial) == Ending.DIVERGED]
+    if len(gone) < 2 or len(gone) < MANY_DIVERGED * len(trials):
+        return ""
+    share = f"{len(gone)} of {len(trials)} trials ({len(gone) / len(trials):.0%}) diverged"
+    where = (
+        _common_place(gone, space) or "; the space reaches into settings that cannot be trained"
+    )
+    return f"{share}{where}."
+
+
+def _common_place(gone: Sequence[FrozenTrial], space: Mapping[str, Any]) -> str:
+    """The range in whose upper or lower third most of the diverged lie."""
+    places: dict[str, list[float]] = {}
+    for trial in gone:
+        for name, within in trial.distributions.items():
+            if isinstance(within, FloatDistribution | IntDistribution):
+                setting = condition_of(name, space, trial.user_attrs.get(CONFIG, {}))
+                label = setting.get("setting", name)
+                places.setdefault(label, []).append(place(trial.params[name], within))
+    found = {
+        label: (sum(each > 2 / 3 for each in those), sum(each < 1 / 3 for each in those))
+        for label, those in places.items()
+    }
+    label, (above, below) = max(found.items(), key=lambda each: max(each[1]), default=("", (0, 0)))
+    if max(above, below) < 0.75 * len(gone):
+        return ""
+    end, way = ("upper", "lower") if above >= below else ("lower", "raise")
+    return f", {max(above, below)} of them in the {end} third of {label}: {way} that end"
+
+
+def still_rising(complete: Ranked, epochs: int) -> str:
+    """Whether the best trials were still getting better when they ended."""
+    last = max(1, epochs // 10)
+    late = [result for _, result in complete[:BEST] if (result.epoch or 0) > epochs - last]
+    if not complete or epochs < 2 or 2 * len(late) <= len(complete[:BEST]):
+        return ""
+    when = "in their last epoch" if last == 1 else f"in their last {last} of {epochs} epochs"
+    return (
+        f"{len(late)} of the best {len(complete[:BEST])} trials were at their best {when}: they "
+        f"were still rising, and more epochs (--epochs {2 * epochs}) may change their order."
+    )
+
+
+def best_early(complete: Ranked, epochs: int) -> str:
+    """Whether the best trials were at their best long before they ended."""
+    first = epochs // 10
+    early = [result for _, result in complete[:BEST] if 0 < (result.epoch or 0) <= first]
+    if not first or 2 * len(early) <= len(complete[:BEST]):
+        return ""
+    return (
+        f"{len(early)} of the best {len(complete[:BEST])} trials were at their best within the "
+        f"first {counted(first, 'epoch')} of {epochs}: they overfit from there on, so fewer "
+        "epochs, a lower learning rate or more regularisation may do better."
+    )
+
+
+def too_few(trials: Sequence[FrozenTrial], space: Mapping[str, Any]) -> str:
+    """Whether the space has more settings than so few trials can tell apart."""
+    settings = trials[0].user_attrs.get(CONFIG, {}) if trials else {}
+    varied = {condition_of(name, space, settings).get("setting", name) for name in space}
+    wanted = TRIALS_PER_SETTING * len(varied)
+    if len(trials) >= wanted:
+        return ""
+    return (
+        f"{counted(len(trials), 'trial')} for a space of {counted(len(varied), 'setting')}: "
+        f"{TRIALS_PER_SETTING} for each, {wanted}, are the usual least; until then what is best "
+        "is partly a matter of what was tried."
+    )
+
+
+def batch_size(trials: Sequence[FrozenTrial]) -> str:
+    """Whether the batch size was tuned for the score."""
+    sizes = {trial.params[BATCH_SIZE] for trial in trials if BATCH_SIZE in trial.params}
+    if len(sizes) < 2:
+        return ""
+    return (
+        f"The batch size was tuned for the score, over {len(sizes)} sizes: the best one holds "
+        "with the learning rate beside it alone, so tune the rate again with another size."
+    )
+
+
+def duplicates(trials: Ranked) -> str:
+    """Whether the search proposed the same settings again and again."""
+    seen = Counter(
+        str(sorted(trial.params.items()))
+        for trial, result in trials
+        if ending(trial) != Ending.PRUNED
+    )
+    again = sum(count - 1 for count in seen.values())
+    if not again or again < MANY_DUPLICATES * len(trials):
+        return ""
+    return (
+        f"{again} of {len(trials)} trials have the very settings of another one: they count as "
+        "trials and tell nothing new."
+    )
+
+
+def search_changes(changes: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Where the sampler or the pruner was changed."""
+    return [
+        f"From trial {change['from_trial']} on the study has "
+        + " and ".join(
+            f"another {key}, {in_words(change[key])}"
+            for key in ("sampler", "pruner")
+            if key in change
+        )
+        + ": trials before and after were not chosen or stopped alike."
+        for change in changes
+    ]
+
+
+def early_order(trials: Ranked) -> str:
+    """Whether the order of trials where others were stopped agrees with their last one."""
+    stopped = [result.epochs for trial, result in trials if ending(trial) == Ending.PRUNED]
+    if not stopped:
+        return ""
+    epoch = round(statistics.median(stopped))
+    curves = [
+        [trial.intermediate_values[number] for number in sorted(trial.intermediate_values)]
+        for trial, _ in trials
+        if trial.state == TrialState.COMPLETE
+    ]
+    curves = [curve for curve in curves if len(curve) > epoch > 0]
+    ends = [score_of(curve) for curve in curves]
+    then = [score_of(curve[:epoch]) for curve in curves]
+    if len(curves) < LEAST or len(set(ends)) < 2 or len(set(then)) < 2:
+        return ""
+    agreement = float(stats.spearmanr(then, ends).statistic)
+    if agreement >= AGREES:
+        return ""
+    return (
+        f"Pruned trials were stopped at epoch {epoch} (median of {len(stopped)}), where the order "
+        f"of the {len(curves)} complete ones agrees badly with their last one (rank correlation "
+        f"{agreement:.2f}): a good one may have been stopped."
+    )

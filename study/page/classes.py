@@ -1,0 +1,132 @@
+"""How the best trial tells the classes apart, and what it got most wrong."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.trial import FrozenTrial
+from pydantic import TypeAdapter, ValidationError
+
+from study.analysis.per_class import class_scores
+from study.page.markup import Html, paragraph, section, shown, table, tagged
+from study.page.trials import Row
+from study.spec.identity import Identity
+from study.storage.records import RESULT
+
+TITLE = "Where the best goes wrong"
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A validation case that was said wrongly: its place, classes as numbers, and how sure."""
+
+    case: int
+    truth: int
+    said: int
+    sure: float
+
+
+_CONFUSION = TypeAdapter(list[list[int]])
+_MISTAKES = TypeAdapter(list[Mistake])
+
+
+def confusion_of(trial: FrozenTrial) -> list[list[int]]:
+    """Rows truth, columns said, of the last epoch; empty where it was not kept."""
+    stored = trial.user_attrs.get(RESULT, {}).get("confusion", [])
+    try:
+        counts = _CONFUSION.validate_python(stored)
+    except ValidationError:
+        return []
+    return counts if all(len(row) == len(counts) for row in counts) else []
+
+
+def mistakes_of(trial: FrozenTrial) -> list[Mistake]:
+    """The surest mistakes of the last epoch; empty where they were not kept."""
+    try:
+        return _MISTAKES.validate_python(trial.user_attrs.get(RESULT, {}).get("mistakes", []))
+    except ValidationError:
+        return []
+
+
+def classes_section(best: Row, identity: Identity, pictures: Mapping[int, Html]) -> Html:
+    """Confusion matrix, scores of each class, and the surest mistakes.
+
+    `pictures` are those of cases, by their place in the order of validation.
+    """
+    counts = confusion_of(best.trial)
+    if not counts:
+        return section(
+            TITLE, paragraph("This study kept no confusion matrix of its trials.", "none")
+        )
+    names = class_names(identity, len(counts))
+    which = (
+        f"Trial {best.number}, the {sum(map(sum, counts)):,} validation cases of its last epoch. "
+    )
+    how = "Rows: the truth; columns: what was said. Shades: shares of the row."
+    matrix = tagged("div", matrix_of(counts, names))
+    scores = tagged("div", scores_of(counts, names))
+    return section(
+        TITLE,
+        paragraph(which + how, "note"),
+        Html(f"<div class='figures tables'>{matrix}{scores}</div>"),
+        mistakes_part(mistakes_of(best.trial), names, pictures),
+    )
+
+
+def class_names(identity: Identity, count: int) -> list[str]:
+    """Names of the classes; numbers where a pipeline names none, or other ones."""
+    names: Any = identity.get("classes", ())
+    return [*map(str, names if len(names) == count else range(count))]
+
+
+def matrix_of(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Html:
+    """The confusion matrix as a table that is shaded by shares of the rows."""
+    head = "".join(tagged("th", name, "number") for name in names)
+    lines = ""
+    for name, row in zip(names, counts, strict=True):
+        total = max(1, sum(row))
+        cells = "".join(
+            f"<td style='--share:{each / total:.3f}' title='{each / total:.0%}'>{each}</td>"
+            for each in row
+        )
+        lines += f"<tr>{tagged('th', name)}{cells}</tr>"
+    body = f"<table class='shares'><thead><tr><th>truth</th>{head}</tr></thead>{lines}</table>"
+    return Html(f"<div class='wide'>{body}</div>")
+
+
+def scores_of(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Html:
+    """Precision, recall with its interval, and F1 of each class."""
+    rows: list[list[Any]] = [["class", "cases", "precision", "F1", "recall", "its 95% interval"]]
+    for name, each in zip(names, class_scores(counts), strict=True):
+        ends = each.recall_interval
+        precision, f1, recall = (
+            "-" if value is None else f"{value:.3f}"
+            for value in (each.precision, each.f1, each.recall)
+        )
+        interval = f"[{ends[0]:.2f}, {ends[1]:.2f}]" if ends else "-"
+        rows.append([name, each.cases, precision, f1, recall, interval])
+    return table(rows, "values")
+
+
+def mistakes_part(
+    mistakes: Sequence[Mistake], names: Sequence[str], pictures: Mapping[int, Html]
+) -> Html:
+    """The surest mistakes, each with its picture if there is one."""
+    if not mistakes:
+        return Html()
+    head = [*(["picture"] if pictures else []), "truth", "said", "how sure", "case"]
+    rows: list[list[Any]] = [head]
+    for each in sorted(mistakes, key=lambda each: -each.sure):
+        picture = [pictures.get(each.case, Html())] if pictures else []
+        truth, said = (name_of(label, names) for label in (each.truth, each.said))
+        rows.append([*picture, truth, said, f"{each.sure:.0%}", shown(each.case)])
+    lead = paragraph(
+        "Its surest mistakes. Look at them before the model is blamed: some labels are wrong.",
+        "note",
+    )
+    return Html(tagged("h3", "Worst mistakes") + lead + table(rows))
+
+
+def name_of(label: int, names: Sequence[str]) -> str:
+    """The name of a class; its number if it has none."""
+    return names[label] if 0 <= label < len(names) else str(label)

@@ -1,0 +1,142 @@
+"""How a search went: its scores by trial and by epochs spent, and its learning curves."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from study.analysis.expense import epochs_trained
+from study.page.markup import Html, figure, key, paragraph, section, within
+from study.page.svg import Axis, Figure, spread
+from study.page.trials import MANY, Row, Trials, described, varied_settings
+
+NAMED = ("c0", "c2", "c3", "c4", "c6")
+"""Colours of the best curves, none like that of the hand-made settings."""
+EVEN = "At the lower edge: what lies below the axis, which shows the good ones apart."
+
+
+def history(trials: Trials) -> Html:
+    """Scores against trials and against epochs spent, with the best so far."""
+    by_number: list[tuple[float, Row]] = [(row.number, row) for row in trials.rows]
+    total, by_epochs = 0, []
+    for row in sorted(trials.rows, key=_ended):
+        total += epochs_trained(row.trial)
+        by_epochs.append((float(total), row))
+    low, high = trials.worth_seeing
+    figures = []
+    for places, label in ((by_number, "trial"), (by_epochs, "epochs trained so far")):
+        first, last = spread((x for x, _ in places), 0.02)
+        plot = Figure(Axis(label, first, last, whole=True), Axis(trials.metric, low, high))
+        plot.line(best_so_far(places, last), "ink", "best so far", step=True)
+        if trials.hand is not None:
+            plot.level(trials.hand.score or 0.0, "hand dashed strong", trials.hand.title)
+        scores(plot, places, not trials.many)
+        figures.append(figure(plot.svg()))
+    return section(
+        "How the search went",
+        within("figures", figures),
+        _key(trials),
+        paragraph(f"{score_in_words(trials)} {EVEN}", "note"),
+    )
+
+
+def _ended(row: Row) -> tuple[datetime, int]:
+    return row.trial.datetime_complete or datetime.max, row.number
+
+
+def best_so_far(places: Sequence[tuple[float, Row]], last: float) -> list[tuple[float, float]]:
+    """Where the best complete score rose, up to the end of the axis."""
+    found: list[tuple[float, float]] = []
+    for x, row in places:
+        if row.complete and row.score is not None and (not found or row.score > found[-1][1]):
+            found.append((x, row.score))
+    return [*found, (last, found[-1][1])] if found else []
+
+
+def scores(plot: Figure, places: Sequence[tuple[float, Row]], titled: bool) -> None:
+    """A mark for each trial with a score; whole ones are drawn last."""
+    for x, row in sorted(places, key=lambda each: each[1].complete):
+        if row.score is not None:
+            plot.point(x, plot.edge(row.score), row.kind, row.mark, row.title if titled else "")
+
+
+def _key(trials: Trials) -> Html:
+    kinds = {(row.kind, row.mark) for row in trials.rows}
+    entries = [key("ink", "best so far", "━")]
+    if ("found", "dot") in kinds:
+        entries.append(key("found", "found, complete"))
+    if trials.hand is not None:
+        entries.append(key("hand", "put in by hand", "◆"))
+        entries.append(key("hand", f"the best of them ({trials.hand.origin})", "┅"))
+    if any(kind == "grey" for kind, _ in kinds):
+        entries.append(key("grey", "pruned, waiting or running: as far as it went"))
+    if any(kind == "bad" for kind, _ in kinds):
+        entries.append(key("bad", "diverged or failed", "✕"))
+    return Html(f"<ul class='key'>{''.join(entries)}</ul>")
+
+
+def score_in_words(trials: Trials) -> str:
+    """What a score is."""
+    if "scored_epochs" not in trials.identity:
+        return "A score is that of a trial's best epoch."
+    last = trials.identity["scored_epochs"]
+    return f"A score is the mean of a trial's last {last} epochs."
+
+
+def curves(trials: Trials) -> Html:
+    """Every trial epoch by epoch, and the losses of the best."""
+    figures = [score_curves(trials)]
+    if (losses := loss_curves(trials.complete[0])) is not None:
+        figures.append(losses)
+    return section("Learning curves", within("figures", figures))
+
+
+def score_curves(trials: Trials) -> Html:
+    """The scores of all trials; the best and the hand-made one are named."""
+    named = trials.complete[: len(NAMED)]
+    if trials.hand is not None and trials.hand not in named:
+        named = [*named, trials.hand]
+    shown = [score for row in named for score in row.curve]
+    top = [score for row in trials.rows if not row.gone for score in row.curve]
+    low, high = spread((*shown, max(top, default=1.0)))
+    x = Axis("epoch", 1, max(2, trials.epochs), whole=True)
+    plot = Figure(x, Axis(trials.metric, low, high), height=320)
+    others = [row for row in trials.rows if row.curve and row not in named]
+    each = 1 + len(others) // MANY
+    for row in sorted(others[::each], key=lambda row: row.complete):
+        plot.line(_by_epoch(row.curve), f"{'rule' if row.complete else 'grey'} thin", row.title)
+    entries, names = [], varied_settings(trials)
+    for place, row in enumerate(named):
+        kind = "hand dashed" if row is trials.hand else NAMED[place]
+        words = f"trial {row.number} ({row.origin or f'{row.score:.4f}'})"
+        plot.line(_by_epoch(row.curve), f"{kind} strong", f"{row.title}; {described(row, names)}")
+        entries.append(key(kind.split()[0], words, "┅" if row is trials.hand else "━"))
+    entries.append(key("rule", "other complete ones", "─"))
+    if any(not row.complete and row.curve for row in trials.rows):
+        entries.append(key("grey", "pruned and other unfinished ones", "─"))
+    title = f"{trials.metric.capitalize()}, epoch by epoch"
+    note = f" Of the others, one in {each} is drawn." if each > 1 else ""
+    return figure(plot.svg(), title, f"Point at a curve for its settings.{note}", entries)
+
+
+def loss_curves(best: Row) -> Html | None:
+    """The losses of the best trial, if the pipeline has some."""
+    found = {
+        name: curve
+        for name, curve in (best.result.curves if best.result else {}).items()
+        if "loss" in name and len(curve) > 1
+    }
+    if not found:
+        return None
+    low, high = spread(value for curve in found.values() for value in curve)
+    longest = max(map(len, found.values()))
+    plot = Figure(Axis("epoch", 1, longest, whole=True), Axis("loss", low, high), height=320)
+    entries = []
+    for place, (name, curve) in enumerate(found.items()):
+        plot.line(_by_epoch(curve), f"c{place} strong", name)
+        entries.append(key(f"c{place}", name.replace("_", " "), "━"))
+    title = f"The losses of the best, trial {best.number}"
+    rising = "A validation loss that rises while the other falls: it overfits."
+    return figure(plot.svg(), title, rising if len(found) > 1 else "", entries)
+
+
+def _by_epoch(curve: Sequence[float]) -> list[tuple[int, float]]:
+    return list(enumerate(curve, 1))

@@ -1,0 +1,174 @@
+"""The top of a page: the verdict, what was spent, and what to do now."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import optuna
+
+from study.analysis.answer import Answer
+from study.analysis.expense import expense_of
+from study.analysis.summary import count_endings, next_steps, option_in
+from study.analysis.worth import more_trials
+from study.options import Images
+from study.page.markup import (
+    Html,
+    card,
+    command,
+    items,
+    paragraph,
+    section,
+    shown,
+    table,
+    tagged,
+    within,
+)
+from study.page.svg import Axis, Figure, spread
+from study.page.trials import Row, Trials, varied_settings
+from study.spec.faces import is_of_faces, removed
+from study.spec.identity import IDENTITY, Identity
+from study.storage.records import ending
+from study.storage.studies import COMMAND
+from study.words import counted, describe_duration
+
+
+def verdict(answer: Answer) -> Html:
+    """What a study came to, with its interval as a picture."""
+    if not answer.words:
+        return Html()
+    kind, head = head_of(answer)
+    parts = [tagged("b", head), paragraph(answer.words), interval(answer)]
+    return Html(f"<div class='card verdict {kind}'>{''.join(parts)}</div>")
+
+
+def head_of(answer: Answer) -> tuple[str, str]:
+    """The CSS class of a verdict, and its heading."""
+    if answer.confirmed:
+        return "yes", "The winner is real"
+    if answer.confirmed is not None:
+        if answer.high is not None and answer.high < 0:
+            return "no", "The hand-made settings are better"
+        return "open", "No winner could be told apart"
+    if answer.gain is not None:
+        return "open", "Not confirmed yet"
+    return "", f"The claim: {answer.short}" if answer.short else "No verdict"
+
+
+def interval(answer: Answer) -> Html:
+    """The gain over the hand in points, with its interval, beside 0."""
+    ends = (answer.gain, answer.low, answer.high)
+    if any(end is None or not math.isfinite(end) for end in ends):
+        return Html()
+    gain, low, high = (end or 0.0 for end in ends)
+    x = Axis("points above the hand-made settings", *spread((0.0, low, high), 0.12))
+    figure = Figure(x, Axis("", names=("the best",)), height=86)
+    figure.upright(0, "rule dashed")
+    words = f"{gain:+.2f} points, 95% interval {low:+.2f} to {high:+.2f}"
+    figure.interval(low, high, 0, "found strong", words)
+    figure.point(gain, 0, "found", "diamond", words)
+    return Html(figure.svg())
+
+
+def cards(study: optuna.Study, identity: Identity, *more: Html) -> Html:
+    """Trials, epochs, time, and what pruning saved; `more` cards come first."""
+    trials = study.get_trials(deepcopy=False)
+    spent = expense_of(trials, identity["epochs"])
+    found = [*more, card("trials", len(trials), count_endings(trials))]
+    whole = f"{identity['epochs']} a whole trial"
+    found.append(card("epochs trained", f"{spent.epochs:,}", whole))
+    if spent.seconds:
+        clock = f"in {describe_duration(spent.clock)} on the clock" if spent.clock else ""
+        found.append(card("time of training", describe_duration(spent.seconds), clock))
+    pruned = Counter(map(ending, trials))["pruned"]
+    if pruned:
+        note = f"{counted(pruned, 'pruned trial')}, all trained on later"
+        if spent.saved_epochs:
+            share = spent.saved_epochs / (spent.saved_epochs + spent.epochs)
+            note = f"{share:.0%} of all, about {describe_duration(spent.saved_seconds)}, in "
+            note += counted(pruned, "pruned trial")
+        found.append(card("saved by pruning", f"{spent.saved_epochs:,} epochs", note))
+    return within("cards", found)
+
+
+def best_card(trials: Trials) -> Html:
+    """The best trial's score, and who put it in."""
+    best = trials.complete[0]
+    whose = best.origin or "found by the search"
+    at = f"trial {best.number}, {whose}"
+    return card(f"best {trials.metric}", f"{best.score:.4f}", at)
+
+
+def made_by(study: optuna.Study) -> Html:
+    """The command that made a study."""
+    line = study.user_attrs.get(COMMAND)
+    if not line:
+        return paragraph("An older version made this study and kept no command.", "note")
+    return Html(paragraph("Made by", "note") + command(line))
+
+
+def next_section(
+    study: optuna.Study, url: str, answer: Answer, again: optuna.Study | None
+) -> Html:
+    """What to do now, and what more trials would bring; `again` is its confirmation."""
+    lines = []
+    for line, why in next_steps(study.study_name, url, *of_what(study)).items():
+        if "study.report" in line:
+            continue
+        if "study.confirm" in line and again is not None:
+            if head_of(answer)[0] != "open":
+                continue
+            seeds = again.user_attrs[IDENTITY]["space_definition"]["seeds"]
+            line, why = f"{line} --seeds {2 * seeds}", "is the best real, with more seeds?"
+        lines.append(Html(tagged("span", why[:1].upper() + why[1:]) + command(line)))
+    return section("What to do now", paragraph(more_trials(study)), items(lines, "ol"))
+
+
+def of_what(study: optuna.Study) -> tuple[dict[str, Any], str | None]:
+    """The options that say what a study trained on, and its pipeline if it is not FER-2013's."""
+    identity, made = study.user_attrs[IDENTITY], study.user_attrs.get(COMMAND, "")
+    if not is_of_faces(identity):
+        return {}, option_in(made, "pipeline") or "module:object"
+    images = {
+        "data": option_in(made, "data"),
+        "split": identity["split"],
+        "split_seed": identity.get("split_seed"),
+        "remove": removed(identity),
+    }
+    usual = Images.model_fields
+    return {
+        name: value
+        for name, value in images.items()
+        if value and not (name in usual and value == usual[name].default)
+    }, None
+
+
+def warnings(said: Iterable[str]) -> Html:
+    """What a careful colleague would say."""
+    lines = items(said)
+    return section("Before you believe it", lines or paragraph("Nothing to warn of."))
+
+
+def settings_section(trials: Trials) -> Html:
+    """The best beside those put in by hand: what both reached, and the settings that differ."""
+    columns = columns_of(trials)
+    rows: list[list[Any]] = [["", *columns]]
+    rows.append([trials.metric, *(f"{row.score:.4f}" for row in columns.values())])
+    for name in next(iter(columns.values())).values:
+        rows.append([name, *(shown(row.values.get(name)) for row in columns.values())])
+    alike = []
+    for name in varied_settings(trials):
+        values = [shown(row.settings.get(name)) for row in columns.values()]
+        if len({*values}) > 1 or len(values) == 1:
+            rows.append([name, *(tagged("strong", value) for value in values)])
+        else:
+            alike.append(f"{name} {values[0]}")
+    note = paragraph(f"Alike in both: {', '.join(alike)}." if alike else "", "note")
+    return section("The best beside the hand-made", table(rows), note)
+
+
+def columns_of(trials: Trials) -> dict[str, Row]:
+    """The best found and the best put in by hand, as far as there are both; the better first."""
+    found = next((row for row in trials.complete if not row.origin), None)
+    both = [row for row in trials.complete if row is found or row is trials.hand]
+    return {f"{row.origin or 'best found'}: trial {row.number}": row for row in both}

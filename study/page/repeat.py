@@ -1,0 +1,130 @@
+"""How to repeat a study, and all that its numbers depend on."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.distributions import CategoricalDistribution, json_to_distribution
+
+from fer.command import given
+from study.analysis.summary import named, option_in
+from study.page.markup import (
+    Html,
+    command,
+    facts,
+    folded,
+    items,
+    section,
+    shown,
+    tagged,
+)
+from study.spec.identity import Identity, in_words
+from study.spec.misfit import in_words as range_in_words
+from study.storage.studies import COMMAND, SEARCH_CHANGES
+
+
+def repeat_section(
+    study: optuna.Study, identity: Identity, url: str, trial: int, verb: str = "the best"
+) -> Html:
+    """The steps to the same numbers: code, packages, data, the study, and a trial of it alone."""
+    made = study.user_attrs.get(COMMAND, "")
+    versions = identity.get("versions", {})
+    packages = " ".join(f"{name}=={version}" for name, version in versions.items())
+    steps = [
+        Html(
+            "Check out the code whose hash is "
+            + tagged("code", shortened(identity.get("code", "not kept")))
+            + " (of what training computes)."
+        )
+    ]
+    if packages:
+        steps.append(Html("Install what it ran with." + command(f"pip install {packages}")))
+    if "data_sha256" in identity:
+        data = shortened(identity["data_sha256"])
+        steps.append(
+            Html(
+                f"Have the same data: {tagged('span', identity['data'])}, sha256 "
+                + tagged("code", data)
+                + "; other data is refused."
+            )
+        )
+    if made:
+        steps.append(Html("Run the study, on the same kind of device." + command(made)))
+    options = {name: option_in(made, name) for name in ("pipeline", "data")}
+    more = (
+        given(name, value)
+        for name, value in {"trial": trial, **options}.items()
+        if value is not None
+    )
+    replay = f"python -m study.replay {named(study.study_name, url)} {' '.join(more)}"
+    steps.append(Html(f"Train {verb} alone again and compare it bit for bit." + command(replay)))
+    page = f"python -m study.report {named(study.study_name, url)}"
+    steps.append(Html("This page is written anew by" + command(page)))
+    return section("How to repeat it", items(steps, "ol"))
+
+
+def shortened(text: Any) -> str:
+    """Words with long hashes cut."""
+    return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{8,}\b", r"\1…", str(text))
+
+
+def provenance(study: optuna.Study, identity: Identity) -> Html:
+    """All that a study's numbers depend on, in words, for whoever asks."""
+    rows: dict[str, Any] = {"study": study.study_name, "kind": identity.get("kind")}
+    for key, value in identity.items():
+        if key in ("kind", "space_definition", "base"):
+            continue
+        rows[key.replace("_", " ")] = fact(value)
+    for change in study.user_attrs.get(SEARCH_CHANGES, []):
+        words = (f"{key} {fact(change[key])}" for key in ("sampler", "pruner") if key in change)
+        rows[f"from trial {change['from_trial']} on"] = ", ".join(words)
+    definition = identity["space_definition"]
+    space = definition_in_words(definition)
+    base = identity.get("base", definition.get("base", {}))
+    varied = settings_varied(definition)
+    kept = {key: shown(value) for key, value in base.items() if key not in varied}
+    return folded(
+        "All that these numbers depend on",
+        facts(rows),
+        tagged("h3", "What is varied"),
+        facts(space),
+        *([tagged("h3", "What is not"), facts(kept)] if kept else []),
+    )
+
+
+def settings_varied(definition: Mapping[str, Any]) -> set[str]:
+    """The settings that a stored space or comparison varies."""
+    if "variants" in definition:
+        return {name for changes in definition["variants"].values() for name in changes}
+    return {each.get("only", {}).get("setting", name) for name, each in definition.items()}
+
+
+def fact(value: Any) -> str:
+    """A fact as people write it."""
+    if isinstance(value, Mapping) and "name" in value:
+        return in_words(value)
+    if isinstance(value, list) and not value:
+        return "nothing"
+    return "not set" if value is None else shown(value)
+
+
+def definition_in_words(definition: Mapping[str, Any]) -> dict[str, str]:
+    """The range of each parameter of a search, or the settings of each value of a comparison."""
+    if "variants" in definition:
+        return {
+            label: shown(changes) or "as the settings below"
+            for label, changes in definition["variants"].items()
+        }
+    found = {}
+    for name, described in definition.items():
+        plain = {key: described[key] for key in ("name", "attributes")}
+        within = json_to_distribution(json.dumps(plain))
+        words = range_in_words(within)
+        if not isinstance(within, CategoricalDistribution) and getattr(within, "log", False):
+            words += ", on a log scale"
+        if only := described.get("only"):
+            words += f"; sets {only['setting']} where {only['of']} is {shown(only['value'])}"
+        found[name] = words
+    return found
