@@ -130,9 +130,10 @@ def compare(request: "Request", factor: "Factor", out: Path | None) -> None:
         from study.analysis.tables import own_console
         from study.analysis.verdicts import claim, judge
         from study.spec.identity import IDENTITY
+        from study.storage.records import kept
         from study.storage.studies import load_studies
 
-        identity = study.user_attrs[IDENTITY]
+        identity = kept(study, IDENTITY)
         found, control = effects(study, identity), factor.control
         console = own_console()
         verdicts = {}

@@ -68,11 +68,12 @@ def main() -> None:
     from study.spec.faces import pipeline_again
     from study.spec.identity import IDENTITY, is_search
     from study.spec.spec import Kind, comparing
+    from study.storage.records import kept
     from study.storage.studies import hidden, load_studies, load_study
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     search = load_study(options.storage, options.study, search=True)
-    identity = search.user_attrs.get(IDENTITY, {})
+    identity = kept(search, IDENTITY, {})
     if not identity or not is_search(identity):
         raise UserError(f"study {search.study_name!r} is no search; name one with --study")
     pipeline = pipeline_again(
@@ -99,7 +100,7 @@ def main() -> None:
         say_what_few_seeds_find(options.seeds, len(chosen), noise, pipeline.validation)
 
     def conclude(study: "optuna.Study") -> None:
-        noise = noise_elsewhere(load_studies(options.storage), study.user_attrs[IDENTITY])
+        noise = noise_elsewhere(load_studies(options.storage), kept(study, IDENTITY))
         show(study, search, control, trials, noise, options.out)
 
     line = command_line("study.confirm", sys.argv[1:], hidden(options.storage))
@@ -122,11 +123,11 @@ def best_settings(
     from study.spec.faces import in_this_version
     from study.spec.identity import IDENTITY
     from study.spec.spec import BUDGET
-    from study.storage.records import settings_of
+    from study.storage.records import kept, settings_of
 
     found: list[tuple[FrozenTrial, dict[str, Any]]] = []
     for trial, _ in complete_of(search):
-        settings = in_this_version(settings_of(trial), search.user_attrs[IDENTITY], trial.number)
+        settings = in_this_version(settings_of(trial), kept(search, IDENTITY), trial.number)
         changes = {
             key: value
             for key, value in settings.items()
@@ -157,8 +158,9 @@ def show(
     from study.analysis.tables import own_console
     from study.analysis.verdicts import judge
     from study.spec.identity import IDENTITY
+    from study.storage.records import kept
 
-    identity, searched = study.user_attrs[IDENTITY], search.user_attrs[IDENTITY]
+    identity, searched = kept(study, IDENTITY), kept(search, IDENTITY)
     found = effects(study, identity)
     title = f"best of {search.study_name}"
     verdicts = judge(found, control, elsewhere=noise)

@@ -31,6 +31,7 @@ def main() -> None:
     from study.spec.faces import EMOTIONS, faces
     from study.spec.identity import IDENTITY
     from study.spec.spec import Kind, comparing
+    from study.storage.records import kept
     from study.storage.studies import hidden
 
     rows: list[list[str]] = []
@@ -44,7 +45,7 @@ def main() -> None:
 
         def conclude(study: "optuna.Study", chance: float = chance) -> None:
             study.set_user_attr(CHANCE, chance)
-            head, *lines = removed_table([(study, study.user_attrs[IDENTITY])])
+            head, *lines = removed_table([(study, kept(study, IDENTITY))])
             rows.extend(lines if rows else [head, *lines])
 
         spec = comparing(

@@ -36,18 +36,18 @@ def main() -> None:
     from study.spec.faces import in_this_version
     from study.spec.identity import IDENTITY
     from study.storage import studies
-    from study.storage.records import finished, settings_of
+    from study.storage.records import finished, kept, settings_of
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = studies.load_study(options.storage, options.study, search=True)
     best, result = best_of(study, options.trial, studies.hidden(options.storage))
-    identity = study.user_attrs.get(IDENTITY)
+    identity = kept(study, IDENTITY)
     if identity is None:
         raise UserError(f"study {study.study_name!r} was not begun by study.run")
     settings = in_this_version(settings_of(best), identity, best.number)
     metric = identity.get("metric", "validation accuracy")
     of_data = ("data", "data_sha256", "classes", "split", "split_seed", "subset")
-    kept = (*of_data, "kernels", "device", "code", "versions")
+    origins = (*of_data, "kernels", "device", "code", "versions")
     provenance = {
         "study": study.study_name,
         "storage": studies.hidden(options.storage),
@@ -58,7 +58,7 @@ def main() -> None:
         "best_epoch": result.epoch,
         "best_epoch_score": result.best,
         "chosen_among": len(finished(study)),
-        **{key: identity.get(key) for key in kept},
+        **{key: identity.get(key) for key in origins},
         "exported_with": {"fer-study": version("fer-study"), "python": platform.python_version()},
     }
     content = {"config": settings, "provenance": provenance}

@@ -64,7 +64,7 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     names = tuple(dict.fromkeys(options.study)) or (None,)
     studies = [load_study(options.storage, name, search=name is None) for name in names]
-    identity = current(studies[-1].user_attrs) or {}
+    identity = current(studies[-1]) or {}
     if options.samplers and not is_search(identity):
         raise UserError(f"--samplers needs a search, {studies[-1].study_name!r} is none")
     # Studies of format 3 and before did not say by what curves differ in kind.

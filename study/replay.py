@@ -39,11 +39,11 @@ def main() -> None:
     from study.spec.faces import in_this_version, pipeline_again
     from study.spec.identity import IDENTITY
     from study.storage import studies
-    from study.storage.records import result_of, settings_of
+    from study.storage.records import kept, result_of, settings_of
 
     study = studies.load_study(options.storage, options.study)
     trial = find(study.get_trials(deepcopy=False), options.trial, study.study_name)
-    identity = study.user_attrs.get(IDENTITY, {})
+    identity = kept(study, IDENTITY, {})
     settings = in_this_version(settings_of(trial), identity, trial.number)
     if options.out is not None and (options.out.is_dir() or not options.out.parent.is_dir()):
         raise UserError(f"--out must be a file in an existing folder, got {options.out}")
@@ -144,13 +144,14 @@ def likely_causes(trial: "FrozenTrial", identity: "Identity", pipeline: "Pipelin
     """What of this installation differs from the one that trained the trial, in words."""
     from fer.machine import processor
     from study.spec.identity import INSTALLATION, differences
-    from study.storage.owner import OWNER, Owner
+    from study.storage.owner import Owner
+    from study.storage.records import OWNER, kept
 
     def installed(known: Mapping[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in known.items() if key in INSTALLATION}
 
     causes = differences(installed(identity), installed(pipeline.identity()))
-    owner = Owner.of(trial.user_attrs.get(OWNER))
+    owner = Owner.of(kept(trial, OWNER))
     here = processor()
     if owner is not None and owner.processor and owner.processor != here:
         causes.append(f"the processor was {owner.processor}, now {here}")

@@ -57,8 +57,9 @@ def check(study: "optuna.Study") -> None:
     """Raise UserError if there is nothing to tell of a study."""
     from study.analysis.summary import complete_of
     from study.spec.identity import IDENTITY
+    from study.storage.records import kept
 
-    if IDENTITY not in study.user_attrs:
+    if kept(study, IDENTITY) is None:
         raise UserError(f"study {study.study_name!r} was not begun by this program")
     if not complete_of(study):
         raise UserError(f"a report needs a complete trial, study {study.study_name!r} has none")

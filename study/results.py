@@ -30,13 +30,13 @@ def main() -> None:
     from study.analysis.sections import render
     from study.spec.identity import IDENTITY, check_format
     from study.storage import studies
-    from study.storage.records import scored
+    from study.storage.records import kept, scored
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     found = []
     for study in studies.load_studies(options.storage):
-        if study.user_attrs.get(IDENTITY) and scored(study):
-            check_format(study.study_name, study.user_attrs[IDENTITY])
+        if kept(study, IDENTITY) and scored(study):
+            check_format(study.study_name, kept(study, IDENTITY))
             found.append(study)
     if not found:
         raise UserError(

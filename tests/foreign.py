@@ -83,8 +83,11 @@ def finished(own: FrozenTrial) -> Iterator[tuple[str, FrozenTrial]]:
     yield "a failed one", trial({**fits, choice: "other"}, other, TrialState.FAIL)
     yield "a pruned one", trial(state=TrialState.PRUNED, **pruned)
     for name, attributes in ATTRIBUTES.items():
-        yield name, trial(user_attrs=attributes)
-        yield f"{name}, pruned", trial(state=TrialState.PRUNED, user_attrs=attributes, **pruned)
+        for part in ("user_attrs", "system_attrs"):
+            given: dict[str, Any] = {part: attributes}
+            yield f"{name} in {part}", trial(**given)
+            given |= pruned
+            yield f"{name} in {part}, pruned", trial(state=TrialState.PRUNED, **given)
 
 
 def names(own: FrozenTrial) -> tuple[str, str]:
@@ -108,5 +111,7 @@ def put_in(study: optuna.Study) -> int:
     odd = [each for name, each in ATTRIBUTES.items() if "owner" not in name and "odd" not in name]
     for attributes in odd:
         study.enqueue_trial(own.params, user_attrs=attributes)
+        system = {"fixed_params": own.params, **attributes}
+        study.add_trial(create_trial(state=TrialState.WAITING, system_attrs=system))
     study.add_trial(create_trial(state=TrialState.WAITING, system_attrs={"fixed_params": [1, 2]}))
-    return len(hopeless) + len(odd) + 1
+    return len(hopeless) + 2 * len(odd) + 1

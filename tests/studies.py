@@ -31,14 +31,14 @@ def searched(count: int = 30, epochs: int = 10, seed: int = 0, **of_best: Any) -
     rng = np.random.default_rng(seed)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(study_name="my <b>study</b>", direction="maximize")
-    identity = {
+    identity: dict[str, Any] = {
         **{"format": 4, "kind": "search", "space": "large", "space_definition": describe(SPACE)},
         **{"base": {"momentum": 0.9}, "epochs": epochs, "seed": 0, "begins_with": ["hand & co"]},
         **{"metric": "validation accuracy", "scored_epochs": 3, "data": "blobs"},
         **{"sampler": {"name": "random"}, "pruner": {"name": "median", "earliest": 2}},
         **{"code": "0123456789abcdef" * 4, "versions": {"numpy": "2.0"}},
     }
-    study.set_user_attr(IDENTITY, identity)
+    study._storage.set_study_system_attr(study._study_id, IDENTITY, identity)
     study.set_user_attr(COMMAND, COMMAND_LINE)
     study.add_trials([_trial(number, epochs, rng, of_best) for number in range(count)])
     return study
@@ -76,11 +76,11 @@ def _trial(
         state=TrialState.COMPLETE if complete else TrialState.PRUNED,
         value=curve[-1] if complete else None,
         intermediate_values=dict(enumerate(curve, 1)),
-        user_attrs={
+        system_attrs={
             CONFIG: {**settings, "epochs": epochs, "seed": 0},
             RESULT: {**result.stored(), **of_best},
-            **({ORIGIN: "hand & co"} if number == 0 else {}),
         },
+        user_attrs={**result.shown(), **({ORIGIN: "hand & co"} if number == 0 else {})},
     )
 
 

@@ -51,7 +51,7 @@ def test_every_value_is_trained_with_every_seed_and_the_page_names_the_command(
         ("zero-one", 1),
     ]
     for trial in stored:
-        config = Config(**trial.user_attrs[records.CONFIG])
+        config = Config(**records.kept(trial, records.CONFIG))
         assert (config.scaling, config.seed) == (trial.params["scaling"], trial.params["seed"])
         assert config.output_activation == "tanh"
     assert len({trial.value for trial in stored}) > 1
@@ -87,12 +87,12 @@ def test_what_another_study_trained_alike_is_not_trained_again(command: Command)
     assert f"has the settings and result of trial 1 of study {first}" in more.out
     (second,) = set(names()) - {first}
     for before, after in zip(trials(study=first), trials(study=second)[:2], strict=True):
-        assert before.user_attrs[records.CONFIG] == after.user_attrs[records.CONFIG]
+        assert records.kept(before, records.CONFIG) == records.kept(after, records.CONFIG)
         assert before.intermediate_values == after.intermediate_values
         assert before.value == after.value
-        result = after.user_attrs[records.RESULT]
+        result = records.kept(after, records.RESULT)
         assert (result["repeats_study"], result["repeats"]) == (first, before.number)
-    assert all("repeats" not in t.user_attrs[records.RESULT] for t in trials(study=second)[2:])
+    assert all("repeats" not in records.kept(t, records.RESULT) for t in trials(study=second)[2:])
     # The report's value is the same in every comparison; what is trained otherwise is not it.
     shared = command("study.compare", "--vary", "oversampling", *SMALL).out
     assert "plan   4 trials" in shared
@@ -110,7 +110,7 @@ def test_settings_from_a_file_are_trained_as_they_are(command: Command) -> None:
     assert command(*line).code == 0
     (name,) = names()
     assert name.startswith("demo-mine-")
-    stored = [Config(**trial.user_attrs[records.CONFIG]) for trial in trials(study=name)]
+    stored = [Config(**records.kept(trial, records.CONFIG)) for trial in trials(study=name)]
     assert [config.seed for config in stored] == [0, 1]
     kept = mine.model_dump(exclude={*OWN})
     assert all(kept.items() <= config.settings().items() for config in stored)
@@ -134,8 +134,8 @@ def test_each_emotion_is_removed_in_turn_and_chance_stands_beside(command: Comma
         (trial,) = trials(study=name)
         removed = name.split("-")[2]
         study = optuna.load_study(study_name=name, storage=DEFAULT_URL)
-        assert removed not in study.user_attrs["identity"]["classes"]
-        assert len(study.user_attrs["identity"]["classes"]) == 7 - (removed != "nothing")
+        assert removed not in records.kept(study, "identity")["classes"]
+        assert len(records.kept(study, "identity")["classes"]) == 7 - (removed != "nothing")
         assert re.search(rf"{removed} .*{trial.value:.4f}", done.out)
         # Demo faces have as many of each class, FER-2013 has not.
         assert 1 / 7 <= study.user_attrs["chance"] < 0.4

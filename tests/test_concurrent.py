@@ -40,7 +40,7 @@ def course(folder: str = ".") -> list[tuple[Any, ...]]:
             trial.state,
             trial.params,
             trial.intermediate_values,
-            trial.user_attrs[records.RESULT]["curves"]["loss"],
+            records.kept(trial, records.RESULT)["curves"]["loss"],
         )
         for trial in trials_in(folder)
     ]
@@ -115,7 +115,7 @@ def test_memory_that_runs_out_ends_that_trial_alone_and_its_neighbours_curves_ar
             assert starved.state == TrialState.PRUNED
         elif starved.params == calm.params:  # the sampler knows of the failure later on
             losses = [
-                trial.user_attrs[records.RESULT]["curves"]["loss"] for trial in (calm, starved)
+                records.kept(trial, records.RESULT)["curves"]["loss"] for trial in (calm, starved)
             ]
             assert losses[0] == losses[1]
     assert sum(ending(trial) == "complete" for trial in trials_in("starved")) == 4

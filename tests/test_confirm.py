@@ -36,11 +36,11 @@ def test_the_best_are_trained_again_with_other_seeds_beside_the_reports(command:
             assert trial.user_attrs[records.ORIGIN] == f"{label(chosen)}, seed {4 + seed}"
             assert "hand-made" in label(chosen)
             ours, theirs = (
-                Config(**each.user_attrs[records.CONFIG]).model_dump(exclude=settled)
+                Config(**records.kept(each, records.CONFIG)).model_dump(exclude=settled)
                 for each in (trial, chosen)
             )
             assert ours == theirs
-    assert {trial.user_attrs[records.CONFIG]["epochs"] for trial in again_trained} == {1}
+    assert {records.kept(trial, records.CONFIG)["epochs"] for trial in again_trained} == {1}
     assert "the search flattered them" in done.out
     assert "beats one of hand-tuned with the same seed in" in done.out
     assert "note: 2 seeds find a difference of about" in done.out
@@ -68,10 +68,10 @@ def test_with_a_split_of_its_own_each_seed_validates_on_other_images(command: Co
     assert "grouped split, drawn anew for each seed" in done.out
     assert "flattered" not in done.out  # other images
     (name,) = {*optuna.get_all_study_names(DEFAULT_URL)} - fixed
-    stored = optuna.load_study(study_name=name, storage=DEFAULT_URL).user_attrs[IDENTITY]
+    stored = records.kept(optuna.load_study(study_name=name, storage=DEFAULT_URL), IDENTITY)
     assert stored["split_seed"] == "seed"
     for trial in trials(study=name):
-        settings = trial.user_attrs[records.CONFIG]
+        settings = records.kept(trial, records.CONFIG)
         pipeline = faces(Images(subset=150, split_seed=settings["seed"]))
         session = pipeline.open("cpu")
         trained = list(session.train(settings, Path(f"{trial.number}.state"), ""))

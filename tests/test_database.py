@@ -28,7 +28,7 @@ from study.storage import known_trials, records, retry, sql
 from study.storage import owner as ownership
 from study.storage import studies as store
 from study.storage.owned import OwnedDatabase
-from study.storage.owner import OWNER, TakenOver, TotalReached
+from study.storage.owner import TakenOver, TotalReached
 from tests.conftest import trials
 
 END_ALL_OTHERS = (
@@ -52,7 +52,8 @@ def test_optuna_reads_back_all_that_a_study_knew(url: str) -> None:
     assert len(back) == 7
     assert back[0].params["sgd_lr"] == 0.5
     for mine, theirs in zip(known, back, strict=True):
-        for part in ("state", "params", "distributions", "intermediate_values", "user_attrs"):
+        parts = ("state", "params", "distributions", "intermediate_values")
+        for part in (*parts, "user_attrs", "system_attrs"):
             assert getattr(mine, part) == getattr(theirs, part), part
         assert mine.state == TrialState.PRUNED or mine.value == theirs.value
         assert theirs.datetime_start is not None
@@ -67,8 +68,8 @@ def test_a_report_is_in_the_database_before_the_next_epoch(url: str) -> None:
         assert trial.state == TrialState.RUNNING
         assert trial.intermediate_values == {1: 0.25}
         assert trial.params == run.handle.params
-        assert trial.user_attrs[records.CONFIG] == run.settings
-        assert trial.user_attrs[OWNER] == database.owner
+        assert records.kept(trial, records.CONFIG) == run.settings
+        assert records.kept(trial, records.OWNER) == database.owner
 
 
 def test_a_trial_of_thirty_reports_takes_few_transactions() -> None:
@@ -247,7 +248,7 @@ def test_a_stopped_trial_gets_one_second_chance_whatever_process_gives_it(url: s
         study.tell(stopped.handle, state=TrialState.PRUNED)
         (told,) = study.get_trials()
         with closing(store.open_database(url, total=3)) as other:
-            chance = second_chance(told, kept=True)
+            chance = second_chance(told, resumed=True)
             assert one.queue_second_chance(study._study_id, chance)
             assert not other.queue_second_chance(study._study_id, chance)
         again = ask(study, SPEC)
@@ -258,7 +259,7 @@ def test_a_stopped_trial_gets_one_second_chance_whatever_process_gives_it(url: s
         study.tell(ask(study, SPEC).handle, 0.4)
         run_trial(study, np.random.default_rng(0))
         with pytest.raises(TotalReached):
-            one.queue_second_chance(study._study_id, second_chance(told, kept=False))
+            one.queue_second_chance(study._study_id, second_chance(told, resumed=False))
 
 
 @pytest.mark.long

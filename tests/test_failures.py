@@ -47,7 +47,7 @@ def test_a_loss_that_is_no_number_ends_the_trial_as_diverged_and_the_study_goes_
     diverged = [trial for trial in trials() if ending(trial) == "diverged"]
     assert [trial.user_attrs[records.ORIGIN] for trial in diverged] == ["hand-made sgd"]
     assert diverged[0].state == TrialState.PRUNED
-    assert diverged[0].user_attrs[records.RESULT]["epochs"] == 1
+    assert records.kept(diverged[0], records.RESULT)["epochs"] == 1
     assert "1 diverged" in result.out
     assert "diverged " in result.out
 
@@ -80,7 +80,7 @@ def test_a_trial_that_runs_out_of_memory_is_marked_and_its_neighbours_go_on(
     assert [trial.user_attrs[records.ORIGIN] for trial in starved] == ["hand-made adagrad"]
     # Pruned, so that the sampler learns from it.
     assert starved[0].state == TrialState.PRUNED
-    assert "allocate" in starved[0].user_attrs[records.RESULT]["reason"]
+    assert "allocate" in records.kept(starved[0], records.RESULT)["reason"]
     assert len([trial for trial in trials() if trial.state in records.FINISHED]) == 6
     assert "1 out of memory" in result.out
     refused = command("study.export", "--trial", starved[0].number)
@@ -107,8 +107,8 @@ def test_a_bug_stops_the_study_after_three_identical_errors_with_its_traceback(
     failed = [trial for trial in trials() if trial.state == TrialState.FAIL]
     assert len(failed) == 3
     for trial in failed:
-        assert "ValueError" in trial.user_attrs[records.FAILURE]["reason"]
-        assert "a bug in the pipeline" in trial.user_attrs[records.FAILURE]["traceback"]
+        assert "ValueError" in records.kept(trial, records.FAILURE)["reason"]
+        assert "a bug in the pipeline" in records.kept(trial, records.FAILURE)["traceback"]
     assert not [trial for trial in trials() if trial.state == TrialState.RUNNING]
 
 
@@ -136,7 +136,7 @@ def test_a_trial_that_kills_its_worker_twice_is_failed_with_the_reason(
     failed = [trial for trial in trials() if trial.params["optimizer"] == "adagrad"]
     assert {trial.state for trial in failed} == {TrialState.FAIL}
     for trial in failed:
-        assert trial.user_attrs[records.FAILURE]["reason"] == (
+        assert records.kept(trial, records.FAILURE)["reason"] == (
             "its worker was ended by SIGSEGV, twice in epoch 2"
         )
         # The epoch before was kept and not trained again.
@@ -175,11 +175,11 @@ def test_finished_settings_are_not_trained_again_unless_asked_for(
     repeated = trials()[6]
     assert repeated.intermediate_values == first.intermediate_values
     assert repeated.value == first.value
-    assert repeated.user_attrs[records.RESULT]["repeats"] == 0
+    assert records.kept(repeated, records.RESULT)["repeats"] == 0
     assert "1 of them with earlier settings" in reused.out
     trained = run("--trials", 8, "--duplicates", "train")
     assert trained.code == 0, trained
-    assert "repeats" not in trials()[7].user_attrs[records.RESULT]
+    assert "repeats" not in records.kept(trials()[7], records.RESULT)
     assert trials()[7].intermediate_values == first.intermediate_values
 
 

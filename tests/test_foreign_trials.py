@@ -4,7 +4,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from study.storage.records import CONFIG, FAILURE
+from study.storage.records import CONFIG, FAILURE, kept
 from tests import foreign
 from tests.conftest import Command
 from tests.scripted import Run, stored
@@ -32,12 +32,12 @@ def test_a_search_goes_on_among_trials_of_every_sort(
         if was.state.is_finished():
             assert now.user_attrs == was.user_attrs
             assert now.values == was.values
-    failed = [trial for trial in trials if FAILURE in trial.user_attrs]
+    failed = [trial for trial in trials if kept(trial, FAILURE) is not None]
     assert len(failed) == hopeless
     for trial in failed:
         assert trial.state == TrialState.FAIL
         assert f"trial {trial.number}" in said
-        assert trial.user_attrs[FAILURE]["reason"] in said
+        assert kept(trial, FAILURE)["reason"] in said
     assert not [trial for trial in trials if trial.state == TrialState.RUNNING]
     assert "left out" in said
     assert "best inf" not in said
@@ -49,7 +49,7 @@ def test_trials_that_lie_outside_the_space_count_for_nothing(run: Run) -> None:
     study = small()
     for _ in range(20):
         study.add_trial(create_trial(state=TrialState.COMPLETE, value=0.9))
-    mine = [trial for trial in run(trials=12) if CONFIG in trial.user_attrs]
+    mine = [trial for trial in run(trials=12) if kept(trial, CONFIG) is not None]
     assert len(mine) == 12
     # Nor does the sampler see them: all its proposals come from what lies in the space.
     assert all(len(trial.params) == 2 for trial in mine)
@@ -105,7 +105,7 @@ def test_every_command_reads_a_study_among_trials_of_every_sort(command: Command
         done = command(*line)
         assert done.code == 0, done
     for trial in optuna.load_study(study_name="s", storage=URL).trials:
-        if CONFIG not in trial.user_attrs:
+        if kept(trial, CONFIG) is None:
             done = command("study.replay", "--study", "s", "--trial", trial.number)
             assert (done.code, done.err.count("\n")) == (2, 1), done
             break

@@ -222,7 +222,7 @@ def test_a_whole_study_repeats_and_its_trials_can_be_replayed(command: Command) 
                 (
                     trial.params,
                     trial.intermediate_values,
-                    trial.user_attrs[records.RESULT]["curves"]["loss"],
+                    records.kept(trial, records.RESULT)["curves"]["loss"],
                 )
                 for trial in study.get_trials()
                 if trial.state in records.FINISHED

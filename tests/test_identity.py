@@ -62,13 +62,13 @@ def content() -> str:
 
 def change_identity(**changed: object) -> None:
     study = optuna.load_study(study_name="small", storage=DEFAULT_URL)
-    stored = {**study.user_attrs[identity.IDENTITY], **changed}
-    study.set_user_attr(identity.IDENTITY, stored)
+    stored = {**records.kept(study, identity.IDENTITY), **changed}
+    study._storage.set_study_system_attr(study._study_id, identity.IDENTITY, stored)
 
 
 def test_what_the_numbers_depend_on_is_stored_with_the_study(trained: None) -> None:
     study = optuna.load_study(study_name="small", storage=DEFAULT_URL)
-    stored = study.user_attrs[identity.IDENTITY]
+    stored = records.kept(study, identity.IDENTITY)
     assert stored["data"] == "demo"
     assert len(stored["data_sha256"]) == 64
     assert stored["versions"].keys() == {"torch", "numpy", "scikit-learn", "optuna"}
@@ -139,10 +139,10 @@ def test_studies_of_an_older_version_are_read_and_say_why_they_do_not_go_on(
     assert "fer2013-c66d2b" in names
     study = ("--study", "fer2013-c66d2b")
     best = optuna.load_study(study_name=study[1], storage=DEFAULT_URL).best_trial
-    assert best.user_attrs[records.CONFIG]["batch_norm"]  # as a setting was called then
+    assert records.kept(best, records.CONFIG)["batch_norm"]  # as a setting was called then
     assert command("study.export", *study, "--out", "best.yaml").code == 0
     content = yaml.safe_load(Path("best.yaml").read_text())
-    assert content["config"] == Config(**best.user_attrs[records.CONFIG]).settings()
+    assert content["config"] == Config(**records.kept(best, records.CONFIG)).settings()
     assert content["config"]["norm"] == "batch"
     assert content["provenance"]["validation_accuracy"] == best.value
     assert content["provenance"]["validation_macro_f1"] > 0.4
@@ -176,18 +176,15 @@ def test_replay_tells_a_difference_and_its_likely_cause(trained: None, command: 
     assert "identical" in command("study.replay", "--trial", 0).out
     # One bit of one loss, which no score shows.
     study = optuna.load_study(study_name="small", storage=DEFAULT_URL)
-    result = study.trials[0].user_attrs[records.RESULT]
+    result = records.kept(study.trials[0], records.RESULT)
     result["curves"]["loss"][1] *= 1 + 2**-50
-    change(
-        "UPDATE trial_user_attributes SET value_json = ? WHERE key = 'result'", json.dumps(result)
-    )
+    stored = "UPDATE trial_system_attributes SET value_json = ? WHERE key = 'result'"
+    change(stored, json.dumps(result))
     first = command("study.replay", "--trial", 0)
     assert first.code == 1, first
     result["curves"]["loss"][1] /= 1 + 2**-50
     result["right"] = "AAAA" + result["right"][4:]
-    change(
-        "UPDATE trial_user_attributes SET value_json = ? WHERE key = 'result'", json.dumps(result)
-    )
+    change(stored, json.dumps(result))
     replayed = command("study.replay", "--trial", 0)
     assert replayed.code == 1, replayed
     assert 'different; likely because torch was "2.11.0", now "' in replayed.out
@@ -203,7 +200,7 @@ def test_replay_refuses_what_it_cannot_repeat(
         refused = command("study.replay", "--trial", number)
         assert refused.code == 2
         assert named in refused.err
-    change("UPDATE trial_user_attributes SET value_json = '{\"nose\": 1}' WHERE key = 'config'")
+    change("UPDATE trial_system_attributes SET value_json = '{\"nose\": 1}' WHERE key = 'config'")
     for module, *arguments in (("study.replay", "--trial", 0), ("study.export",)):
         refused = command(module, *arguments)
         assert refused.code == 2

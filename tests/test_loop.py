@@ -64,7 +64,7 @@ def test_trials_is_the_total_and_the_control_comes_first_and_is_never_pruned(run
     assert Counter(trial.state for trial in done)[TrialState.PRUNED] > 0
     for trial in done:
         assert list(trial.intermediate_values) == list(
-            range(1, trial.user_attrs[records.RESULT]["epochs"] + 1)
+            range(1, records.kept(trial, records.RESULT)["epochs"] + 1)
         )
         assert trial.params.keys() == {"rule", f"{trial.params['rule']}_lr"}
     assert not Path("studies.db.checkpoints").exists()
@@ -154,7 +154,7 @@ def test_a_pipeline_may_keep_to_itself_which_cases_were_right(run: Run) -> None:
                 yield SimpleNamespace(**members)
 
     for trial in run(trials=2, pipeline=Silent()):
-        assert "right" not in trial.user_attrs[records.RESULT]
+        assert "right" not in records.kept(trial, records.RESULT)
 
 
 def test_an_interrupted_trial_keeps_its_number_settings_and_epochs(
@@ -219,7 +219,7 @@ def test_a_trial_whose_worker_dies_once_goes_on_and_twice_in_an_epoch_fails(run:
     assert {trial.params["rule"] for trial in failed} == {"sign"}
     assert len(failed) == 3
     for trial in failed:
-        assert trial.user_attrs[records.FAILURE]["reason"].endswith("twice in epoch 1")
+        assert records.kept(trial, records.FAILURE)["reason"].endswith("twice in epoch 1")
     assert TrialState.RUNNING not in [trial.state for trial in stored()]
 
 
@@ -329,8 +329,8 @@ def test_another_sampler_or_pruner_is_refused_or_noted_with_the_trial_from_which
     done = run(trials=6, sampler="random", pruner="none", change_search=True)
     assert len(done) == 6
     storage = studies.open_to_read("sqlite:///studies.db")
-    attributes = optuna.load_study(study_name="small", storage=storage).user_attrs
-    (change,) = attributes[studies.SEARCH_CHANGES]
+    study = optuna.load_study(study_name="small", storage=storage)
+    (change,) = records.kept(study, studies.SEARCH_CHANGES)
     assert (change["from_trial"], change["sampler"]) == (3, {"name": "random"})
     assert change["pruner"] == {"name": "none"}
     # From there on it is the study's own.
@@ -352,7 +352,7 @@ def test_settings_that_were_trained_are_not_trained_again(run: Run) -> None:
     again = run(trials=4, change=note)
     assert not started
     assert again[3].intermediate_values == first[1].intermediate_values
-    assert again[3].user_attrs[records.RESULT]["repeats"] == 1
+    assert records.kept(again[3], records.RESULT)["repeats"] == 1
 
 
 def test_what_killed_processes_left_of_a_finished_trial_is_removed_and_nothing_else(
@@ -418,10 +418,10 @@ def test_screening_trains_the_best_of_the_stopped_trials_on_from_their_states(ru
 
     done = run(trials=21, lanes=2, pipeline=Long(), pruner="screen", change=listen)
     assert len(done) == 21
-    chances = [trial for trial in done if records.CONTINUES in trial.user_attrs]
+    chances = [trial for trial in done if records.kept(trial, records.CONTINUES) is not None]
     assert [trial.number for trial in chances] == [18, 19, 20]  # one for every six
     for trial in chances:
-        first = done[trial.user_attrs[records.CONTINUES]]
+        first = done[records.kept(trial, records.CONTINUES)]
         assert (first.state, trial.state) == (TrialState.PRUNED, TrialState.COMPLETE)
         assert first.params == trial.params
         assert first.user_attrs.get(records.ORIGIN) == trial.user_attrs.get(records.ORIGIN)
@@ -432,7 +432,7 @@ def test_screening_trains_the_best_of_the_stopped_trials_on_from_their_states(ru
         )
     # No epoch was trained twice, and those that went on were ahead of those that did not.
     assert all(epochs == list(range(1, len(epochs) + 1)) for epochs in began.values())
-    taken = {trial.user_attrs[records.CONTINUES] for trial in chances}
+    taken = {records.kept(trial, records.CONTINUES) for trial in chances}
     scores = {
         trial.number: score_of(list(trial.intermediate_values.values()))
         for trial in done[:18]
@@ -470,9 +470,10 @@ def test_a_second_chance_keeps_its_state_whoever_else_is_stopped(run: Run) -> No
     for lanes in (2, 4):
         options: dict[str, Any] = {"trials": 40, "pipeline": Long(), "pruner": "screen"}
         done = run(f"{lanes}", lanes=lanes, change=watch, **options)
-        chances = [trial.user_attrs for trial in done if records.CONTINUES in trial.user_attrs]
-        assert {each[records.CONTINUES_FROM] for each in chances} == {3}
-        assert len({each[records.CONTINUES] for each in chances}) == len(chances)
+        chances = [each for each in done if records.kept(each, records.CONTINUES) is not None]
+        assert {records.kept(each, records.CONTINUES_FROM) for each in chances} == {3}
+        first = {records.kept(each, records.CONTINUES) for each in chances}
+        assert len(first) == len(chances)
     assert not lost
 
 
@@ -490,12 +491,12 @@ def test_the_judge_replays_what_a_search_does(pruner: str, run: Run) -> None:
     options: dict[str, Any] = {"lanes": 1, "sampler": "random", "pipeline": Long()}
     whole = run("whole", trials=40, pruner="none", **options)
     search = run("stopped", trials=42 if pruner == "median" else 46, pruner=pruner, **options)
-    proposed = [trial for trial in search if records.CONTINUES not in trial.user_attrs]
+    proposed = [trial for trial in search if records.kept(trial, records.CONTINUES) is None]
     assert len(proposed) == 40
     assert [trial.params for trial in proposed] == [trial.params for trial in whole]
     spent = [len(trial.intermediate_values) for trial in proposed]
     for trial in search[40:]:
-        spent[trial.user_attrs[records.CONTINUES]] = len(trial.intermediate_values)
+        spent[records.kept(trial, records.CONTINUES)] = len(trial.intermediate_values)
     assert RULES[pruner](curves_of(whole, [])).tolist() == spent
     assert min(spent) < 9
 
@@ -508,7 +509,7 @@ def test_a_second_chance_that_is_interrupted_goes_on(
     interrupt = Interruptions(monkeypatch, every=29)  # 9 epochs, 5 x 3, then the second chance
     done = run("parts", sampler="random", change=interrupt, **options)
     assert records.ending(done[6]) == "interrupted"
-    assert done[6].user_attrs[records.CONTINUES] == whole[6].user_attrs[records.CONTINUES]
+    assert records.kept(done[6], records.CONTINUES) == records.kept(whole[6], records.CONTINUES)
     interrupt.heard = 0
     done = run("parts", sampler="random", change=interrupt, **options)
     assert course(done) == course(whole)
@@ -528,7 +529,7 @@ def test_the_budget_of_epochs_is_never_exceeded_and_nearly_spent(run: Run) -> No
         assert spent(done) == trained.total()
         assert all(trial.state.is_finished() for trial in done)
         if pruner != "none":
-            assert any(records.CONTINUES in trial.user_attrs for trial in done)
+            assert any(records.kept(trial, records.CONTINUES) is not None for trial in done)
         assert course(
             run(
                 pruner,
@@ -565,6 +566,6 @@ def test_values_and_settings_that_only_some_epochs_and_trials_have_are_kept(run:
     done = run(trials=6, pipeline=Uneven(), pruner="none")
     assert len(done) == 6
     for trial in done:
-        assert ("decay" in trial.user_attrs[records.CONFIG]) == (trial.params["rule"] == "sign")
-        gaps = trial.user_attrs[records.RESULT]["curves"]["gap"]
+        assert ("decay" in records.kept(trial, records.CONFIG)) == (trial.params["rule"] == "sign")
+        gaps = records.kept(trial, records.RESULT)["curves"]["gap"]
         assert [gap is None for gap in gaps] == [True, False, True, True]  # NaN, as JSON has it

@@ -60,7 +60,7 @@ def test_the_digits_go_through_search_report_export_replay_and_confirmation(
     found = optuna.load_study(study_name=name, storage=DEFAULT_URL)
     assert found.trials[0].user_attrs[records.ORIGIN] == "first guess"
     assert found.best_value > 0.5  # ten classes
-    right = base64.b64decode(found.trials[0].user_attrs[records.RESULT]["right"])
+    right = base64.b64decode(records.kept(found.trials[0], records.RESULT)["right"])
     bits = np.unpackbits(np.frombuffer(right, np.uint8), count=450)
     assert bits.mean() == pytest.approx(found.trials[0].intermediate_values[3])
     assert f"python -m study.export --study {name}" in done.out
@@ -74,7 +74,7 @@ def test_the_digits_go_through_search_report_export_replay_and_confirmation(
 
     assert command("study.export", "--out", "best.yaml").code == 0
     best = yaml.safe_load(Path("best.yaml").read_text())
-    assert best["config"] == found.best_trial.user_attrs[records.CONFIG]
+    assert best["config"] == records.kept(found.best_trial, records.CONFIG)
     assert best["config"]["activation"] in ("relu", "tanh")
     assert best["provenance"]["validation_accuracy"] == found.best_value
 

@@ -18,7 +18,7 @@ from study.page.history import best_so_far, curves, history
 from study.page.render import all_trials, render
 from study.page.settings import draw, panels
 from study.page.trials import trials_of
-from study.storage.records import CONFIG, CONTINUES, result_of
+from study.storage.records import CONFIG, CONTINUES, RESULT, kept, result_of
 from tests import foreign
 from tests.conftest import ROOT, Command, Table, frame, trials, write_forms
 from tests.scripted import Run
@@ -175,12 +175,13 @@ def test_learning_rates_of_all_optimizers_share_a_panel_by_colour(text: str) -> 
 def test_the_axis_of_scores_is_not_squeezed_by_the_bad_ones() -> None:
     study = searched()
     worst = study.trials[0]
+    own = {**worst.system_attrs, RESULT: {**kept(worst, RESULT), "score": -1e6}}
     lost = create_trial(
         params=worst.params,
         distributions=worst.distributions,
         value=-1e6,
         intermediate_values={1: -1e6},
-        user_attrs={**worst.user_attrs, "result": {**worst.user_attrs["result"], "score": -1e6}},
+        system_attrs=own,
     )
     study.add_trial(lost)
     history = page_of(study).split("How the search went")[1].split("Learning curves")[0]
@@ -230,11 +231,11 @@ def test_a_page_among_trials_of_every_sort_counts_those_of_the_study(
     run(trials=30, pruner="screen")
     page = written(command, "--study", "small")
     own = [trial for trial in trials() if result_of(trial) is not None]
-    assert len(own) == 22  # of 30: the others are another program's
-    assert "All 22 trials, best first" in page.text
+    assert len(own) == 16  # of 30: the others are another program's
+    assert "All 16 trials, best first" in page.text
     assert "of other programs left out" in page.text
     assert "second chance of trial" in page.text
-    assert any(CONTINUES in trial.user_attrs for trial in own)
+    assert any(kept(trial, CONTINUES) is not None for trial in own)
 
 
 def test_a_search_that_is_still_going_on_has_a_page(run: Run, command: Command) -> None:
@@ -333,10 +334,10 @@ def test_a_search_of_an_older_version_has_a_whole_page(command: Command) -> None
 def change_result(number: int, **fields: Any) -> None:
     """Store more with the result of a trial, as a later version does."""
     (trial,) = (each for each in trials(study="s") if each.number == number)
-    content = json.dumps({**trial.user_attrs["result"], **fields})
+    content = json.dumps({**kept(trial, RESULT), **fields})
     with sqlite3.connect("studies.db") as connection:
         connection.execute(
-            "UPDATE trial_user_attributes SET value_json = ? "
+            "UPDATE trial_system_attributes SET value_json = ? "
             "WHERE key = 'result' AND trial_id = ?",
             (content, trial._trial_id),
         )

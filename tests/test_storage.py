@@ -54,8 +54,8 @@ class TestOwnedDatabase(StorageTestCase):
         yield owned
         emptied(owned)
 
-    # What the rules of a running study forbid: a trial has its owner among its attributes, and
-    # another owner's trial is not finished here.
+    # What the rules of a running study forbid: a trial has its owner among its system attributes,
+    # and another owner's trial is not finished here.
     test_create_new_trial = None  # type: ignore[assignment]
-    test_set_trial_user_attr = None  # type: ignore[assignment]
+    test_set_trial_system_attr = None  # type: ignore[assignment]
     test_get_all_trials_not_modified = None  # type: ignore[assignment]

@@ -17,7 +17,7 @@ from optuna.distributions import CategoricalDistribution
 from fer.errors import UserError
 from fer.strict_json import number, to_json
 from study.spec.spec import searching
-from study.storage.records import RESULT, result_of
+from study.storage.records import RESULT, kept, result_of
 from tests.blobs import Blobs
 from tests.conftest import Command, trials
 from tests.test_imports import MODULES
@@ -44,11 +44,12 @@ def test_a_diverged_trial_leaves_strict_json_and_is_read_again(command: Command)
     line = ("--study", "small", "--pipeline", "tests.blobs:diverging", "--workers", 1)
     assert command("study.run", *line, "--trials", 2).code == 0
     with closing(sqlite3.connect("studies.db")) as connection:
-        for table in ("trial_user_attributes", "study_user_attributes"):
-            for (text,) in connection.execute(f"SELECT value_json FROM {table}"):
+        names = (f"{owner}_{kind}" for owner in ("trial", "study") for kind in ("user", "system"))
+        for table in names:
+            for (text,) in connection.execute(f"SELECT value_json FROM {table}_attributes"):
                 strict(text)
     first = trials()[0]
-    (loss, lost) = first.user_attrs[RESULT]["curves"]["loss"]
+    (loss, lost) = kept(first, RESULT)["curves"]["loss"]
     assert (loss > 0, lost) == (True, None)
     result = result_of(first)
     assert result is not None

@@ -72,11 +72,11 @@ def test_the_reports_settings_come_first_and_the_final_ones_are_never_pruned(run
     assert [records.ORIGIN in trial.user_attrs for trial in ordered] == [True] * 6 + [False] * 4
     for trial in finished():
         assert list(trial.intermediate_values) == list(
-            range(1, trial.user_attrs[records.RESULT]["epochs"] + 1)
+            range(1, records.kept(trial, records.RESULT)["epochs"] + 1)
         )
         scores = list(trial.intermediate_values.values())
-        assert trial.user_attrs[records.RESULT]["score"] == statistics.fmean(scores[-3:])
-        assert trial.user_attrs[records.RESULT]["best"] == max(scores)
+        assert records.kept(trial, records.RESULT)["score"] == statistics.fmean(scores[-3:])
+        assert records.kept(trial, records.RESULT)["best"] == max(scores)
     # The end says how far the search is ahead of the hand, or behind, and what to do next.
     assert f"{HAND_TUNED}: trial 0" in result.out
     assert re.search(r"(ahead|behind) .*points \[.*\]", result.out)
@@ -128,7 +128,7 @@ def test_a_trial_has_one_curve_alone_beside_a_neighbour_and_trained_again(
     assert len(alone) == 2
     for one, other in zip(alone, beside, strict=True):
         assert one.intermediate_values == other.intermediate_values
-        assert one.user_attrs[records.CONFIG]["threads"] == 1
+        assert records.kept(one, records.CONFIG)["threads"] == 1
     assert command("study.export", "--study", "with 2", "--trial", 1).code == 0
     trained = command("fer.train", "--config", "best.yaml", "--subset", 150, "--out", "run")
     assert trained.code == 0, trained

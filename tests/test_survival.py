@@ -111,7 +111,7 @@ def test_kill_9_at_any_moment_loses_nothing_but_the_epoch_in_flight() -> None:
     assert numbers == list(range(len(numbers)))
     for trial in survivors:
         if trial.state == TrialState.FAIL:  # hit twice in one epoch
-            assert trial.user_attrs[records.DEATHS]["times"] == 2
+            assert records.kept(trial, records.DEATHS)["times"] == 2
     print(f"failed because hit twice in one epoch: {states[TrialState.FAIL]}")
     assert sound()
     assert not Path("studies.db.checkpoints").exists()
@@ -128,7 +128,8 @@ def test_kill_9_at_any_moment_loses_nothing_but_the_epoch_in_flight() -> None:
         if origin and trial.state == TrialState.COMPLETE:
             assert trial.intermediate_values == calm[origin].intermediate_values
             losses = [
-                each.user_attrs[records.RESULT]["curves"]["loss"] for each in (trial, calm[origin])
+                records.kept(each, records.RESULT)["curves"]["loss"]
+                for each in (trial, calm[origin])
             ]
             assert losses[0] == losses[1]
             compared += 1
@@ -170,7 +171,7 @@ def test_ctrl_c_lets_the_epoch_end_and_the_next_run_goes_on_after_it() -> None:
     save_file(tensors, kept, {"key": kept.stem, "epochs": json.dumps(epochs)})
     last = process("study.run", *SMALL, *options)
     assert last.code == 0, last
-    losses = trials()[0].user_attrs[records.RESULT]["curves"]["train_loss"]
+    losses = records.kept(trials()[0], records.RESULT)["curves"]["train_loss"]
     assert len(losses) == 20
     assert losses[0] == 12345.0
 

@@ -18,6 +18,7 @@ from study.analysis.verdicts import ALPHA, Verdict, claim, hochberg, judge
 from study.options import DEFAULT_URL
 from study.spec.identity import IDENTITY
 from study.spec.report import FACTORS
+from study.storage.records import kept
 from study.storage.studies import load_studies
 
 STORED = Path(__file__).parents[1] / "docs" / "results" / "studies.db"
@@ -151,8 +152,8 @@ def test_variances_are_weighted_by_their_degrees_of_freedom() -> None:
 
 def stored_claim(setting: str) -> tuple[dict[str, Verdict], str, str]:
     studies = load_studies(f"sqlite:///file:{STORED}?mode=ro&uri=true")
-    study = next(each for each in studies if each.user_attrs[IDENTITY]["space"] == setting)
-    identity, factor = study.user_attrs[IDENTITY], FACTORS[setting]
+    study = next(each for each in studies if kept(each, IDENTITY)["space"] == setting)
+    identity, factor = kept(study, IDENTITY), FACTORS[setting]
     found = effects(study, identity)
     noise = noise_elsewhere(studies, identity)
     verdicts = judge(found, factor.control, factor.rivals, noise)
@@ -161,12 +162,10 @@ def stored_claim(setting: str) -> tuple[dict[str, Verdict], str, str]:
 
 def test_noise_is_lent_by_other_comparisons_with_the_same_data_and_budget_alone() -> None:
     studies = load_studies(f"sqlite:///file:{STORED}?mode=ro&uri=true")
-    identities = {
-        each.user_attrs[IDENTITY]["space"]: each.user_attrs[IDENTITY] for each in studies
-    }
+    identities = {kept(each, IDENTITY)["space"]: kept(each, IDENTITY) for each in studies}
     noise = noise_elsewhere(studies, identities["oversampling"])
     others = ("batch-size", "fc-width", "pooling", "augmentation", "tta", "optimizer")
-    alike = [each for each in studies if each.user_attrs[IDENTITY]["space"] in others]
+    alike = [each for each in studies if kept(each, IDENTITY)["space"] in others]
     assert noise == noise_elsewhere(alike, identities["oversampling"])
     assert math.sqrt(noise.variance) == pytest.approx(0.828, abs=5e-4)
     assert noise.df == PRIOR_DF

@@ -16,7 +16,7 @@ from scipy import stats
 from study.spec.identity import IDENTITY, in_words
 from study.spec.score import score_of
 from study.spec.space import condition_of, place, value_at
-from study.storage.records import CONFIG, Ending, Result, ending, finished, scored
+from study.storage.records import CONFIG, Ending, Result, ending, finished, kept, scored
 from study.storage.studies import SEARCH_CHANGES
 from study.words import counted
 
@@ -34,7 +34,7 @@ BATCH_SIZE = "batch_size"
 
 def advice(study: optuna.Study) -> list[str]:
     """All that there is to say of a search that this program began."""
-    identity = study.user_attrs[IDENTITY]
+    identity = kept(study, IDENTITY)
     space, epochs = identity["space_definition"], identity["epochs"]
     trials = scored(study)
     complete = sorted(
@@ -49,7 +49,7 @@ def advice(study: optuna.Study) -> list[str]:
         too_few([trial for trial, _ in trials], space),
         batch_size([trial for trial, _ in trials]),
         duplicates(trials),
-        *search_changes(study.user_attrs.get(SEARCH_CHANGES, [])),
+        *search_changes(kept(study, SEARCH_CHANGES, [])),
         early_order(trials),
     ]
     return [sentence for sentence in said if sentence]
@@ -103,7 +103,7 @@ def _edge_of_choices(setting: str, choices: Sequence[Any], value: Any) -> str:
 
 def _setting(name: str, trial: FrozenTrial, space: Mapping[str, Any]) -> str:
     """What a parameter sets, with the choice that it belongs to."""
-    only = condition_of(name, space, trial.user_attrs.get(CONFIG, {}))
+    only = condition_of(name, space, kept(trial, CONFIG, {}))
     return f"{only['setting']} ({only['value']})" if only else name
 
 
@@ -125,7 +125,7 @@ def _common_place(gone: Sequence[FrozenTrial], space: Mapping[str, Any]) -> str:
     for trial in gone:
         for name, within in trial.distributions.items():
             if isinstance(within, FloatDistribution | IntDistribution):
-                setting = condition_of(name, space, trial.user_attrs.get(CONFIG, {}))
+                setting = condition_of(name, space, kept(trial, CONFIG, {}))
                 label = setting.get("setting", name)
                 places.setdefault(label, []).append(place(trial.params[name], within))
     found = {
@@ -167,7 +167,7 @@ def best_early(complete: Ranked, epochs: int) -> str:
 
 def too_few(trials: Sequence[FrozenTrial], space: Mapping[str, Any]) -> str:
     """Whether the space has more settings than so few trials can tell apart."""
-    settings = trials[0].user_attrs.get(CONFIG, {}) if trials else {}
+    settings = kept(trials[0], CONFIG, {}) if trials else {}
     varied = {condition_of(name, space, settings).get("setting", name) for name in space}
     wanted = TRIALS_PER_SETTING * len(varied)
     if len(trials) >= wanted:

@@ -20,7 +20,7 @@ from study.analysis.verdicts import claim, judge, known
 from study.spec.identity import IDENTITY, kind_of
 from study.spec.report import FACTORS
 from study.spec.spec import Kind
-from study.storage.records import ORIGIN, Result, scored
+from study.storage.records import ORIGIN, Result, kept, scored
 from study.words import counted
 
 Ranked = Sequence[tuple[FrozenTrial, Result]]
@@ -45,7 +45,7 @@ def answer_of(study: optuna.Study, studies: Iterable[optuna.Study]) -> Answer:
     `studies` are those of its database: a confirmation of it may be among them, and comparisons
     tell how large noise is.
     """
-    studies, kind = list(studies), kind_of(study.user_attrs[IDENTITY])
+    studies, kind = list(studies), kind_of(kept(study, IDENTITY))
     if kind == Kind.SEARCH:
         again = confirmation_of(study.study_name, studies)
         return of_confirmation(again, studies) if again else of_search(study)
@@ -58,7 +58,7 @@ def confirmation_of(search: str, studies: Iterable[optuna.Study]) -> optuna.Stud
     """The largest confirmation of a search with two seeds of two settings; None without one."""
     largest, most = None, 0
     for study in studies:
-        identity = study.user_attrs.get(IDENTITY, {})
+        identity = kept(study, IDENTITY, {})
         if kind_of(identity) != Kind.CONFIRM or identity["space_definition"]["search"] != search:
             continue
         trained = [len(each.seeds) for each in effects(study, identity) if len(each.seeds) > 1]
@@ -69,7 +69,7 @@ def confirmation_of(search: str, studies: Iterable[optuna.Study]) -> optuna.Stud
 
 def of_confirmation(study: optuna.Study, studies: Sequence[optuna.Study]) -> Answer:
     """What fresh seeds say of the best of a search."""
-    identity = study.user_attrs[IDENTITY]
+    identity = kept(study, IDENTITY)
     found = effects(study, identity)
     control = next(iter(identity["space_definition"]["variants"]))
     verdicts = judge(found, control, elsewhere=noise_elsewhere(studies, identity))
@@ -92,7 +92,7 @@ def of_confirmation(study: optuna.Study, studies: Sequence[optuna.Study]) -> Ans
 
 def of_claim(study: optuna.Study, studies: Sequence[optuna.Study]) -> Answer:
     """Whether what the report says of a setting holds."""
-    identity = study.user_attrs[IDENTITY]
+    identity = kept(study, IDENTITY)
     found, factor = effects(study, identity), FACTORS[identity["space"]]
     if not factor.claim or not factor.control:
         return Answer("")
@@ -118,7 +118,7 @@ def of_search(study: optuna.Study) -> Answer:
     hand = f"the best put in by hand ({theirs.user_attrs[ORIGIN]})"
     where = f"{abs(raw):.2f} points {'ahead of' if raw >= 0 else 'behind'} {hand}"
     words = f"Trial {ours.number}, the best found, is {where}"
-    lead = lead_of(found, given, study.user_attrs[IDENTITY]["seed"])
+    lead = lead_of(found, given, kept(study, IDENTITY)["seed"])
     if lead is None:
         words += "; the scores alone do not tell how much of that is noise. Not confirmed."
         return Answer(words, f"{raw:+.2f}, not confirmed", raw)

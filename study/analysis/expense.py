@@ -6,7 +6,7 @@ from datetime import datetime
 
 from optuna.trial import FrozenTrial
 
-from study.storage.records import CONTINUES, CONTINUES_FROM, Ending, ending, result_of
+from study.storage.records import CONTINUES, CONTINUES_FROM, Ending, ending, kept, result_of
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Expense:
 
 def expense_of(trials: Sequence[FrozenTrial], epochs: int) -> Expense:
     """The expense of some trials, each of which has so many epochs if it is whole."""
-    taken_up = {trial.user_attrs.get(CONTINUES) for trial in trials}
+    taken_up = {kept(trial, CONTINUES) for trial in trials}
     saved_epochs, saved_seconds, seconds = 0, 0.0, 0.0
     for trial in trials:
         result = result_of(trial)
@@ -47,7 +47,7 @@ def epochs_trained(trial: FrozenTrial) -> int:
     result = result_of(trial)
     if result is not None and result.repeats is not None:
         return 0
-    begun_with = trial.user_attrs.get(CONTINUES_FROM, 0)
+    begun_with = kept(trial, CONTINUES_FROM, 0)
     behind = begun_with if isinstance(begun_with, int) else 0
     return max(0, len(trial.intermediate_values) - behind)
 

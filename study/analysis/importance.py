@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, create_trial
 
 from fer.files import write_figure
 from study.spec.space import condition_of, place
-from study.storage.records import CONFIG
+from study.storage.records import CONFIG, kept
 
 RESAMPLES = 12
 LEAST = 10  # complete trials
@@ -54,7 +54,7 @@ def pooled(trials: list[FrozenTrial], space: Mapping[str, Any]) -> list[FrozenTr
     places: list[dict[str, float]] = []
     for trial in trials:
         found = {}
-        settings = trial.user_attrs.get(CONFIG, {})
+        settings = kept(trial, CONFIG, {})
         for name, value in trial.params.items():
             only, within = condition_of(name, space, settings), trial.distributions[name]
             if only and isinstance(within, FloatDistribution | IntDistribution):

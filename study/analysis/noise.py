@@ -13,6 +13,7 @@ import optuna
 from study.analysis.effects import Effect, effects
 from study.spec.identity import IDENTITY, Identity, kind_of, same_budget
 from study.spec.spec import Kind
+from study.storage.records import kept
 
 FAR = 8.0
 """Points below the best mean from which a value is judged by its own noise.
@@ -100,7 +101,7 @@ def noise_elsewhere(studies: Iterable[optuna.Study], identity: Identity) -> Nois
     ours = kind_of(identity), identity["space"]
     noises = []
     for study in studies:
-        theirs = study.user_attrs.get(IDENTITY, {})
+        theirs = kept(study, IDENTITY, {})
         kind = kind_of(theirs)
         if kind not in (Kind.COMPARE, Kind.CONFIRM) or (kind, theirs["space"]) == ours:
             continue  # the same comparison with fewer seeds is no other one

@@ -26,7 +26,7 @@ from study.spec.faces import is_of_faces
 from study.spec.faces import removed as removed_of
 from study.spec.identity import IDENTITY, Identity, digest, in_words, kind_of
 from study.spec.spec import Kind
-from study.storage.records import ORIGIN, finished, scored, settings_of
+from study.storage.records import ORIGIN, finished, kept, scored, settings_of
 from study.storage.studies import COMMAND, current
 
 BEST = 5  # trials of a search that are listed
@@ -55,7 +55,7 @@ def render(studies: Sequence[optuna.Study], url: str, out: Path) -> str:
     }
     removed: dict[str, list[tuple[optuna.Study, Identity]]] = {}
     for study in studies:
-        identity = study.user_attrs[IDENTITY]
+        identity = kept(study, IDENTITY)
         match kind_of(identity):
             case Kind.SEARCH:
                 sections[Kind.SEARCH].append(search_section(study, identity, studies, url, out))
@@ -181,7 +181,7 @@ def search_section(
                 changed(trial, identity),
             ]
         )
-    now = current(study.user_attrs) or identity
+    now = current(study) or identity
     how = (
         f"sampler {in_words(now['sampler'])}, pruner {in_words(now['pruner'])}"
         if "sampler" in now

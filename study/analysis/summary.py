@@ -18,7 +18,7 @@ from study.analysis.worth import more_trials
 from study.options import is_default
 from study.spec.identity import IDENTITY
 from study.storage import studies
-from study.storage.records import ORIGIN, Result, ending, result_of, scored, settings_of
+from study.storage.records import ORIGIN, Result, ending, kept, result_of, scored, settings_of
 from study.words import counted
 
 
@@ -60,7 +60,7 @@ def summary(study: optuna.Study, control: str, answer: Answer) -> None:
             columns.setdefault(f"{control}: trial {trial.number}", (trial, result))
     table = Table("", *columns, header_style="bold")
     results = [result for _, result in columns.values()]
-    metric = study.user_attrs[IDENTITY].get("metric", "score")
+    metric = kept(study, IDENTITY).get("metric", "score")
     table.add_row(metric, *(f"{result.score:.4f}" for result in results))
     for name in best_result.values:
         table.add_row(name, *(_shown(result.values.get(name)) for result in results))

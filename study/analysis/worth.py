@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 from scipy.special import gammaln
 
 from study.spec.identity import IDENTITY
-from study.storage.records import ORIGIN, Ending, ending, scored
+from study.storage.records import ORIGIN, Ending, ending, kept, scored
 from study.storage.studies import current
 
 LEAST = 20  # independent trials, below which an expected best says nothing
@@ -25,7 +25,7 @@ def more_trials(study: optuna.Study) -> str:
             f"{len(scores)} were drawn without regard to others (it takes {LEAST})"
             f"{latest_improvement(study)}."
         )
-    generator = np.random.default_rng(study.user_attrs[IDENTITY]["seed"])
+    generator = np.random.default_rng(kept(study, IDENTITY)["seed"])
     gain, low, high = gain_of_doubling(scores, generator)
     return (
         f"More trials: with the last doubling, from {len(scores) // 2} to {len(scores)} settings "
@@ -40,7 +40,7 @@ def independent_scores(study: optuna.Study) -> NDArray[np.float64]:
     Those that a pruner stopped count with the scores they had: below the best, they hardly move
     it. Of a sampler that learns only its first, random trials are independent.
     """
-    sampler = (current(study.user_attrs) or {}).get("sampler", {})
+    sampler = (current(study) or {}).get("sampler", {})
     first = float("inf") if sampler.get("name") == "random" else sampler.get("n_startup_trials", 0)
     found = [
         result.score

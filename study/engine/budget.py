@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from optuna.trial import FrozenTrial, TrialState
 
 from study.engine.chances import due, to_train
-from study.storage.records import CONTINUES, CONTINUES_FROM, FINISHED
+from study.storage.records import CONTINUES, CONTINUES_FROM, FINISHED, kept
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Budget:
         if not self.rate:
             return False
         begun = [each for each in trials if each.state in (*FINISHED, TrialState.RUNNING)]
-        proposed = sum(CONTINUES not in each.user_attrs for each in begun)
+        proposed = sum(kept(each, CONTINUES) is None for each in begun)
         if self.trials is not None and len(begun) >= self.trials:
             return False
         if self.trials is not None and proposed + due(proposed, self.rate) >= self.trials:
@@ -67,6 +67,5 @@ def spent(trials: Sequence[FrozenTrial]) -> int:
     Those with which a second chance began count once.
     """
     return sum(
-        max(0, len(trial.intermediate_values) - trial.user_attrs.get(CONTINUES_FROM, 0))
-        for trial in trials
+        max(0, len(trial.intermediate_values) - kept(trial, CONTINUES_FROM, 0)) for trial in trials
     )

@@ -13,7 +13,15 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from study.engine.pruners import curve_of, kind_of
 from study.spec.score import score_of
-from study.storage.records import CONTINUES, CONTINUES_FROM, ORIGIN, Ending, ending, result_of
+from study.storage.records import (
+    CONTINUES,
+    CONTINUES_FROM,
+    ORIGIN,
+    Ending,
+    ending,
+    kept,
+    result_of,
+)
 
 
 def due(proposed: int, rate: float) -> int:
@@ -43,15 +51,15 @@ def stopped(
 def taken_up(trials: Sequence[FrozenTrial]) -> set[int]:
     """The numbers of the trials that others continue."""
     return {
-        trial.user_attrs[CONTINUES]
+        first
         for trial in trials
-        if CONTINUES in trial.user_attrs and trial.state != TrialState.FAIL
+        if (first := kept(trial, CONTINUES)) is not None and trial.state != TrialState.FAIL
     }
 
 
 def to_train(trial: FrozenTrial, epochs: int) -> int:
     """How many of its `epochs` a trial that was begun, or waits, has still to train."""
-    begun_with: int = trial.user_attrs.get(CONTINUES_FROM, 0)
+    begun_with: int = kept(trial, CONTINUES_FROM, 0)
     return epochs - max(begun_with, len(trial.intermediate_values))
 
 
@@ -77,20 +85,20 @@ def expected_ends(stopped: Sequence[Curve], complete: Sequence[Curve]) -> list[f
     return [score_of(curve) + gain(kind, len(curve)) for kind, curve in stopped]
 
 
-def second_chance(trial: FrozenTrial, kept: bool) -> FrozenTrial:
-    """A trial for the queue that trains a stopped one on, from its state if that was `kept`.
+def second_chance(trial: FrozenTrial, resumed: bool) -> FrozenTrial:
+    """A trial for the queue that trains a stopped one on, `resumed` if its state is kept.
 
     What was put in by hand stays so.
     """
     origin = trial.user_attrs.get(ORIGIN)
     return create_trial(
         state=TrialState.WAITING,
-        system_attrs={"fixed_params": trial.params},
-        user_attrs={
+        system_attrs={
+            "fixed_params": trial.params,
             CONTINUES: trial.number,
-            CONTINUES_FROM: len(trial.intermediate_values) if kept else 0,
-            **({ORIGIN: origin} if origin else {}),
+            CONTINUES_FROM: len(trial.intermediate_values) if resumed else 0,
         },
+        user_attrs={ORIGIN: origin} if origin else {},
     )
 
 

@@ -27,8 +27,8 @@ from study.engine.trial import (
 from study.spec.spec import Spec
 from study.storage.leases import show_life
 from study.storage.owned import OwnedDatabase
-from study.storage.owner import HEARTBEAT_SECONDS, OWNER, Owner
-from study.storage.records import Ending, finished
+from study.storage.owner import HEARTBEAT_SECONDS, Owner
+from study.storage.records import OWNER, Ending, finished, kept
 from study.storage.retry import DatabaseAway
 from study.storage.studies import requeue_abandoned
 from study.storage.watched_file import StudyGone
@@ -272,7 +272,7 @@ class Loop:
 
     def _others(self) -> str:
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        owners = {str(Owner.of(trial.user_attrs.get(OWNER))) for trial in running}
+        owners = {str(Owner.of(kept(trial, OWNER))) for trial in running}
         return ", ".join(sorted(owners)) or "others"
 
     def _say_what_is_left_out(self) -> None:

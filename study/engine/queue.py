@@ -110,7 +110,7 @@ class Queue:
             return None
         kept = [each for each in candidates if self._state(settings_of(each)).exists()]
         best = ranked(kept or candidates, trials, self._curves_by)[0]
-        return second_chance(best, kept=bool(kept))
+        return second_chance(best, resumed=bool(kept))
 
     def _needed(self, trials: list[FrozenTrial], chance: FrozenTrial | None) -> int:
         """Epochs that the next trial may train."""

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Any
@@ -24,6 +25,7 @@ from study.storage.records import (
     Result,
     as_text,
     attributes_misfit,
+    kept,
     result_of,
 )
 
@@ -50,6 +52,7 @@ class Trial:
     origin: str
     known: frozenset[int]  # epochs stored before it was interrupted
     continues: int | None = None  # the stopped trial to which it is the second chance
+    deaths: Mapping[str, Any] = field(default_factory=dict)  # of its workers, as they are stored
     state: State = State.WAITING
     epochs: list[Epoch] = field(default_factory=list)
     start: float = field(default_factory=time.monotonic)
@@ -67,8 +70,16 @@ class Trial:
     @property
     def suspect(self) -> bool:
         """Whether its worker died in the epoch that comes next."""
-        deaths = self.handle.user_attrs.get(DEATHS, {"epoch": 0})
-        return len(self.epochs) < int(deaths["epoch"])
+        return len(self.epochs) < int(self.deaths.get("epoch", 0))
+
+    def store(self, system: Mapping[str, Any], user: Mapping[str, Any] | None = None) -> None:
+        """Store what belongs to the program, and what a person wants to see of the trial.
+
+        Raises TakenOver if it belongs to another process by now.
+        """
+        database = self.handle.storage
+        assert isinstance(database, OwnedDatabase)
+        database.set_trial_attributes(self.handle._trial_id, system, user)
 
     def begin(self) -> None:
         """It is on a lane."""
@@ -135,11 +146,16 @@ def ask(study: optuna.Study, spec: Spec) -> Trial:
     (known,) = (each for each in running if each.number == trial.number)
     if reason := misfit(known, spec):
         raise Unfit(fail(study, Trial(trial, {}, "", frozenset()), reason))
-    settings = spec.suggest(trial)
-    trial.set_user_attr(CONFIG, settings)
-    attributes = known.user_attrs
-    origin, continues = attributes.get(ORIGIN, ""), attributes.get(CONTINUES)
-    return Trial(trial, settings, origin, frozenset(known.intermediate_values), continues)
+    asked = Trial(
+        trial,
+        spec.suggest(trial),
+        origin=known.user_attrs.get(ORIGIN, ""),
+        known=frozenset(known.intermediate_values),
+        continues=kept(known, CONTINUES),
+        deaths=kept(known, DEATHS, {}),
+    )
+    asked.store({CONFIG: asked.settings})
+    return asked
 
 
 def misfit(trial: FrozenTrial, spec: Spec) -> str | None:
@@ -179,7 +195,7 @@ def finish(study: optuna.Study, trial: Trial, out_of_memory: str = "") -> Finish
         right=as_text(trial.epochs[-1].right) if trial.epochs else "",
         reason=out_of_memory,
     )
-    trial.handle.set_user_attr(RESULT, result.stored())
+    trial.store({RESULT: result.stored()}, result.shown())
     if result.score is not None and ending == Ending.COMPLETE:
         study.tell(trial.handle, result.score)
     else:
@@ -200,7 +216,7 @@ def repeat(study: optuna.Study, trial: Trial, where: str, twin: FrozenTrial) -> 
     found = result_of(twin)
     assert found is not None
     result = replace(found, seconds=0.0, repeats=twin.number, repeats_study=where)
-    trial.handle.set_user_attr(RESULT, result.stored())
+    trial.store({RESULT: result.stored()}, result.shown())
     if twin.state == TrialState.COMPLETE:
         study.tell(trial.handle, twin.value)
     else:
@@ -213,7 +229,7 @@ def repeat(study: optuna.Study, trial: Trial, where: str, twin: FrozenTrial) -> 
 
 def fail(study: optuna.Study, trial: Trial, reason: str, traceback: str = "") -> Finished:
     """Store that a trial could not be trained; it does not count and is not tried again."""
-    trial.handle.set_user_attr(FAILURE, {"reason": reason, "traceback": traceback})
+    trial.store({FAILURE: {"reason": reason, "traceback": traceback}})
     study.tell(trial.handle, state=TrialState.FAIL)
     trial.state = State.TOLD
     seconds = time.monotonic() - trial.start
@@ -231,9 +247,9 @@ def put_back(database: OwnedDatabase, trial: Trial) -> None:
 def another_death(trial: Trial, reason: str) -> bool:
     """Note that the trial's worker ended; whether that was once too often in this epoch."""
     epoch = len(trial.epochs) + 1
-    last = trial.handle.user_attrs.get(DEATHS, {})
-    times = last["times"] + 1 if last.get("epoch") == epoch else 1
-    trial.handle.set_user_attr(DEATHS, {"epoch": epoch, "times": times, "reason": reason})
+    times = trial.deaths["times"] + 1 if trial.deaths.get("epoch") == epoch else 1
+    trial.deaths = {"epoch": epoch, "times": times, "reason": reason}
+    trial.store({DEATHS: trial.deaths})
     return bool(times >= ATTEMPTS)
 
 

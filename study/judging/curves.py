@@ -14,7 +14,7 @@ from study.engine.pruners import curve_of, kind_of
 from study.spec.identity import IDENTITY, INSTALLATION, QUESTION, differences
 from study.spec.score import SCORED
 from study.spec.spec import BUDGET
-from study.storage.records import CONFIG, CONTINUES, ORIGIN, Ending, ending, result_of
+from study.storage.records import CONFIG, CONTINUES, ORIGIN, Ending, ending, kept, result_of
 
 TOP = 5
 LEAST = 12  # whole curves, below which nothing is said
@@ -71,7 +71,7 @@ def whole_curves(studies: Sequence[optuna.Study], curves_by: Sequence[str]) -> C
     Raises UserError if two studies trained under other conditions, or there are too few curves.
     """
     check_alike(studies)
-    epochs = studies[0].user_attrs[IDENTITY]["epochs"]
+    epochs = kept(studies[0], IDENTITY)["epochs"]
     trials = trained(studies)
     found: dict[str, FrozenTrial] = {}
     for trial, key in zip(trials, settings_keys(trials), strict=True):
@@ -100,14 +100,14 @@ def settings_keys(trials: Sequence[FrozenTrial]) -> list[str]:
 
     Only those that all trials have: an older version did not store the later ones.
     """
-    settings: list[Mapping[str, Any]] = [trial.user_attrs.get(CONFIG, {}) for trial in trials]
+    settings: list[Mapping[str, Any]] = [kept(trial, CONFIG, {}) for trial in trials]
     shared = set.intersection(*(each.keys() - {*BUDGET} for each in settings)) if trials else set()
     return [repr(sorted((key, each[key]) for key in shared)) for each in settings]
 
 
 def check_alike(studies: Sequence[optuna.Study]) -> None:
     """Raise UserError if one of the studies is none of ours or trained under other conditions."""
-    identities = [study.user_attrs.get(IDENTITY) for study in studies]
+    identities = [kept(study, IDENTITY) for study in studies]
     for study, identity in zip(studies, identities, strict=True):
         if identity is None:
             raise UserError(f"study {study.study_name!r} was not begun by study.run")
@@ -137,6 +137,6 @@ def stopped_early(studies: Sequence[optuna.Study]) -> dict[str, int]:
         trials = study.get_trials(deepcopy=False)
         ranked = sorted(trained([study]), key=lambda trial: -(trial.value or 0.0))
         stopped += sum(ending(trial) == Ending.PRUNED for trial in trials)
-        taken += sum(CONTINUES in trial.user_attrs for trial in trials)
-        best += sum(CONTINUES in trial.user_attrs for trial in ranked[:TOP])
+        taken += sum(kept(trial, CONTINUES) is not None for trial in trials)
+        best += sum(kept(trial, CONTINUES) is not None for trial in ranked[:TOP])
     return {"stopped": stopped, "taken_up": taken, "of_the_best": best}

@@ -11,7 +11,7 @@ from study.analysis.per_class import class_scores
 from study.page.markup import Html, paragraph, section, shown, table, tagged
 from study.page.trials import Row
 from study.spec.identity import Identity
-from study.storage.records import RESULT
+from study.storage.records import RESULT, kept
 
 TITLE = "Where the best goes wrong"
 
@@ -32,7 +32,7 @@ _MISTAKES = TypeAdapter(list[Mistake])
 
 def confusion_of(trial: FrozenTrial) -> list[list[int]]:
     """Rows truth, columns said, of the last epoch; empty where it was not kept."""
-    stored = trial.user_attrs.get(RESULT, {}).get("confusion", [])
+    stored = kept(trial, RESULT, {}).get("confusion", [])
     try:
         counts = _CONFUSION.validate_python(stored)
     except ValidationError:
@@ -43,7 +43,7 @@ def confusion_of(trial: FrozenTrial) -> list[list[int]]:
 def mistakes_of(trial: FrozenTrial) -> list[Mistake]:
     """The surest mistakes of the last epoch; empty where they were not kept."""
     try:
-        return _MISTAKES.validate_python(trial.user_attrs.get(RESULT, {}).get("mistakes", []))
+        return _MISTAKES.validate_python(kept(trial, RESULT, {}).get("mistakes", []))
     except ValidationError:
         return []
 

@@ -21,7 +21,7 @@ from study.page.svg import Axis, Figure, spread
 from study.spec import report
 from study.spec.identity import IDENTITY, Identity, kind_of
 from study.spec.spec import Kind
-from study.storage.records import scored
+from study.storage.records import kept, scored
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Compared:
 
 def compared(study: optuna.Study, studies: Sequence[optuna.Study]) -> Compared:
     """The values of a comparison or a confirmation, as its command judges them."""
-    identity = study.user_attrs[IDENTITY]
+    identity = kept(study, IDENTITY)
     found, rivals = effects(study, identity), tuple[str, ...]()
     variants = identity["space_definition"]["variants"]
     control = ""
@@ -78,7 +78,7 @@ def title_of(identity: Identity) -> str:
 
 def comparison_parts(study: optuna.Study, studies: Sequence[optuna.Study]) -> list[Html]:
     """Table, pictures and curves of a comparison of any kind."""
-    identity = study.user_attrs[IDENTITY]
+    identity = kept(study, IDENTITY)
     match kind_of(identity):
         case Kind.REMOVED:
             return [removed_part(identity, studies)]
@@ -217,7 +217,7 @@ def removed_part(identity: Identity, studies: Sequence[optuna.Study]) -> Html:
     alike = [
         (study, theirs)
         for study in studies
-        if kind_of(theirs := study.user_attrs.get(IDENTITY, {})) == Kind.REMOVED
+        if kind_of(theirs := kept(study, IDENTITY, {})) == Kind.REMOVED
         and common(theirs) == common(identity)
         and scored(study)
     ]

@@ -28,7 +28,7 @@ from study.page.svg import Axis, Figure, spread
 from study.page.trials import Row, Trials, varied_settings
 from study.spec.faces import is_of_faces, removed
 from study.spec.identity import IDENTITY, Identity
-from study.storage.records import ending
+from study.storage.records import ending, kept
 from study.storage.studies import COMMAND
 from study.words import counted, describe_duration
 
@@ -118,7 +118,7 @@ def next_section(
         if "study.confirm" in line and again is not None:
             if head_of(answer)[0] != "open":
                 continue
-            seeds = again.user_attrs[IDENTITY]["space_definition"]["seeds"]
+            seeds = kept(again, IDENTITY)["space_definition"]["seeds"]
             line, why = f"{line} --seeds {2 * seeds}", "is the best real, with more seeds?"
         lines.append(Html(tagged("span", why[:1].upper() + why[1:]) + command(line)))
     return section("What to do now", paragraph(more_trials(study)), items(lines, "ol"))
@@ -126,7 +126,7 @@ def next_section(
 
 def of_what(study: optuna.Study) -> tuple[dict[str, Any], str | None]:
     """The options that say what a study trained on, and its pipeline if it is not FER-2013's."""
-    identity, made = study.user_attrs[IDENTITY], study.user_attrs.get(COMMAND, "")
+    identity, made = kept(study, IDENTITY), study.user_attrs.get(COMMAND, "")
     if not is_of_faces(identity):
         return {}, option_in(made, "pipeline") or "module:object"
     images = {

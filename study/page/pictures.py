@@ -15,6 +15,7 @@ from study.page.markup import Html
 from study.page.trials import trials_of
 from study.spec.faces import faces_again, is_of_faces
 from study.spec.identity import IDENTITY, is_search
+from study.storage.records import kept
 
 
 def pictures_of(study: optuna.Study, data: Path) -> dict[int, Html]:
@@ -22,7 +23,7 @@ def pictures_of(study: optuna.Study, data: Path) -> dict[int, Html]:
 
     Raises UserError if `data` is not what the study was trained on, or the study is not of faces.
     """
-    identity = study.user_attrs[IDENTITY]
+    identity = kept(study, IDENTITY)
     if not is_search(identity) or not is_of_faces(identity):
         raise UserError(f"--data is for a search of FER-2013, study {study.study_name!r} is none")
     pipeline = faces_again(study.study_name, identity, data, "cpu")

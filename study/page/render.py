@@ -16,7 +16,7 @@ from study.page.repeat import provenance, repeat_section, shortened
 from study.page.settings import settings_section
 from study.page.trials import Row, Trials, trials_of, varied_settings
 from study.spec.identity import IDENTITY, Identity, is_search
-from study.storage.records import CONTINUES, scored
+from study.storage.records import CONTINUES, kept, scored
 from study.words import counted
 
 LISTED = 500  # trials of the table
@@ -32,7 +32,7 @@ def render(
 
     `pictures` are those of validation cases. The study has a complete trial.
     """
-    identity = study.user_attrs[IDENTITY]
+    identity = kept(study, IDENTITY)
     parts = (
         search_parts(study, studies, url, pictures)
         if is_search(identity)
@@ -73,7 +73,7 @@ def search_parts(
 
 def comparison(study: optuna.Study, studies: Sequence[optuna.Study], url: str) -> list[Html]:
     """The verdict, what each value reached, and how to repeat it."""
-    identity = study.user_attrs[IDENTITY]
+    identity = kept(study, IDENTITY)
     ended = scored(study)
     first = min(trial.number for trial, _ in ended)
     return [
@@ -137,8 +137,8 @@ def _cells(row: Row, values: Sequence[str], names: Sequence[str]) -> list[Any]:
 def came_from(row: Row) -> str:
     """Who put in a trial's settings, and which stopped or earlier trial it goes back to."""
     words = [row.origin or "search"]
-    if CONTINUES in row.trial.user_attrs:
-        words.append(f"second chance of trial {row.trial.user_attrs[CONTINUES]}")
+    if kept(row.trial, CONTINUES) is not None:
+        words.append(f"second chance of trial {kept(row.trial, CONTINUES)}")
     if row.result and row.result.repeats is not None:
         words.append(f"result of trial {row.result.repeats} {row.result.repeats_study}".rstrip())
     return ", ".join(words)

@@ -22,6 +22,7 @@ from study.page.markup import (
 )
 from study.spec.identity import Identity, in_words
 from study.spec.misfit import in_words as range_in_words
+from study.storage.records import kept
 from study.storage.studies import COMMAND, SEARCH_CHANGES
 
 
@@ -77,20 +78,20 @@ def provenance(study: optuna.Study, identity: Identity) -> Html:
         if key in ("kind", "space_definition", "base"):
             continue
         rows[key.replace("_", " ")] = fact(value)
-    for change in study.user_attrs.get(SEARCH_CHANGES, []):
+    for change in kept(study, SEARCH_CHANGES, []):
         words = (f"{key} {fact(change[key])}" for key in ("sampler", "pruner") if key in change)
         rows[f"from trial {change['from_trial']} on"] = ", ".join(words)
     definition = identity["space_definition"]
     space = definition_in_words(definition)
     base = identity.get("base", definition.get("base", {}))
     varied = settings_varied(definition)
-    kept = {key: shown(value) for key, value in base.items() if key not in varied}
+    fixed = {key: shown(value) for key, value in base.items() if key not in varied}
     return folded(
         "All that these numbers depend on",
         facts(rows),
         tagged("h3", "What is varied"),
         facts(space),
-        *([tagged("h3", "What is not"), facts(kept)] if kept else []),
+        *([tagged("h3", "What is not"), facts(fixed)] if fixed else []),
     )
 
 

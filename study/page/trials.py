@@ -13,7 +13,7 @@ from study.page.markup import shown
 from study.spec.identity import IDENTITY, Identity
 from study.spec.score import score_of
 from study.spec.space import condition_of
-from study.storage.records import CONFIG, ORIGIN, Ending, Result, ending, result_of
+from study.storage.records import CONFIG, ORIGIN, Ending, Result, ending, kept, result_of
 
 MANY = 1000  # trials, beyond which a page would be too large with all that is known of each
 GONE = (Ending.DIVERGED, Ending.OUT_OF_MEMORY, Ending.FAILED)
@@ -147,11 +147,11 @@ def trials_of(study: optuna.Study) -> Trials:
         for trial in every
         if trial.state.is_finished() and trial.number not in {row.number for row in rows}
     ]
-    return Trials(study.user_attrs[IDENTITY], rows, len(strange))
+    return Trials(kept(study, IDENTITY), rows, len(strange))
 
 
 def _row(trial: FrozenTrial) -> Row | None:
-    settings, result = trial.user_attrs.get(CONFIG), result_of(trial)
+    settings, result = kept(trial, CONFIG), result_of(trial)
     if not isinstance(settings, dict) or not isinstance(trial.user_attrs.get(ORIGIN, ""), str):
         return None
     if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and result is None:

@@ -14,7 +14,7 @@ from study.spec.space import describe
 from study.spec.spec import BUDGET, Kind, Spec
 
 IDENTITY = "identity"
-"""The study attribute that holds it."""
+"""The system attribute of a study that holds it; see `study.storage.records.kept`."""
 FORMAT = 4  # of what is stored with a study; raise it when an older program could misread it
 
 # A study that differs in these alone has the same question asked of another installation.

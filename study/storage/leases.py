@@ -1,7 +1,7 @@
 """Processes that work on one study: who begins it, the number of each, and signs of life."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,16 +12,20 @@ from sqlalchemy.exc import IntegrityError
 from study.storage import owner
 from study.storage.owned import OwnedDatabase
 from study.storage.retry import patient
-from study.storage.tables import DIRECTIONS, STUDIES, STUDY_USER
+from study.storage.tables import DIRECTIONS, STUDIES, STUDY_SYSTEM, STUDY_USER
 from study.storage.writing import attribute, insert_trial, lock_study, write
 
 SESSIONS = "sessions"
-"""The study attribute that counts the processes which worked on it."""
+"""The system attribute of a study that counts the processes which worked on it."""
 
 
 @patient
 def begin_study(
-    database: OwnedDatabase, name: str, attributes: dict[str, Any], queue: Sequence[FrozenTrial]
+    database: OwnedDatabase,
+    name: str,
+    system: Mapping[str, Any],
+    user: Mapping[str, Any],
+    queue: Sequence[FrozenTrial],
 ) -> bool:
     """Make a study that is maximised, with its attributes and its first trials.
 
@@ -36,8 +40,9 @@ def begin_study(
             (study_id,) = made.inserted_primary_key or (0,)
             direction = {"direction": StudyDirection.MAXIMIZE, "study_id": study_id}
             connection.execute(DIRECTIONS.insert(), {**direction, "objective": 0})
-            rows = [attribute(STUDY_USER, study_id, *each) for each in attributes.items()]
-            write(connection, rows, replace=False)
+            for table, attributes in ((STUDY_SYSTEM, system), (STUDY_USER, user)):
+                rows = [attribute(table, study_id, *each) for each in attributes.items()]
+                write(connection, rows, replace=False)
             for trial in queue:
                 insert_trial(connection, study_id, trial)
     except IntegrityError:  # another process was faster
@@ -54,7 +59,8 @@ def next_session(database: OwnedDatabase, study_id: int) -> int:
 def change_attribute(
     database: OwnedDatabase, study_id: int, key: str, change: Callable[[Any], Any]
 ) -> Any:
-    """Give a study attribute the value that `change` makes of its present one (None without one).
+    """Give a system attribute of a study the value that `change` makes of its present one (None
+    without one).
 
     No other process changes it meanwhile. A commit may succeed although the client saw an error,
     and `change` is then applied twice.
@@ -62,13 +68,27 @@ def change_attribute(
     with database.transaction() as connection:
         lock_study(connection, study_id)
         stored = connection.scalar(
-            sa.select(STUDY_USER.c.value_json).where(
-                STUDY_USER.c.study_id == study_id, STUDY_USER.c.key == key
+            sa.select(STUDY_SYSTEM.c.value_json).where(
+                STUDY_SYSTEM.c.study_id == study_id, STUDY_SYSTEM.c.key == key
             )
         )
         value = change(None if stored is None else json.loads(stored))
-        write(connection, [attribute(STUDY_USER, study_id, key, value)], replace=True)
+        write(connection, [attribute(STUDY_SYSTEM, study_id, key, value)], replace=True)
     return value
+
+
+@patient
+def keep_apart(database: OwnedDatabase, study_id: int, names: Sequence[str]) -> None:
+    """Move the program's own attributes of a study out of the user's, where they were until the
+    dashboard had notes."""
+    with database.transaction() as connection:
+        lock_study(connection, study_id)
+        old = sa.and_(STUDY_USER.c.study_id == study_id, STUDY_USER.c.key.in_(names))
+        found = connection.execute(sa.select(STUDY_USER.c.key, STUDY_USER.c.value_json).where(old))
+        rows = [attribute(STUDY_SYSTEM, study_id, key, json.loads(text)) for key, text in found]
+        if rows:
+            write(connection, rows, replace=False)
+            connection.execute(STUDY_USER.delete().where(old))
 
 
 @patient

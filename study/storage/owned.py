@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
@@ -16,7 +16,6 @@ from sqlalchemy.exc import OperationalError
 from study.storage.known_trials import KnownTrials
 from study.storage.owner import (
     COUNTED,
-    OWNER,
     beat,
     check_own,
     check_total,
@@ -26,7 +25,7 @@ from study.storage.owner import (
     running,
 )
 from study.storage.reading import distribution_in, read_trial
-from study.storage.records import CONTINUES
+from study.storage.records import CONTINUES, OWNER
 from study.storage.retry import patient, say_nothing
 from study.storage.tables import TRIAL_SYSTEM, TRIAL_USER
 from study.storage.watched_database import WatchedDatabase
@@ -132,7 +131,7 @@ class OwnedDatabase(WatchedDatabase):
                 trial = read_trial(connection, trial_id)
             else:
                 self._check_total(connection, study_id)
-                mine = create_trial(state=TrialState.RUNNING, user_attrs={OWNER: self.owner})
+                mine = create_trial(state=TrialState.RUNNING, system_attrs={OWNER: self.owner})
                 trial_id, trial = insert_trial(connection, study_id, mine)
             beat(connection, {trial_id})
         self._doubtful = False
@@ -152,7 +151,7 @@ class OwnedDatabase(WatchedDatabase):
         False, and nothing done, if another trial continues that one already. Raises TotalReached
         if the study has its total.
         """
-        first = trial.user_attrs[CONTINUES]
+        first = trial.system_attrs[CONTINUES]
         with self.transaction(durable=True) as connection:
             self._check_total(connection, study_id)
             changed = id_of(connection, study_id, first)
@@ -216,7 +215,7 @@ class OwnedDatabase(WatchedDatabase):
                     return False
                 self._check_total(connection, row.study_id)
                 change_state(connection, trial_id, TrialState.RUNNING, datetime.now())
-                owner = attribute(TRIAL_USER, trial_id, OWNER, self.owner)
+                owner = attribute(TRIAL_SYSTEM, trial_id, OWNER, self.owner)
                 write(connection, [owner], replace=True)
                 beat(connection, {trial_id})
             trial = read_trial(connection, trial_id)
@@ -298,25 +297,37 @@ class OwnedDatabase(WatchedDatabase):
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         if trial_id in self._own:
-            self._set_attribute(trial_id, TRIAL_USER, "user_attrs", key, value)
+            self.set_trial_attributes(trial_id, user={key: value})
         else:
             super().set_trial_user_attr(trial_id, key, value)
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         if trial_id in self._own:
-            self._set_attribute(trial_id, TRIAL_SYSTEM, "system_attrs", key, value)
+            self.set_trial_attributes(trial_id, system={key: value})
         else:
             super().set_trial_system_attr(trial_id, key, value)
 
     @patient
-    def _set_attribute(
-        self, trial_id: int, table: sa.Table, part: str, key: str, value: Any
+    def set_trial_attributes(
+        self,
+        trial_id: int,
+        system: Mapping[str, Any] | None = None,
+        user: Mapping[str, Any] | None = None,
     ) -> None:
-        known = self._own[trial_id]
+        """Set attributes of an own trial in one transaction."""
+        # As they are read again: tuples are lists, keys are text.
+        new = [json.loads(json.dumps(dict(each or {}))) for each in (system, user)]
+        rows = [
+            attribute(table, trial_id, key, value)
+            for table, each in zip((TRIAL_SYSTEM, TRIAL_USER), new, strict=True)
+            for key, value in each.items()
+        ]
+        known = self._own.get(trial_id)
         with self._own_trial(trial_id), self.transaction() as connection:
             check_own(connection, trial_id, self.owner)
-            write(connection, [attribute(table, trial_id, key, value)], replace=True)
-        known.change(trial_id, **{part: {key: json.loads(json.dumps(value))}})
+            write(connection, rows, replace=True)
+        if known is not None:
+            known.change(trial_id, system_attrs=new[0], user_attrs=new[1])
 
     @patient
     def set_trial_intermediate_value(

@@ -16,12 +16,10 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from fer.machine import processor
-from study.storage.records import CONTINUES
-from study.storage.tables import HEARTBEATS, REPORTS, TRIAL_USER, TRIALS
+from study.storage.records import CONTINUES, OWNER
+from study.storage.tables import HEARTBEATS, REPORTS, TRIAL_SYSTEM, TRIAL_USER, TRIALS
 from study.storage.writing import lock_study
 
-OWNER = "owner"
-"""The trial attribute that names the process running it."""
 HEARTBEAT_SECONDS = 60.0
 GRACE = timedelta(minutes=5)  # without a heartbeat, after which a trial is abandoned
 
@@ -29,21 +27,21 @@ STANDING = (
     sa.select(
         TRIALS.c.number,
         TRIALS.c.state,
-        TRIAL_USER.c.value_json,
+        TRIAL_SYSTEM.c.value_json,
         sa.select(sa.func.count())
         .where(REPORTS.c.trial_id == TRIALS.c.trial_id)
         .scalar_subquery()
         .label("reports"),
     )
     .outerjoin(
-        TRIAL_USER, (TRIAL_USER.c.trial_id == TRIALS.c.trial_id) & (TRIAL_USER.c.key == OWNER)
+        TRIAL_SYSTEM,
+        (TRIAL_SYSTEM.c.trial_id == TRIALS.c.trial_id) & (TRIAL_SYSTEM.c.key == OWNER),
     )
     .where(TRIALS.c.trial_id == sa.bindparam("trial"))
     .with_for_update(of=TRIALS)
 )
-OWNER_OF = sa.select(TRIAL_USER.c.value_json).where(
-    TRIAL_USER.c.trial_id == sa.bindparam("trial"), TRIAL_USER.c.key == OWNER
-)
+ANYWHERE = (TRIAL_SYSTEM, TRIAL_USER)
+"""Where an attribute may be: programs before had their own among the user's."""
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 
 
@@ -148,24 +146,30 @@ def check_total(connection: sa.Connection, study_id: int, total: int | None) -> 
 
 def is_continued(connection: sa.Connection, study_id: int, number: int) -> bool:
     """Whether a trial that has not failed continues the one of that number."""
-    continues = (
-        sa.select(sa.func.count())
-        .select_from(TRIALS)
-        .join(TRIAL_USER, TRIAL_USER.c.trial_id == TRIALS.c.trial_id)
-        .where(
-            TRIALS.c.study_id == study_id,
-            TRIALS.c.state != TrialState.FAIL,
-            TRIAL_USER.c.key == CONTINUES,
-            TRIAL_USER.c.value_json == json.dumps(number),
+    return any(
+        connection.scalar(
+            sa.select(sa.func.count())
+            .select_from(TRIALS)
+            .join(table, table.c.trial_id == TRIALS.c.trial_id)
+            .where(
+                TRIALS.c.study_id == study_id,
+                TRIALS.c.state != TrialState.FAIL,
+                table.c.key == CONTINUES,
+                table.c.value_json == json.dumps(number),
+            )
         )
+        for table in ANYWHERE
     )
-    return bool(connection.scalar(continues))
 
 
 def owner_of(connection: sa.Connection, trial_id: int) -> Any:
     """The owner stored with a trial, as plain types; None without one."""
-    text = connection.scalar(OWNER_OF, {"trial": trial_id})
-    return None if text is None else json.loads(text)
+    for table in ANYWHERE:
+        mine = (table.c.trial_id == trial_id, table.c.key == OWNER)
+        text = connection.scalar(sa.select(table.c.value_json).where(*mine))
+        if text is not None:
+            return json.loads(text)
+    return None
 
 
 def check_own(connection: sa.Connection, trial_id: int, owner: dict[str, Any]) -> int:
@@ -186,8 +190,9 @@ def check_own(connection: sa.Connection, trial_id: int, owner: dict[str, Any]) -
 
 def disown(connection: sa.Connection, trial_id: int) -> None:
     """Let a trial be nobody's."""
-    mine = (TRIAL_USER.c.trial_id == trial_id, TRIAL_USER.c.key == OWNER)
-    connection.execute(TRIAL_USER.delete().where(*mine))
+    for table in ANYWHERE:
+        mine = (table.c.trial_id == trial_id, table.c.key == OWNER)
+        connection.execute(table.delete().where(*mine))
 
 
 def running(connection: sa.Connection, study_id: int, owner: dict[str, Any]) -> set[int]:
@@ -195,9 +200,9 @@ def running(connection: sa.Connection, study_id: int, owner: dict[str, Any]) -> 
     theirs = sa.select(TRIALS.c.trial_id).where(
         TRIALS.c.study_id == study_id,
         TRIALS.c.state == TrialState.RUNNING,
-        TRIALS.c.trial_id == TRIAL_USER.c.trial_id,
-        TRIAL_USER.c.key == OWNER,
-        TRIAL_USER.c.value_json == json.dumps(owner),
+        TRIALS.c.trial_id == TRIAL_SYSTEM.c.trial_id,
+        TRIAL_SYSTEM.c.key == OWNER,
+        TRIAL_SYSTEM.c.value_json == json.dumps(owner),
     )
     return set(connection.scalars(theirs))
 

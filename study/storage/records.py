@@ -1,6 +1,7 @@
 """What is stored with a trial beside Optuna's own: its settings, its result, how it ended."""
 
 import base64
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -13,12 +14,17 @@ from pydantic import BaseModel, BeforeValidator, StrictInt, TypeAdapter, Validat
 from fer.errors import UserError
 from fer.strict_json import finite, number
 
-CONFIG, RESULT, ORIGIN, FAILURE, DEATHS = "config", "result", "origin", "failure", "deaths"
-"""Names of the attributes (also OWNER)."""
+CONFIG, RESULT, FAILURE, DEATHS = "config", "result", "failure", "deaths"
+"""System attributes of a trial: the program's own. `kept` reads them."""
+OWNER = "owner"
+"""Likewise, the process that runs the trial."""
 CONTINUES = "continues"
-"""The attribute of a second chance: the number of the stopped trial that it trains on."""
+"""Likewise, of a second chance: the number of the stopped trial that it trains on."""
 CONTINUES_FROM = "continues_from"
 """Likewise, how many of that trial's epochs it does not train again: 0 without its state."""
+ORIGIN = "origin"
+"""The user attribute that says who put in a trial's settings; a search's own trials have none."""
+NAMES = frozenset({CONFIG, RESULT, FAILURE, DEATHS, OWNER, CONTINUES, CONTINUES_FROM, ORIGIN})
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -60,10 +66,32 @@ class Result:
         kept = {key: value for key, value in asdict(self).items() if value not in (None, "", {})}
         return dict(finite(kept))
 
+    def shown(self) -> dict[str, Any]:
+        """What a person wants to see beside the score: user attributes, flat and few."""
+        values = {
+            name: round(value, 6)
+            for name, value in self.values.items()
+            if name not in NAMES and math.isfinite(value)
+        }
+        own = {"best_epoch": self.epoch, "epochs": self.epochs, "seconds": round(self.seconds, 2)}
+        return values | {name: each for name, each in own.items() if each is not None}
+
 
 def as_text(right: bytes) -> str:
     """Which cases were right, as it is stored."""
     return base64.b64encode(right).decode()
+
+
+def kept(of: Any, name: str, otherwise: Any = None) -> Any:
+    """What the program stores under that name with a trial or a study, which may be frozen.
+
+    It is a system attribute. Until the dashboard had notes all were user attributes.
+    """
+    if isinstance(of, optuna.Study):
+        system = of._storage.get_study_system_attrs(of._study_id)
+    else:
+        system = of.system_attrs
+    return system[name] if name in system else of.user_attrs.get(name, otherwise)
 
 
 class _Attributes(BaseModel):
@@ -84,18 +112,18 @@ _RESULT = TypeAdapter(Result)
 def attributes_misfit(trial: FrozenTrial) -> str | None:
     """What in the attributes of a trial this program did not write, in words; None if nothing."""
     try:
-        _Attributes.model_validate(trial.user_attrs)
+        _Attributes.model_validate({**trial.user_attrs, **trial.system_attrs})
     except ValidationError as error:
         (first, *_) = error.errors()
         return f"its attribute {'.'.join(map(str, first['loc']))} is not this program's"
-    if RESULT in trial.user_attrs and CONFIG not in trial.user_attrs:
+    if kept(trial, RESULT) is not None and kept(trial, CONFIG) is None:
         return "it has a result without settings"
     return None
 
 
 def result_of(trial: FrozenTrial) -> Result | None:
     """The result stored with a trial; None if there is none, or it is not this program's."""
-    stored = trial.user_attrs.get(RESULT)
+    stored = kept(trial, RESULT)
     if not isinstance(stored, dict):
         return None
     if "accuracy" in stored:
@@ -123,7 +151,7 @@ def _of_format_2(stored: Mapping[str, Any]) -> dict[str, Any]:
 
 def ending(trial: FrozenTrial) -> str:
     """How a trial ended, or its state if it did not."""
-    stored = trial.user_attrs.get(RESULT) or {}
+    stored = kept(trial, RESULT) or {}
     if trial.state == TrialState.PRUNED:
         # Older studies kept whether it diverged, and no ending.
         return stored.get("ending") or ("diverged" if stored.get("diverged") else "pruned")
@@ -134,7 +162,7 @@ def ending(trial: FrozenTrial) -> str:
 
 def settings_of(trial: FrozenTrial) -> dict[str, Any]:
     """The settings of a trial. Raises UserError if none are stored."""
-    settings = trial.user_attrs.get(CONFIG)
+    settings = kept(trial, CONFIG)
     if not isinstance(settings, dict):
         raise UserError(f"trial {trial.number} has no stored settings")
     return settings
@@ -169,7 +197,7 @@ def finished_twin(
         (where, trial)
         for where, trials in finished.items()
         for trial in trials
-        if trial.user_attrs.get(CONFIG) == settings
+        if kept(trial, CONFIG) == settings
         and (result := result_of(trial)) is not None
         and result.repeats is None
         and ending(trial) != Ending.OUT_OF_MEMORY

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from copy import copy
 from pathlib import Path
@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from fer.command import given
 from study.storage.leases import begin_study
 from study.storage.owned import OwnedDatabase
-from study.storage.owner import OWNER
+from study.storage.records import OWNER
 from study.storage.watched_file import FileGone
 
 
@@ -28,17 +28,21 @@ def saved_if_lost(study: optuna.Study, database: OwnedDatabase) -> Iterator[None
     The file may be restored from a backup, and lack it.
     """
     study_id = database.get_study_id_from_name(study.study_name)
-    attributes = study.user_attrs
+    system, user = database.get_study_system_attrs(study_id), study.user_attrs
     try:
         yield
     except FileGone as gone:
         trials = database.known(study_id)
-        saved = save_beside(database.url, study.study_name, attributes, trials)
+        saved = save_beside(database.url, study.study_name, system, user, trials)
         raise FileGone(f"{gone}; {saved}") from None
 
 
 def save_beside(
-    url: str, name: str, attributes: dict[str, Any], trials: Sequence[FrozenTrial]
+    url: str,
+    name: str,
+    system: Mapping[str, Any],
+    user: Mapping[str, Any],
+    trials: Sequence[FrozenTrial],
 ) -> str:
     """Save a study beside the SQLite file at `url`; what became of it, in words."""
     lost = Path(str(make_url(url).database))
@@ -47,7 +51,7 @@ def save_beside(
     saved = sa.URL.create("sqlite", database=str(path)).render_as_string()
     try:
         with closing(OwnedDatabase(saved, owner={})) as database:
-            begin_study(database, name, attributes, [_at_rest(trial) for trial in trials])
+            begin_study(database, name, system, user, [_at_rest(trial) for trial in trials])
     except (SQLAlchemyError, OSError) as error:
         path.unlink(missing_ok=True)
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
@@ -61,5 +65,7 @@ def _at_rest(trial: FrozenTrial) -> FrozenTrial:
         return trial
     resting = copy(trial)
     resting.state = TrialState.WAITING
-    resting.user_attrs = {key: each for key, each in trial.user_attrs.items() if key != OWNER}
+    for part in ("system_attrs", "user_attrs"):
+        attributes = {key: each for key, each in getattr(trial, part).items() if key != OWNER}
+        setattr(resting, part, attributes)
     return resting

@@ -33,17 +33,25 @@ from study.spec.identity import (
 )
 from study.storage import owner as ownership
 from study.storage.database import Database
-from study.storage.leases import begin_study, change_attribute, silent_trials
+from study.storage.leases import (
+    SESSIONS,
+    begin_study,
+    change_attribute,
+    keep_apart,
+    silent_trials,
+)
 from study.storage.owned import OwnedDatabase
-from study.storage.owner import OWNER, Owner
-from study.storage.records import ORIGIN
+from study.storage.owner import Owner
+from study.storage.records import ORIGIN, OWNER, kept
 from study.storage.retry import say_nothing
 from study.storage.sql import BACKENDS
 
 COMMAND = "command"
-"""The study attribute with the latest command that worked on it, without a password."""
+"""The user attribute with the latest command that worked on a study, without a password."""
 SEARCH_CHANGES = "search_changes"
-"""The study attribute with each later sampler and pruner, and the first trial they hold for."""
+"""The system attribute with each later sampler and pruner, and the first trial they hold for."""
+METRIC_NAMES = "study:metric_names"
+"""Optuna's own, `Study.set_metric_names`: the dashboard's axes have it."""
 
 
 def hidden(url: str) -> str:
@@ -155,32 +163,36 @@ def begin_or_check(
     """
     try:
         made_by = {COMMAND: command} if command else {}
-        new = begin_study(database, name, {IDENTITY: identity, **made_by}, queue)
+        own = {IDENTITY: identity, METRIC_NAMES: [identity.get("metric", "score")]}
+        new = begin_study(database, name, own, made_by, queue)
+        study = optuna.load_study(study_name=name, storage=database)
         study_id = database.get_study_id_from_name(name)
-        attributes = database.get_study_user_attrs(study_id)
     except (SQLAlchemyError, StorageInternalError) as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         raise UserError(f"cannot write to storage {hidden_url(database)}: {reason}") from None
     if not new:
-        stored = current(attributes)
+        stored = current(study)
         check(name, stored, identity, change_search)
         assert stored is not None
+        keep_apart(database, study_id, (IDENTITY, SEARCH_CHANGES, SESSIONS))
+        database.set_study_system_attr(study_id, METRIC_NAMES, own[METRIC_NAMES])
         change = {key: identity[key] for key in SEARCH if stored.get(key) != identity.get(key)}
         if change:
             first = database.get_n_trials(study_id)
             noted = {"from_trial": first, **change}
             change_attribute(database, study_id, SEARCH_CHANGES, lambda old: [*(old or []), noted])
         if command:
-            change_attribute(database, study_id, COMMAND, lambda _: command)
+            study.set_user_attr(COMMAND, command)
     return study_id, new
 
 
-def current(attributes: dict[str, Any]) -> Identity | None:
-    """The identity among a study's attributes, with the sampler and pruner it has now."""
-    identity: Identity | None = attributes.get(IDENTITY)
+def current(study: optuna.Study) -> Identity | None:
+    """The identity of a study with the sampler and pruner it has now; None if this program did
+    not begin it."""
+    identity: Identity | None = kept(study, IDENTITY)
     if identity is None:
         return None
-    for change in attributes.get(SEARCH_CHANGES, []):
+    for change in kept(study, SEARCH_CHANGES, []):
         identity = identity | {key: change[key] for key in SEARCH if key in change}
     return identity
 
@@ -202,7 +214,7 @@ def hidden_url(storage: Database) -> str:
 def similar(database: OwnedDatabase, name: str, identity: Identity) -> str | None:
     """Another study that asks the same question of another installation."""
     for study in database.get_all_studies():
-        stored = study.user_attrs.get(IDENTITY)
+        stored = kept(study, IDENTITY)
         other = study.study_name != name and stored != identity
         if other and same_question(stored, identity):
             return str(study.study_name)
@@ -220,7 +232,7 @@ def trained_elsewhere(
             states=(TrialState.COMPLETE,),
         )
         for study in database.get_all_studies()
-        if study.study_name != name and same_conditions(study.user_attrs.get(IDENTITY), identity)
+        if study.study_name != name and same_conditions(kept(study, IDENTITY), identity)
     }
 
 
@@ -238,9 +250,7 @@ def load_study(url: str, name: str | None, search: bool = False) -> optuna.Study
     """
     studies = {study.study_name: study for study in load_studies(url)}
     wanted = [
-        study
-        for study in studies.values()
-        if not search or is_search(study.user_attrs.get(IDENTITY))
+        study for study in studies.values() if not search or is_search(kept(study, IDENTITY))
     ]
     if name is None and wanted:
         name = max(wanted, key=_last_activity).study_name
@@ -251,7 +261,7 @@ def load_study(url: str, name: str | None, search: bool = False) -> optuna.Study
         raise UserError(f"{lacks} in {hidden(url)}{has}{copied}")
     if studies[name].get_trials(False, (TrialState.RUNNING,)) and (hint := _without_log(url)):
         print(f"note: {hidden(url)} has trials that run; {hint}", file=sys.stderr)
-    check_format(name, studies[name].user_attrs.get(IDENTITY, {}))
+    check_format(name, kept(studies[name], IDENTITY, {}))
     return studies[name]
 
 
@@ -276,7 +286,7 @@ def requeue_abandoned(study: optuna.Study, database: OwnedDatabase) -> int:
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if database.owns(study_id, trial.number):
             continue
-        stored = trial.user_attrs.get(OWNER)
+        stored = kept(trial, OWNER)
         owner = Owner.of(stored)
         if owner is None:  # plain Optuna runs it, or did
             began = trial.datetime_start or datetime.min
