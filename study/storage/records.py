@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, StrictInt, TypeAdapter, Validat
 
 from fer.errors import UserError
 from fer.strict_json import finite, number
+from study.pipeline import Mistake
 
 CONFIG, RESULT, ORIGIN, FAILURE, DEATHS = "config", "result", "origin", "failure", "deaths"
 """Names of the attributes (also OWNER)."""
@@ -51,13 +52,20 @@ class Result:
     curves: Mapping[str, list[Number]] = field(default_factory=dict)
     # base64 of numpy.packbits: which validation cases were right in the last epoch
     right: str = ""
+    # Likewise on cases that are neither trained on nor chosen by: no part of choosing reads it.
+    holdout: float | None = None
+    # Of the last epoch: rows true class, columns said.
+    confusion: list[list[int]] = field(default_factory=list)
+    mistakes: list[Mistake] = field(default_factory=list)  # the surest
     reason: str = ""
     repeats: int | None = None  # the trial that had these settings, of the study named next
     repeats_study: str = ""
 
     def stored(self) -> dict[str, Any]:
         """As JSON; what is empty is left out."""
-        kept = {key: value for key, value in asdict(self).items() if value not in (None, "", {})}
+        kept = {
+            key: value for key, value in asdict(self).items() if value not in (None, "", {}, [])
+        }
         return dict(finite(kept))
 
 
