@@ -30,17 +30,20 @@ class Origin(BaseModel):
     split: Split | None = None
     split_seed: int | None = None
     subset: int | None = None
+    holdout: float | None = None
     kernels: str | None = None
 
 
 @dataclass(frozen=True)
 class Images:
-    """What is trained on of a data set: without the classes `remove`, `subset` of its images."""
+    """What is trained on of a data set: without the classes `remove`, `subset` of its images, a
+    share `holdout` of these left out."""
 
     remove: Sequence[str]
     subset: int | None
     split: Split
     split_seed: int
+    holdout: float | None = None
 
 
 def read_provenance(path: Path) -> dict[str, Any]:
@@ -124,6 +127,7 @@ def _pairs(
     count = len(whole.without(now.remove).part("Training"))
     subset = None if now.subset == count else now.subset
     yield "images", _size(origin.subset), _size(subset)
+    yield "held out", _share(origin.holdout), _share(now.holdout)
     if origin.split is not None:
         seed = SEED if origin.split_seed is None else origin.split_seed
         then, here = ((origin.split, seed), (now.split, now.split_seed))
@@ -137,6 +141,10 @@ def _listed(names: Sequence[str]) -> str:
 
 def _size(subset: int | None) -> str:
     return "all" if subset is None else f"{subset:,}"
+
+
+def _share(holdout: float | None) -> str:
+    return "none" if holdout is None else f"{holdout:.0%}"
 
 
 def _section(content: dict[str, Any], key: str, path: Path) -> dict[str, Any]:

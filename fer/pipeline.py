@@ -25,11 +25,13 @@ from fer.training.cost import Cost, cost_of
 from fer.training.device import Device, choose, in_words, settle
 from fer.training.fit import Epoch, Run, progress, to_device
 from fer.training.launch import open_stream
+from fer.training.look import look
 from fer.training.memory import free_memory, give_back, ran_out, reuse_memory
 from fer.training.pace import measure_epoch
 from fer.training.stream import Mark, Stream
 
 DEMO_EPOCHS = 4
+LOOKED = 3  # last epochs in which the images held out are looked at: those that score a trial
 OF_EACH_TRIAL = "seed"
 """Instead of the seed of the split in an identity: each trial's own."""
 
@@ -46,7 +48,8 @@ class FacePipeline:
     """Images for training and validation, and the settings that trials vary.
 
     With `split_seed` None each trial splits the images by its own seed; `validated` is then one
-    such split, by which costs are told and the images counted.
+    such split, by which costs are told and the images counted. Images that are `held` out are on
+    neither side: the accuracy on them is told with the epochs that score a trial.
     `space` and `presets` are what a search varies and begins with; training does not need them.
     """
 
@@ -60,6 +63,8 @@ class FacePipeline:
     subset: int | None
     device: torch.device
     config: Config  # settled: what is not varied
+    holdout: float | None = None  # share of the images that was held out
+    held: Side | None = None
     space: Mapping[str, Any] = field(default_factory=dict)
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -88,9 +93,10 @@ class FacePipeline:
     @property
     def about(self) -> str:
         """On what it trains, in words."""
+        held = "" if self.held is None else f", {len(self.held[1])} held out,"
         return (
-            f"{int((~self.validated).sum())} training and {self.validation} validation images of "
-            f"{self.name} ({data.split_in_words(self.split, self.split_seed)}) "
+            f"{int((~self.validated).sum())} training and {self.validation} validation images"
+            f"{held} of {self.name} ({data.split_in_words(self.split, self.split_seed)}) "
             f"on {in_words(self.device, self.config)}"
         )
 
@@ -123,12 +129,18 @@ class FacePipeline:
             "split": self.split,
             "split_seed": OF_EACH_TRIAL if self.split_seed is None else self.split_seed,
             "subset": self.subset,
+            **self._held_in_identity(),
             "precision": self.config.precision,
             "kernels": kernels_for(self.device).name,
             "device": provenance.device_name(self.device),
             "code": provenance.code_version(self.device),
             "versions": provenance.versions(),
         }
+
+    def _held_in_identity(self) -> dict[str, Any]:
+        """Nothing where none are held out, as before there was a holdout."""
+        held = self.held
+        return {} if held is None else {"holdout": self.holdout, "held_out": len(held[1])}
 
     def cost(self, settings: Mapping[str, Any]) -> Cost:
         """What a trial takes."""
@@ -149,11 +161,15 @@ class FacePipeline:
             torch.cuda.set_device(place)
         # The first optimizer of a process imports for a second: not within the first epoch.
         torch.optim.SGD([torch.zeros(1, requires_grad=True, device=place)])
+        held = None
+        if self.held is not None:
+            images, labels = (torch.from_numpy(each) for each in self.held)
+            held = to_device(Faces(images, labels, self.classes), place)
         if self.split_seed is None:
             # The last split is kept: a seed is trained with all settings before the next one.
-            return FaceSession(lru_cache(maxsize=1)(partial(self._sides, place)), place)
+            return FaceSession(lru_cache(maxsize=1)(partial(self._sides, place)), held, place)
         sides = self._sides(place, self.split_seed)
-        return FaceSession(lambda seed: sides, place)
+        return FaceSession(lambda seed: sides, held, place)
 
     def _sides(self, place: torch.device, seed: int) -> tuple[Faces, Faces]:
         """Training and validation images on a device, for a trial with this seed."""
@@ -167,11 +183,16 @@ class FacePipeline:
 class FaceSession:
     """The images on a device. Several trials may train at once, each on a stream of its own.
 
-    `sides` gives training and validation images for the seed of a trial.
+    `sides` gives training and validation images for the seed of a trial, `held` are held out.
     """
 
-    def __init__(self, sides: Callable[[int], tuple[Faces, Faces]], device: torch.device) -> None:
-        self._sides, self._device = sides, device
+    def __init__(
+        self,
+        sides: Callable[[int], tuple[Faces, Faces]],
+        held: Faces | None,
+        device: torch.device,
+    ) -> None:
+        self._sides, self._held, self._device = sides, held, device
         self._idle: list[Stream] = []
         self.memory = free_memory(device)
 
@@ -221,6 +242,13 @@ class FaceSession:
             if not isinstance(item, Epoch):
                 yield item
                 continue
+            if item.number > config.epochs - LOOKED and not item.diverged:
+                last = item.number == config.epochs
+                for looked in look(run, item, self._held, validation, last):
+                    if isinstance(looked, Epoch):
+                        item = looked
+                    else:
+                        yield looked
             epochs.append(item)
             if run.launcher.refused:
                 yield f"every step is called: {run.launcher.refused}"
@@ -252,11 +280,12 @@ def prepare(
     space: Mapping[str, Any] | None = None,
     presets: Mapping[str, Mapping[str, Any]] | None = None,
     accept: Callable[[data.Dataset, data.Dataset], None] | None = None,
+    holdout: float | None = None,
 ) -> FacePipeline:
     """Read the images, split them if `accept` raises nothing, and settle `config` for the device.
 
-    `accept` gets the whole data set, and what is taken of it. Raises UserError where they cannot
-    be read or split, or the device is missing.
+    The share `holdout` of them is held out before. `accept` gets the whole data set, and what is
+    taken of it. Raises UserError where they cannot be read or split, or the device is missing.
     """
     place = choose(device)
     whole = data.find(images)
@@ -265,6 +294,10 @@ def prepare(
         accept(whole, dataset)
     faces = data.draw_subset(dataset.part("Training"), subset)
     seed = data.SEED if split_seed is None else split_seed
+    held = None
+    if holdout is not None:
+        out = data.held_out(faces, holdout, split, seed)
+        held, faces = (faces.take(np.flatnonzero(each)) for each in (out, ~out))
     # One thread a trial, whatever runs beside it: another number rounds sums differently.
     return FacePipeline(
         name=dataset.name,
@@ -277,6 +310,8 @@ def prepare(
         subset=subset,
         device=place,
         config=settle(config.model_copy(update={"threads": 1}), place),
+        holdout=holdout,
+        held=None if held is None else (held.images.numpy(), held.labels.numpy()),
         space=space or {},
         presets=presets or {},
     )

@@ -46,6 +46,7 @@ class TrainedOn:
     split: Split
     subset: int | None
     split_seed: int = SEED
+    holdout: float | None = None
 
 
 def new_run(folder: Path, config: Config, data: TrainedOn, origin: dict[str, Any]) -> None:

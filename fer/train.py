@@ -56,11 +56,17 @@ class Options(Source):
     over the rows as they stand in the file, on the report's train.csv its very split."""
     split_seed: int = 42
     """Seed of the split; 42 is the report's."""
+    holdout: float | None = None
+    """Leave out the share of the images that a study held out with this option."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
     settings: Annotated[Config, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff] = field(
         default_factory=Config
     )
+
+    def __post_init__(self) -> None:
+        if self.holdout is not None and not 0 < self.holdout <= 0.5:
+            raise UserError(f"--holdout must be above 0 and at most 0.5, got {self.holdout}")
 
 
 def main() -> None:
@@ -103,11 +109,15 @@ def train(options: Options, origin: Origin | None) -> None:
         provenance = read_provenance(options.config)
         say_origin(options, origin, whole, kernels_for(device).name)
     faces = data.draw_subset(dataset.part("Training"), options.subset)
+    if options.holdout is not None:
+        out = data.held_out(faces, options.holdout, options.split, options.split_seed)
+        faces = faces.take((~out).nonzero()[0])
     training, validation = data.split(faces, options.split, seed=options.split_seed)
     run = Run(settings, training, device)
     on = runs.TrainedOn(
         *(dataset.name, dataset.sha256, dataset.classes),
         *(options.split, options.subset, options.split_seed),
+        holdout=options.holdout,
     )
     runs.new_run(options.out, settings, on, provenance)
 
@@ -136,7 +146,9 @@ def say_origin(options: Options, origin: Origin, whole: "Dataset", kernels: str)
     """Say what is otherwise here than where the settings come from. Raises UserError for other
     data that nobody chose."""
     assert options.config
-    now = Images(options.remove, options.subset, options.split, options.split_seed)
+    now = Images(
+        options.remove, options.subset, options.split, options.split_seed, options.holdout
+    )
     epochs, chosen = options.settings.epochs, options.data is not None
     if line := compare_origin(options.config, origin, whole, now, epochs, chosen):
         print(f"note        {line}")

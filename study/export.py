@@ -46,7 +46,7 @@ def main() -> None:
         raise UserError(f"study {study.study_name!r} was not begun by study.run")
     settings = in_this_version(settings_of(best), identity, best.number)
     metric = identity.get("metric", "validation accuracy")
-    of_data = ("data", "data_sha256", "classes", "split", "split_seed", "subset")
+    of_data = ("data", "data_sha256", "classes", "split", "split_seed", "subset", "holdout")
     origins = (*of_data, "kernels", "device", "code", "versions")
     provenance = {
         "study": study.study_name,

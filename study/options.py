@@ -93,6 +93,9 @@ class Images(Place):
     over the rows as they stand in the file, on the report's train.csv its very split."""
     split_seed: int = 42
     """Seed of the split; 42 is the report's."""
+    holdout: Annotated[float | None, Field(gt=0, le=0.5)] = None
+    """Share of the training images to hold out: neither trained on nor chosen by, they tell at the
+    end how much the choice overfits the validation images."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the convolutions; auto is bfloat16 where the device has it."""
 

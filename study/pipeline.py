@@ -5,6 +5,7 @@ A pipeline is any object with the members of `Pipeline`; nothing is inherited or
 """
 
 import importlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ name."""
 class Scored(Protocol):
     """What an epoch gave. `Epoch` is one; any object with these members will do.
 
-    It may also have `right`, as `Epoch` has it.
+    It may also have what `Epoch` has beside these.
     """
 
     @property
@@ -70,6 +71,16 @@ class Scored(Protocol):
 
 
 @dataclass(frozen=True)
+class Mistake:
+    """A validation case that was said wrongly."""
+
+    case: int  # its place in the order of `Epoch.right`
+    truth: int  # classes as numbers
+    said: int
+    sure: float  # 0..1
+
+
+@dataclass(frozen=True)
 class Epoch:
     """What an epoch gave, in plain types. Members are those of `Scored`."""
 
@@ -80,6 +91,13 @@ class Epoch:
     right: bytes = b""
     """`numpy.packbits` of which validation cases were right, in an order that all epochs of all
     trials share; empty where the pipeline does not tell."""
+    holdout: float = math.nan
+    """Score on cases that are neither trained on nor chosen by; told in the last epochs, else
+    NaN."""
+    confusion: Sequence[Sequence[int]] = ()
+    """Validation cases by true class (rows) and class said (columns); empty if not told."""
+    mistakes: Sequence[Mistake] = ()
+    """The surest wrong ones of the last epoch."""
 
 
 @runtime_checkable

@@ -137,7 +137,7 @@ def lanes_beside(
 ) -> tuple[list[Epoch], list[Any]]:
     """Epochs of `ours`, driven in turn with the lane of another trial, and the other's news."""
     epochs: list[Epoch] = []
-    session = FaceSession(lambda seed: sides, GPU)
+    session = FaceSession(lambda seed: sides, None, GPU)
     lane = Lane(train(session, Job(other.settings(), Path("other.state"), "other")))
     news: list[Any] = []
     mark: Mark | None = None

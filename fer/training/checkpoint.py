@@ -8,6 +8,7 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from fer.errors import UserError
 from fer.files import write_file
 from fer.strict_json import to_json
 from fer.training.fit import Epoch, Run
+from fer.training.look import Looked, Mistake
 
 
 class Unusable(Exception):
@@ -112,8 +114,12 @@ def _plain(epoch: Epoch) -> dict[str, object]:
     return {**dataclasses.asdict(epoch), "confusion": epoch.confusion.tolist(), "right": right}
 
 
-def _epoch(fields: dict[str, object]) -> Epoch:
+def _epoch(fields: dict[str, Any]) -> Epoch:
     confusion = np.array(fields["confusion"], dtype=np.int64)
     right = base64.b64decode(str(fields["right"]))
+    mistakes = fields.pop("mistakes", None)
     numbers = {name: math.nan if value is None else value for name, value in fields.items()}
-    return Epoch(**{**numbers, "confusion": confusion, "right": right})  # type: ignore[arg-type]
+    whole: dict[str, Any] = {**numbers, "confusion": confusion, "right": right}
+    if mistakes is None:
+        return Epoch(**whole)
+    return Looked(**whole, mistakes=tuple(Mistake(**each) for each in mistakes))

@@ -78,6 +78,7 @@ def conditions(study: optuna.Study, identity: Identity) -> str:
         f"Data {kept.get('data', 'not named')}, sha256 {str(kept.get('data_sha256'))[:12]}",
         f"without {', '.join(without)}" if without else "",
         f"{kept['subset']} images" if kept.get("subset") else "",
+        f"{kept['holdout']:.0%} of them held out" if kept.get("holdout") else "",
         f"{kept['split']} split" if kept.get("split") else "",
         f"seed of the split: {kept['split_seed']}" if "split_seed" in kept else "",
         f"{kept['epochs']} epochs",

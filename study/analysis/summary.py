@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.table import Table
 
 from fer.command import given, quoted
+from study.analysis import overtuning
 from study.analysis.answer import Answer
 from study.analysis.tables import own_console
 from study.analysis.worth import more_trials
@@ -73,7 +74,8 @@ def summary(study: optuna.Study, control: str, answer: Answer) -> None:
     for name in setting_names(best, settings):
         table.add_row(name, *(_shown(each.get(name)) for each in settings))
     console.print(table)
-    console.print(f"{answer.words}\n{more_trials(study)}", soft_wrap=True)
+    said = (answer.words, overtuning.in_words(study), more_trials(study))
+    console.print("\n".join(filter(None, said)), soft_wrap=True)
 
 
 def setting_names(trial: FrozenTrial, settings: list[dict[str, Any]]) -> list[str]:

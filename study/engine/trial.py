@@ -178,6 +178,7 @@ def finish(study: optuna.Study, trial: Trial, out_of_memory: str = "") -> Finish
     elif trial.state == State.STOPPING:
         ending = Ending.PRUNED
     names = dict.fromkeys(name for epoch in trial.epochs for name in epoch.values)
+    held = [epoch.holdout for epoch in valid if math.isfinite(epoch.holdout)]
     result = Result(
         ending=ending,
         score=score_of([epoch.score for epoch in valid]) if valid else None,
@@ -193,6 +194,9 @@ def finish(study: optuna.Study, trial: Trial, out_of_memory: str = "") -> Finish
             name: [epoch.values.get(name, math.nan) for epoch in trial.epochs] for name in names
         },
         right=as_text(trial.epochs[-1].right) if trial.epochs else "",
+        holdout=score_of(held) if held else None,
+        confusion=[list(row) for row in trial.epochs[-1].confusion] if trial.epochs else [],
+        mistakes=list(trial.epochs[-1].mistakes) if trial.epochs else [],
         reason=out_of_memory,
     )
     trial.store({RESULT: result.stored()}, result.shown())

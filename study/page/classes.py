@@ -1,51 +1,15 @@
 """How the best trial tells the classes apart, and what it got most wrong."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
-
-from optuna.trial import FrozenTrial
-from pydantic import TypeAdapter, ValidationError
 
 from study.analysis.per_class import class_scores
 from study.page.markup import Html, paragraph, section, shown, table, tagged
 from study.page.trials import Row
+from study.pipeline import Mistake
 from study.spec.identity import Identity
-from study.storage.records import RESULT, kept
 
 TITLE = "Where the best goes wrong"
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """A validation case that was said wrongly: its place, classes as numbers, and how sure."""
-
-    case: int
-    truth: int
-    said: int
-    sure: float
-
-
-_CONFUSION = TypeAdapter(list[list[int]])
-_MISTAKES = TypeAdapter(list[Mistake])
-
-
-def confusion_of(trial: FrozenTrial) -> list[list[int]]:
-    """Rows truth, columns said, of the last epoch; empty where it was not kept."""
-    stored = kept(trial, RESULT, {}).get("confusion", [])
-    try:
-        counts = _CONFUSION.validate_python(stored)
-    except ValidationError:
-        return []
-    return counts if all(len(row) == len(counts) for row in counts) else []
-
-
-def mistakes_of(trial: FrozenTrial) -> list[Mistake]:
-    """The surest mistakes of the last epoch; empty where they were not kept."""
-    try:
-        return _MISTAKES.validate_python(kept(trial, RESULT, {}).get("mistakes", []))
-    except ValidationError:
-        return []
 
 
 def classes_section(best: Row, identity: Identity, pictures: Mapping[int, Html]) -> Html:
@@ -53,8 +17,8 @@ def classes_section(best: Row, identity: Identity, pictures: Mapping[int, Html])
 
     `pictures` are those of cases, by their place in the order of validation.
     """
-    counts = confusion_of(best.trial)
-    if not counts:
+    counts = best.result.confusion if best.result else []
+    if not counts or any(len(row) != len(counts) for row in counts):
         return section(
             TITLE, paragraph("This study kept no confusion matrix of its trials.", "none")
         )
@@ -69,7 +33,7 @@ def classes_section(best: Row, identity: Identity, pictures: Mapping[int, Html])
         TITLE,
         paragraph(which + how, "note"),
         Html(f"<div class='figures tables'>{matrix}{scores}</div>"),
-        mistakes_part(mistakes_of(best.trial), names, pictures),
+        mistakes_part(best.result.mistakes if best.result else [], names, pictures),
     )
 
 

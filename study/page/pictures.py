@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fer.errors import UserError
-from study.page.classes import mistakes_of
 from study.page.markup import Html
 from study.page.trials import trials_of
 from study.spec.faces import faces_again, is_of_faces
@@ -28,7 +27,8 @@ def pictures_of(study: optuna.Study, data: Path) -> dict[int, Html]:
         raise UserError(f"--data is for a search of FER-2013, study {study.study_name!r} is none")
     pipeline = faces_again(study.study_name, identity, data, "cpu")
     images = pipeline.side[0][pipeline.validated]
-    cases = [each.case for each in mistakes_of(trials_of(study).complete[0].trial)]
+    result = trials_of(study).complete[0].result
+    cases = [each.case for each in result.mistakes] if result else []
     return {case: picture(images[case]) for case in cases if 0 <= case < len(images)}
 
 

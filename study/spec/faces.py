@@ -51,6 +51,7 @@ def faces(
         SPACES[space],
         {name: changes_of(preset) for name, preset in {**HAND_MADE, **RECIPES}.items()},
         accept,
+        images.holdout,
     )
     print(f"classes {pipeline.faces.counts_in_words()}", flush=True)
     return pipeline
@@ -62,7 +63,7 @@ def noting_origin(
     """Says, as `accept` of `faces`, what is otherwise than where the `settings` of a file come
     from. Raises UserError if where is not written as it should be."""
     origin = read_origin(file, settings)
-    now = Taken((), images.subset, images.split, images.split_seed)
+    now = Taken((), images.subset, images.split, images.split_seed, images.holdout)
 
     def note(whole: "Dataset", _: "Dataset") -> None:
         chosen = images.data is not None
@@ -113,6 +114,7 @@ def faces_again(
         subset=None if whole else identity["subset"],
         split=identity["split"],
         split_seed=SEED if seed == OF_EACH_TRIAL else seed,
+        holdout=identity.get("holdout"),
         device=device,
         precision=identity["precision"],
     )

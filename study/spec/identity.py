@@ -179,26 +179,26 @@ def differences(
 
 def same_question(stored: Any, identity: Identity) -> bool:
     """Whether two identities differ in the installation alone."""
-    return isinstance(stored, dict) and all(
-        stored.get(key) == value for key, value in identity.items() if key not in INSTALLATION
-    )
+    return _same_but_for(INSTALLATION, stored, identity)
 
 
 def same_conditions(stored: Any, identity: Identity) -> bool:
     """Whether two identities differ in what was asked alone."""
-    return isinstance(stored, dict) and all(
-        stored.get(key) == value for key, value in identity.items() if key not in QUESTION
-    )
+    return _same_but_for(QUESTION, stored, identity)
 
 
 def same_budget(stored: Any, identity: Identity) -> bool:
     """Whether two identities differ in what was asked and in the installation alone: their trials
     have the same data, subset and epochs."""
-    return isinstance(stored, dict) and all(
-        stored.get(key) == value
-        for key, value in identity.items()
-        if key not in (*QUESTION, *INSTALLATION)
-    )
+    return _same_but_for((*QUESTION, *INSTALLATION), stored, identity)
+
+
+def _same_but_for(ignored: tuple[str, ...], stored: Any, identity: Identity) -> bool:
+    if not isinstance(stored, dict):
+        return False
+    # Of both: one may lack what the other has, such as images that are held out.
+    keys = (stored.keys() | identity.keys()) - {*ignored}
+    return all(stored.get(key) == identity.get(key) for key in keys)
 
 
 def _flat(identity: Mapping[str, Any]) -> Identity:

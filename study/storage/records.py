@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, StrictInt, TypeAdapter, Validat
 
 from fer.errors import UserError
 from fer.strict_json import finite, number
+from study.pipeline import Mistake
 
 CONFIG, RESULT, FAILURE, DEATHS = "config", "result", "failure", "deaths"
 """System attributes of a trial: the program's own. `kept` reads them."""
@@ -57,13 +58,20 @@ class Result:
     curves: Mapping[str, list[Number]] = field(default_factory=dict)
     # base64 of numpy.packbits: which validation cases were right in the last epoch
     right: str = ""
+    # Likewise on cases that are neither trained on nor chosen by: no part of choosing reads it.
+    holdout: float | None = None
+    # Of the last epoch: rows true class, columns said.
+    confusion: list[list[int]] = field(default_factory=list)
+    mistakes: list[Mistake] = field(default_factory=list)  # the surest
     reason: str = ""
     repeats: int | None = None  # the trial that had these settings, of the study named next
     repeats_study: str = ""
 
     def stored(self) -> dict[str, Any]:
         """As JSON; what is empty is left out."""
-        kept = {key: value for key, value in asdict(self).items() if value not in (None, "", {})}
+        kept = {
+            key: value for key, value in asdict(self).items() if value not in (None, "", {}, [])
+        }
         return dict(finite(kept))
 
     def shown(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import gc
 import importlib
+import math
 import os
 import pickle
 import threading
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fer.output import output
-from study.pipeline import Epoch, Mark, Pipeline, Scored, Session
+from study.pipeline import Epoch, Mark, Mistake, Pipeline, Scored, Session
 from study.workers.messages import (
     Answer,
     Broken,
@@ -148,8 +149,17 @@ def _plain(epoch: Scored) -> Epoch:
             f"train must yield an Epoch, a list of them, a Mark or a str, got {epoch!r}"
         )
     values = {name: float(value) for name, value in epoch.values.items()}
-    right = bytes(getattr(epoch, "right", b""))
-    return Epoch(int(epoch.number), float(epoch.score), values, float(epoch.seconds), right)
+    mistakes = getattr(epoch, "mistakes", ())
+    return Epoch(
+        int(epoch.number),
+        float(epoch.score),
+        values,
+        float(epoch.seconds),
+        bytes(getattr(epoch, "right", b"")),
+        float(getattr(epoch, "holdout", math.nan)),
+        [list(map(int, row)) for row in getattr(epoch, "confusion", ())],
+        [Mistake(each.case, each.truth, each.said, each.sure) for each in mistakes],
+    )
 
 
 def _end_with_parent() -> None:

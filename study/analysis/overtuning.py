@@ -1,0 +1,73 @@
+"""How much choosing by the validation cases overfits them, seen on cases held out.
+
+Overtuning (arXiv 2506.19540): validation improves while the true error does not.
+"""
+
+import math
+from dataclasses import dataclass
+
+import optuna
+from optuna.trial import TrialState
+
+from study.spec.identity import IDENTITY
+from study.storage.records import kept, scored
+
+
+@dataclass(frozen=True)
+class Incumbent:
+    """A trial that was the best so far by its score, and what it had on the cases held out."""
+
+    number: int
+    score: float
+    holdout: float
+
+
+def incumbents(study: optuna.Study) -> list[Incumbent]:
+    """The best so far, in the order in which the complete trials ended; none without a holdout."""
+    complete = [each for each in scored(study) if each[0].state == TrialState.COMPLETE]
+    found: list[Incumbent] = []
+    for trial, result in sorted(complete, key=lambda each: str(each[0].datetime_complete)):
+        score = result.score or 0.0
+        if result.holdout is not None and (not found or score > found[-1].score):
+            found.append(Incumbent(trial.number, score, result.holdout))
+    return found
+
+
+def relative_overtuning(trace: list[Incumbent]) -> float:
+    """What the last incumbent lost on the holdout against the best of them, as a share of what
+    that had gained on the first: 0 is none, above 1 worse than the first.
+
+    NaN if no incumbent is better than the first there and the last not worse.
+    """
+    first, last = trace[0].holdout, trace[-1].holdout
+    best = max(each.holdout for each in trace)
+    lost, gained = best - last, best - first
+    if gained == 0:
+        return math.inf if lost else math.nan
+    return lost / gained
+
+
+def in_words(study: optuna.Study) -> str:
+    """What the holdout says of the search, in a sentence; empty without one."""
+    trace = incumbents(study)
+    if not trace:
+        return ""
+    first, last = trace[0], trace[-1]
+    cases = kept(study, IDENTITY).get("held_out")
+    error = ""
+    if cases:
+        of_one = 100 * math.sqrt(last.holdout * (1 - last.holdout) / cases)
+        error = f" One standard error there is {of_one:.2f} points."
+    if len(trace) < 2:
+        return f"Held out: trial {last.number}, the best, has {last.holdout:.4f} there.{error}"
+    validation, holdout = 100 * (last.score - first.score), 100 * (last.holdout - first.holdout)
+    words = (
+        f"Held out: from the first best (trial {first.number}) to the last (trial {last.number}) "
+        f"the score rose by {validation:.2f} points, there it changed by {holdout:+.2f}"
+    )
+    best = max(trace, key=lambda each: each.holdout)
+    if best is last:
+        return f"{words}: no overtuning.{error}"
+    share = relative_overtuning(trace)
+    behind = f"{100 * (best.holdout - last.holdout):.2f} points behind trial {best.number}"
+    return f"{words}, {behind}: relative overtuning {share:.2f}.{error}"
