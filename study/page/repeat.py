@@ -1,6 +1,5 @@
 """How to repeat a study, and all that its numbers depend on."""
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +8,7 @@ import optuna
 from optuna.distributions import CategoricalDistribution, json_to_distribution
 
 from fer.command import given
+from fer.strict_json import to_json
 from study.analysis.summary import named, option_in
 from study.page.markup import (
     Html,
@@ -121,7 +121,7 @@ def definition_in_words(definition: Mapping[str, Any]) -> dict[str, str]:
     found = {}
     for name, described in definition.items():
         plain = {key: described[key] for key in ("name", "attributes")}
-        within = json_to_distribution(json.dumps(plain))
+        within = json_to_distribution(to_json(plain))
         words = range_in_words(within)
         if not isinstance(within, CategoricalDistribution) and getattr(within, "log", False):
             words += ", on a log scale"
