@@ -3,11 +3,13 @@
 import contextlib
 import io
 import os
+import re
 import reprlib
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -83,9 +85,23 @@ def _refusal(error: ValidationError) -> str:
 
 
 def _one_line(box: str) -> str:
-    """The first section of the parser's box, without its frame and title."""
-    rows = [row.strip(" ╭╮╰╯│─") for row in box.splitlines()][1:]
-    return " ".join(rows[: rows.index("")] if "" in rows else rows)
+    """The first section of the parser's box, without its frame and title, and what was meant."""
+    # Where the output is no UTF-8, the frame is of dashes alone.
+    rows = [re.sub(r"^[─-]*$", "", row.strip(" ╭╮╰╯│")) for row in box.splitlines()[1:]]
+    sections = "\n".join(rows).strip().split("\n\n")
+    line, rest = " ".join(sections[0].split("\n")), "\n".join(sections[1:])
+    if wrong := re.match(r"Unrecognized options: .*?(--[\w-]+)", line):
+        similar = set(re.findall(r"--[\w-]+", rest)) - {wrong[1]}  # named with their help
+        return line + nearest(wrong[1], sorted(similar))
+    if wrong := re.match(r"invalid choice '(.*)' for argument .* Expected one of (.*)", line):
+        return line.removesuffix(".") + nearest(wrong[1], re.findall(r"'(.*?)'", wrong[2]))
+    return line
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`; did you mean X?` with the known word that is most like `word`; empty if none is."""
+    found = get_close_matches(word, list(known), n=1)
+    return f"; did you mean {found[0]}?" if found else ""
 
 
 _shortly = reprlib.Repr()

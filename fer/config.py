@@ -232,6 +232,17 @@ class _PlainLoader(yaml.SafeLoader):
         self.depth -= 1
         return node
 
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:  # of two values YAML keeps the last in silence
+            if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"key {key.value!r} is there twice", problem_mark=key.start_mark
+                )
+            seen.add((key.tag, str(key.value)))
+        return node
+
 
 def write_yaml(content: dict[str, Any], path: Path) -> None:
     """Write a mapping of plain types as YAML, keys in their order. Raises UserError."""

@@ -1,7 +1,7 @@
 """Search: `python -m study.run --trials 100`. Run it again to finish or extend the study."""
 
 import sys
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from fer import command
 from fer.errors import UserError
@@ -11,7 +11,10 @@ from study.options import Images, Name, Pipelined, Running, Search, command_line
 if TYPE_CHECKING:
     import optuna
 
+    from study.pipeline import Space
     from study.workers.pool import Started
+
+Known = Literal["default", "report", "extended"]
 
 
 class Options(Images, Pipelined, Running, Search):
@@ -24,9 +27,11 @@ class Options(Images, Pipelined, Running, Search):
 
     study: Name = None
     """Name of the study; by default one that tells data and settings apart."""
-    space: Literal["default", "report", "extended"] = "default"
-    """What is searched: the six main hyperparameters, all that the report varied by hand, or
-    beyond it (schedules, augmentation, regularisation, widths)."""
+    space: str = "default"
+    """What is searched: default, the six main hyperparameters; report, all that it varied by hand;
+    extended, beyond it (schedules, augmentation, regularisation, widths); or a YAML file."""
+    print_space: Known | None = None
+    """Print a space as such a file, to start from, and do nothing else."""
     remove: tuple[str, ...] = ()
     """Classes to leave out."""
 
@@ -34,9 +39,20 @@ class Options(Images, Pipelined, Running, Search):
 def main() -> None:
     options: Options = command.parse(Options, "study.run")
     until = deadline(options)
+    options.refuse(*Images.model_fields, "space", "print_space", "remove")
+    if options.print_space:
+        from study.spec.own_space import in_yaml
+        from study.spec.spaces import SPACES
+
+        print(in_yaml(SPACES[options.print_space]), end="")
+        return
     if options.change_search and options.study is None:
         raise UserError("--change-search needs --study: it goes on with a study that is named")
-    options.refuse(*Images.model_fields, "space", "remove")
+    own = None
+    if options.space not in get_args(Known):  # refused before anything is begun
+        from study.spec.own_space import find_space
+
+        own = find_space(options.space)
 
     # Workers load their libraries while this process loads its own and reads the data.
     from study.pipeline import split_name
@@ -48,11 +64,14 @@ def main() -> None:
         count = options.workers or processes_of_a_processor()
         options = options.model_copy(update={"workers": count})  # before they take memory
     with head_start(preload, min(count, options.total or count)) as spare:
-        search(options, until, spare)
+        search(options, until, spare, own)
 
 
-def search(options: Options, until: float, spare: "list[Started]") -> None:
-    """Run or continue the search, say what came out, and exit."""
+def search(
+    options: Options, until: float, spare: "list[Started]", own: "tuple[str, Space] | None"
+) -> None:
+    """Run or continue the search, of the space `own` if it is a person's, say what came out, and
+    exit."""
     from optuna.trial import TrialState
 
     from study.analysis.answer import answer_of
@@ -60,16 +79,20 @@ def search(options: Options, until: float, spare: "list[Started]") -> None:
     from study.engine.conduct import Request, conduct
     from study.pipeline import load_pipeline
     from study.spec.faces import faces
+    from study.spec.own_space import find_space
     from study.spec.spec import searching
     from study.storage.studies import hidden, load_studies
 
+    name, space = own or find_space(options.space)
     pipeline = (
         load_pipeline(options.pipeline)
         if options.pipeline
-        else faces(options, remove=options.remove, space=options.space)
+        else faces(options, remove=options.remove, space=space)
     )
-    space = pipeline.name if options.pipeline else options.space
-    spec = searching(pipeline, space, options.epochs, options.seed, options.hand_made)
+    name = pipeline.name if options.pipeline else name
+    spec = searching(pipeline, name, options.epochs, options.seed, options.hand_made)
+    if own and options.hand_made and not spec.queue:
+        print("note   no hand-made settings lie in this space: the search begins without them")
     line = command_line("study.run", sys.argv[1:], hidden(options.storage))
 
     def conclude(study: "optuna.Study") -> None:

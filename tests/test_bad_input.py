@@ -1,5 +1,6 @@
 """Each mistake of the user's ends in one line naming rule, value and place; nothing is written."""
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -279,3 +280,30 @@ def test_the_benchmark_refuses_before_it_measures(
     arguments: tuple[object, ...], names: list[str], command: Command, own_folder: Path
 ) -> None:
     refused(command, own_folder, names, "bench", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("study.run --trails 5", "--trials"),
+        ("study.run --epoch 5", "--epochs"),
+        ("study.run --no-handmade", "--no-hand-made"),
+        ("study.run --split-see=3 --trails 5", "--split-seed"),
+        ("study.run --sampler rnadom", "random"),
+        ("study.confirm --seed 2", "--seeds"),
+        ("study.compare --vary poolin", "pooling"),
+        ("study.export --storge x", "--storage"),
+        ("fer.train --optimiser adam", "--optimizer"),
+        ("fer.train --pool1 maxx", "max"),
+        ("bench --batchsize 3", "--batch-size"),
+        ("study.run --zzz", None),
+        ("study.run zzz", None),
+    ],
+)
+def test_a_mistyped_option_or_value_gets_the_nearest_one(
+    line: str, meant: str | None, command: Command
+) -> None:
+    done = command(*line.split())
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    found = re.findall(r"; did you mean (\S+)\?", done.err)
+    assert found == ([meant] if meant else [])

@@ -20,6 +20,7 @@ from study.engine.samplers import RowSampler
 from study.options import DEFAULT_URL, Images
 from study.spec.faces import check, faces
 from study.spec.report import FACTORS, OWN, PARTS, RECIPES, values_of
+from study.spec.spaces import SPACES
 from study.spec.spec import Kind, comparing, searching
 from study.storage import records
 from tests.conftest import Command, trials
@@ -30,7 +31,7 @@ SMALL = ("--subset", "150", "--epochs", "1", "--workers", "1")
 
 def pipeline_of(base: Config, space: str = "default") -> FacePipeline:
     """Demo faces under some settings."""
-    return faces(Images(subset=150), base, space=space)
+    return faces(Images(subset=150), base, space=SPACES[space])
 
 
 def names() -> list[str]:

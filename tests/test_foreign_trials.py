@@ -75,7 +75,7 @@ def test_the_values_of_a_queued_trial_are_told_with_what_they_may_be(
     run(trials=3)
     out = capsys.readouterr().out
     assert "rule must be one of plain, sign, got 'sine'" in out
-    assert "no parameter 'rul' in the space (nearest: rule)" in out
+    assert "no parameter 'rul' in the space; did you mean rule?" in out
     assert "its parameters must be a dictionary, got 7" in out
 
 

@@ -13,7 +13,7 @@ from fer.errors import UserError
 from fer.origin import Images as Taken
 from fer.origin import compare_origin, read_origin
 from study.options import Images
-from study.pipeline import Pipeline, Settings, load_pipeline
+from study.pipeline import Pipeline, Settings, Space, load_pipeline
 from study.spec.identity import Identity, check_data
 from study.spec.report import HAND_MADE, HAND_TUNED, RECIPES, changes_of
 from study.spec.spaces import SPACES
@@ -28,7 +28,7 @@ def faces(
     images: Images,
     config: Config = PRESETS[HAND_TUNED],
     remove: Sequence[str] = (),
-    space: str = "default",
+    space: Space = SPACES["default"],
     accept: Callable[["Dataset", "Dataset"], None] | None = None,
     vary_split: bool = False,
 ) -> "FacePipeline":
@@ -48,7 +48,7 @@ def faces(
         images.subset,
         images.device,
         config.model_copy(update={"precision": images.precision}),
-        SPACES[space],
+        space,
         {name: changes_of(preset) for name, preset in {**HAND_MADE, **RECIPES}.items()},
         accept,
         images.holdout,

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from optuna.distributions import (
@@ -13,7 +12,7 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState
 
-from fer.command import shortly
+from fer.command import nearest, shortly
 from study.pipeline import Only, Settings, Space
 from study.spec.space import holds
 
@@ -42,8 +41,7 @@ def _misfit_of_parameters(trial: FrozenTrial, space: Space, base: Settings) -> s
     for name, value in parameters.items():
         kind = space.get(name)
         if kind is None:
-            near = get_close_matches(name, space, n=1)
-            hint = f" (nearest: {near[0]})" if near else f", which has {', '.join(space)}"
+            hint = nearest(name, space) or f", which has {', '.join(space)}"
             return f"no parameter {shortly(name)} in the space{hint}"
         if isinstance(kind, Only) and kind.of in parameters and not kind.applies(whole):
             return f"{name} is only for {kind.of} {kind.value}, got {shortly(whole[kind.of])}"
@@ -73,6 +71,6 @@ def in_words(distribution: BaseDistribution) -> str:
             return f"one of {', '.join(map(str, choices))}"
         case IntDistribution(low=low, high=high, step=step):
             return f"{low}..{high}" + (f" in steps of {step}" if step > 1 else "")
-        case FloatDistribution(low=low, high=high):
-            return f"{low:g}..{high:g}"
+        case FloatDistribution(low=low, high=high, step=float_step):
+            return f"{low:g}..{high:g}" + (f" in steps of {float_step:g}" if float_step else "")
     raise TypeError(f"no such kind of parameter: {distribution}")

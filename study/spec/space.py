@@ -81,8 +81,10 @@ def holds(distribution: BaseDistribution, value: Any) -> bool:
     match distribution:
         case IntDistribution(low=low, high=high, step=step):
             return low <= value <= high and (value - low) % step == 0
-        case FloatDistribution(low=low, high=high):
-            return low <= value <= high
+        case FloatDistribution(low=low, high=high, step=float_step):
+            steps = (value - low) / float_step if float_step else 0.0
+            # As Optuna has it: sums of floats are not exact.
+            return low <= value <= high and abs(steps - round(steps)) < 1e-8
     return False
 
 

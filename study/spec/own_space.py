@@ -1,0 +1,335 @@
+"""Search spaces of FER-2013's network in YAML files, read and written.
+
+A setting of `Config` has a range, choices or one value for all trials; with `by` it has one of
+these for some values of another setting:
+
+    optimizer: {choices: [adam, sgd]}
+    lr:
+      by: optimizer
+      adam: {low: 0.0001, high: 0.01, log: true}
+      sgd: {low: 0.001, high: 1, log: true}
+    fc_width: {low: 32, high: 128, step: 16}
+    dropout: 0.3
+"""
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from functools import cache
+from itertools import combinations_with_replacement, product
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from fer.command import nearest, shortly
+from fer.config import PRESETS, Config, read_yaml
+from fer.errors import UserError
+from study.pipeline import Only, Space
+from study.spec.report import HAND_TUNED, OWN
+from study.spec.space import describe
+from study.spec.spaces import SPACES
+
+NAME = "own"
+"""Of every space that this program does not know, whatever the file is called."""
+BY = "by"
+RANGE = ("low", "high", "log", "step")
+FIELDS = {name: field for name, field in Config.model_fields.items() if name not in OWN}
+HEAD = """\
+# What python -m study.run --space FILE varies. A setting has a range, choices or one value:
+#   {low: 1, high: 9}    numbers from 1 to 9; log: true draws their logarithm, step: 2 every other
+#   {choices: [a, b]}    one of these
+#   a                    the same for all trials
+# and with by: one of these for some values of another setting, else what it has without one.
+"""
+REST = "# Not varied here, with the values of all trials:"
+
+
+def find_space(word: str) -> tuple[str, Space]:
+    """Name and content of the space that `word` names, or that is in the file `word`.
+
+    The name of a file says nothing of what is asked: one with a known space has that one's name.
+    Raises UserError, naming file, setting, rule and value, for what no search can vary.
+    """
+    if word in SPACES:
+        return word, SPACES[word]
+    try:
+        Path(word).stat()
+    except OSError as error:
+        known = ", ".join(SPACES)
+        raise UserError(
+            f"--space must be {known} or a YAML file, got {word!r}: {error.strerror}"
+            f"{nearest(word, SPACES)}"
+        ) from None
+    try:
+        space = read_space(read_yaml(Path(word)))
+    except ValueError as error:
+        raise UserError(f"{error} (in {word})") from None
+    same = (known for known, other in SPACES.items() if describe(other) == describe(space))
+    name = next(same, NAME)
+    return name, SPACES.get(name, space)
+
+
+def read_space(content: Mapping[str, Any]) -> Space:
+    """The space that the content of a file describes. Raises ValueError for what is none."""
+    for setting in content:
+        if setting in OWN:
+            raise ValueError(f"{setting}: study.run gives all trials the same")
+        if setting not in FIELDS:
+            raise ValueError(f"{shortly(setting)} is no setting{nearest(setting, FIELDS)}")
+    plain = {
+        setting: _distribution(setting, given, setting)
+        for setting, given in content.items()
+        if not _is_conditional(given)
+    }
+    space: dict[str, BaseDistribution | Only] = {}
+    for setting, given in content.items():
+        if setting in plain:
+            space[setting] = plain[setting]
+        else:
+            space |= _conditional(setting, given, plain)
+    if all(_distribution_of(kind).single() for kind in space.values()):
+        raise ValueError("it varies nothing: give a setting a range or choices")
+    _check_together(space)
+    return space
+
+
+def _is_conditional(given: Any) -> bool:
+    return isinstance(given, dict) and BY in given
+
+
+def _distribution_of(kind: BaseDistribution | Only) -> BaseDistribution:
+    return kind.distribution if isinstance(kind, Only) else kind
+
+
+def _conditional(
+    setting: str, given: dict[Any, Any], plain: Mapping[str, BaseDistribution]
+) -> dict[str, Only]:
+    """What a setting may be for each value of another one, which is among the `plain`."""
+    of = given[BY]
+    others = [name for name, each in plain.items() if isinstance(each, CategoricalDistribution)]
+    if of not in others:
+        hint = nearest(str(of), others) or "; it must have choices in the same file"
+        raise ValueError(f"{setting}: {BY} = {shortly(of)}: no such setting{hint}")
+    choices = plain[of].choices  # type: ignore[attr-defined]
+    found = {}
+    for value, each in given.items():
+        if value == BY:
+            continue
+        if not any(type(value) is type(choice) and value == choice for choice in choices):
+            raise ValueError(
+                f"{setting}: {shortly(value)} is no choice of {of}"
+                f"{nearest(str(value), map(str, choices))}"
+            )
+        name = f"{value}_{setting}"
+        found[name] = Only(of, value, setting, _distribution(setting, each, f"{setting}, {value}"))
+    if not found:
+        raise ValueError(f"{setting}: a range is missing for each value of {of}")
+    return found
+
+
+def _distribution(setting: str, given: Any, place: str) -> BaseDistribution:
+    """The values that a setting is given at a place of the file."""
+    if isinstance(given, list):
+        raise ValueError(f"{place}: a list is written as {{choices: {shortly(given)}}}")
+    if not isinstance(given, dict):
+        return CategoricalDistribution([_value(setting, given, place)])
+    for key in given:
+        if key not in (*RANGE, "choices"):
+            raise ValueError(
+                f"{place}: {shortly(key)} is not one of {', '.join(RANGE)}, choices"
+                f"{nearest(str(key), (*RANGE, 'choices'))}"
+            )
+    if "choices" in given:
+        return _choices(setting, given, place)
+    if FIELDS[setting].annotation is int:
+        return _int_range(setting, given, place)
+    if FIELDS[setting].annotation is float:
+        return _float_range(setting, given, place)
+    raise ValueError(f"{place} = {shortly(given)}: it is no number, name its choices")
+
+
+def _choices(setting: str, given: Mapping[str, Any], place: str) -> BaseDistribution:
+    values = given["choices"]
+    if len(given) > 1:
+        raise ValueError(f"{place}: choices and a range, give one of them")
+    if not isinstance(values, list) or not values:
+        raise ValueError(f"{place}: choices = {shortly(values)}: a list of values is needed")
+    choices: list[Any] = []
+    for value in values:
+        choice = _value(setting, value, f"{place}: choice")
+        if choice in choices:
+            raise ValueError(f"{place}: choice = {shortly(value)}: it is there twice")
+        choices.append(choice)
+    return CategoricalDistribution(choices)
+
+
+def _int_range(setting: str, given: Mapping[str, Any], place: str) -> BaseDistribution:
+    low, high, log = _ends(setting, given, place)
+    step = given.get("step", 1)
+    if type(step) is not int or step < 1:
+        raise ValueError(f"{place}: step = {shortly(step)}: it must be a whole number from 1 on")
+    _check_step(low, high, step, place)
+    return IntDistribution(low, high, log=log, step=step)
+
+
+def _float_range(setting: str, given: Mapping[str, Any], place: str) -> BaseDistribution:
+    low, high, log = _ends(setting, given, place)
+    if "step" not in given:
+        return FloatDistribution(low, high, log=log)
+    step = _number(given["step"])
+    if type(step) not in (int, float) or not step > 0:
+        raise ValueError(f"{place}: step = {shortly(step)}: it must be a number above 0")
+    _check_step(low, high, step, place)
+    return FloatDistribution(low, high, step=float(step))
+
+
+def _ends(setting: str, given: Mapping[str, Any], place: str) -> tuple[Any, Any, bool]:
+    """Both ends of a range, and whether it is logarithmic."""
+    if lacking := [key for key in ("low", "high") if key not in given]:
+        raise ValueError(f"{place} = {shortly(dict(given))}: {' and '.join(lacking)} is missing")
+    low, high = (_value(setting, given[end], f"{place}: {end}") for end in ("low", "high"))
+    log = given.get("log", False)
+    if low == high:
+        raise ValueError(f"{place}: low = high = {low}: one value is written as {setting}: {low}")
+    if low > high:
+        raise ValueError(f"{place}: low = {low}, high = {high}: an empty range, low must be less")
+    if not isinstance(log, bool):
+        raise ValueError(f"{place}: log = {shortly(log)}: it must be true or false")
+    if log and low <= 0:
+        raise ValueError(f"{place}: low = {low}: it must be above 0 with log")
+    if log and "step" in given:
+        raise ValueError(f"{place}: step = {shortly(given['step'])}: log has no steps")
+    return low, high, log
+
+
+def _check_step(low: float, high: float, step: float, place: str) -> None:
+    start, end, by = (Decimal(str(each)) for each in (low, high, step))
+    if (end - start) % by:
+        raise ValueError(f"{place}: step = {step}: from {low} it does not reach high = {high}")
+
+
+def _value(setting: str, given: Any, place: str) -> Any:
+    """A value as `Config` has it. Raises ValueError for one that it refuses."""
+    number = _number(given) if FIELDS[setting].annotation is float else given
+    try:
+        return _rule(setting).validate_python(number, strict=True)
+    except ValidationError as error:
+        rule = error.errors()[0]["msg"].replace("Input", "it", 1)
+        raise ValueError(f"{place} = {shortly(given)}: {rule}") from None
+
+
+@cache
+def _rule(setting: str) -> TypeAdapter[Any]:
+    """What `Config` accepts as one of its settings, apart from the others."""
+    field: Any = FIELDS[setting]
+    return TypeAdapter(Annotated[field.annotation, field], config=ConfigDict(allow_inf_nan=False))
+
+
+def _number(given: Any) -> Any:
+    """A number that YAML 1.1 reads as text, such as 1e-3, which lacks a point."""
+    try:
+        return float(given) if isinstance(given, str) else given
+    except ValueError:
+        return given
+
+
+def _check_together(space: Space) -> None:
+    """Raise ValueError if a trial could have settings that `Config` refuses together.
+
+    Its rules are of two settings each: every pair of ends and choices is tried.
+    """
+    for settings in _pairs(space):
+        try:
+            Config.model_validate(settings)
+        except ValidationError as error:
+            rule = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise ValueError(
+                f"{rule}; trials could have both, a range for some values of another setting is "
+                f"written with {BY}"
+            ) from None
+
+
+def _pairs(space: Space) -> Iterator[dict[str, Any]]:
+    """Settings of trials, in which every two parameters have all pairs of their outermost values.
+
+    A parameter that another one excludes is not among them.
+    """
+    base = PRESETS[HAND_TUNED].settings()
+    outer = {name: _outermost(_distribution_of(kind)) for name, kind in space.items()}
+    first = {name: values[0] for name, values in outer.items()}
+    for names in combinations_with_replacement(space, 2):
+        needed = {kind.of: kind.value for name in names if isinstance(kind := space[name], Only)}
+        for values in product(*(outer[name] for name in names)):
+            chosen = {**first, **needed, **dict(zip(names, values, strict=True))}
+            settings = dict(base)
+            settings |= {name: chosen[name] for name, kind in space.items() if name in FIELDS}
+            yield settings | {
+                kind.setting: chosen[name]
+                for name, kind in space.items()
+                if isinstance(kind, Only) and kind.applies(settings)
+            }
+
+
+def _outermost(distribution: BaseDistribution) -> list[Any]:
+    """Both ends of numbers; all other choices."""
+    if not isinstance(distribution, CategoricalDistribution):
+        return [distribution.low, distribution.high]  # type: ignore[attr-defined]
+    choices: Any = distribution.choices
+    if all(type(choice) in (int, float) for choice in choices):
+        return [min(choices), max(choices)]
+    return list(choices)
+
+
+def in_yaml(space: Space) -> str:
+    """A space as the content of a file, with what each setting does.
+
+    Raises TypeError for parameters that files do not have.
+    """
+    plain = {name: kind for name, kind in space.items() if not isinstance(kind, Only)}
+    given: dict[str, list[str]] = {}
+    for name, kind in space.items():
+        if not isinstance(kind, Only):
+            given[name] = [f"{name}: {_flow(_written(kind))}"]
+            continue
+        if name != f"{kind.value}_{kind.setting}" or kind.of not in plain:
+            raise TypeError(f"no file can hold the parameter {name}")
+        lines = given.setdefault(kind.setting, [f"{kind.setting}:", f"  {BY}: {kind.of}"])
+        lines.append(f"  {_flow(kind.value)}: {_flow(_written(kind.distribution))}")
+    parts = [HEAD]
+    for setting, lines in given.items():
+        parts += [f"# {FIELDS[setting].description}", *lines]
+    parts += ["", REST]
+    base = PRESETS[HAND_TUNED].settings()
+    for setting, field in FIELDS.items():
+        if setting not in given:
+            parts += [f"# {setting}: {_flow(base[setting])}  # {field.description}"]
+    return "\n".join(parts) + "\n"
+
+
+def _written(distribution: BaseDistribution) -> Any:
+    """Values of a setting in the plain types of a file."""
+    match distribution:
+        case CategoricalDistribution(choices=(single,)):
+            return single
+        case CategoricalDistribution(choices=choices):
+            return {"choices": list(choices)}
+        case IntDistribution(low=low, high=high, log=log, step=step):
+            steps: dict[str, Any] = {"step": step} if step != 1 else {}
+        case FloatDistribution(low=low, high=high, log=log, step=float_step):
+            steps = {} if float_step is None else {"step": float_step}
+        case _:
+            raise TypeError(f"no such kind of parameter: {distribution}")
+    return {"low": low, "high": high, **({"log": True} if log else {}), **steps}
+
+
+def _flow(content: Any) -> str:
+    """Plain types on one line of YAML."""
+    text = yaml.safe_dump(content, default_flow_style=True, sort_keys=False, width=10**6)
+    return text.removesuffix("...\n").strip()
