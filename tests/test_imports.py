@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 STUDY_COMMANDS = (
     *("study.run", "study.compare", "study.confirm", "study.emotions", "study.report"),
     *("study.results", "study.replay", "study.export", "study.copy.__main__", "study.judge"),
+    *("study.list", "study.delete"),
 )
 FER_COMMANDS = ("fer.train", "fer.evaluate", "fer.predict", "fer.explore")
 # What a room of `study` may import of the others. Every module may use the words below.

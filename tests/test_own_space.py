@@ -22,6 +22,7 @@ from study.spec.identity import IDENTITY
 from study.spec.own_space import FIELDS, find_space, in_yaml, read_space
 from study.spec.space import describe, holds
 from study.spec.spaces import SPACES
+from study.storage.records import kept, settings_of
 from tests.conftest import Command
 
 # Settings that go with any others.
@@ -249,10 +250,10 @@ def test_a_study_tells_spaces_apart_by_what_they_say_and_not_by_their_files(
         optuna.load_study(study_name=name, storage=DEFAULT_URL)
         for name in optuna.get_all_study_names(DEFAULT_URL)
     ]
-    assert [study.user_attrs[IDENTITY]["space"] for study in found] == ["own", "own"]
+    assert [kept(study, IDENTITY)["space"] for study in found] == ["own", "own"]
     assert [len(study.trials) for study in found] == [2, 1]
     first = found[0].study_name
-    settings = [Config(**trial.user_attrs["config"]) for trial in found[0].trials]
+    settings = [Config(**settings_of(trial)) for trial in found[0].trials]
     assert {each.optimizer for each in settings} == {"sgd"}
     assert all(0.001 <= each.lr <= 0.1 and 8 <= each.fc_width <= 16 for each in settings)
     # The commands that follow a search know nothing of its file.

@@ -12,7 +12,7 @@ from study.engine.chances import ranked, second_chance, stopped, taken_up, to_tr
 from study.engine.display import Display
 from study.engine.trial import Trial, Unfit, ask, misfit, put_back, repeat
 from study.pipeline import Settings
-from study.spec.identity import QUESTION, Identity, digest
+from study.spec.identity import Identity, conditions_of, trial_key
 from study.spec.spec import Spec
 from study.storage.owned import OwnedDatabase
 from study.storage.owner import TotalReached
@@ -42,8 +42,7 @@ class Queue:
     ) -> None:
         self._study, self._database, self._spec = study, database, spec
         self._study_id = database.get_study_id_from_name(study.study_name)
-        conditions = {key: each for key, each in identity.items() if key not in QUESTION}
-        self._conditions = digest(conditions)
+        self._conditions = conditions_of(identity)
         self._checkpoints = checkpoints
         self._elsewhere = elsewhere
         self._display = display
@@ -186,5 +185,4 @@ class Queue:
         return self._checkpoints / f"{self._key(settings)}.state"
 
     def _key(self, settings: Settings) -> str:
-        """What the numbers of a trial depend on, as one word."""
-        return digest(self._conditions, settings)
+        return trial_key(self._conditions, settings)

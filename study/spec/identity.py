@@ -87,15 +87,25 @@ def digest(*content: Any) -> str:
     return hashlib.sha256(to_json(content, sort_keys=True).encode()).hexdigest()
 
 
+def conditions_of(identity: Identity) -> str:
+    """All that the numbers of a study's trials depend on beside their settings, as one word."""
+    return digest({key: each for key, each in identity.items() if key not in QUESTION})
+
+
+def trial_key(conditions: str, settings: Mapping[str, Any]) -> str:
+    """What the numbers of a trial depend on, as one word: begins the name of its checkpoint."""
+    return digest(conditions, settings)
+
+
 def kind_of(stored: Any) -> Kind | None:
-    """What a study is for; None if this program did not begin it.
+    """What a study is for; None if this program did not begin it, or a version with more kinds.
 
     Studies of format 2 and before did not store it.
     """
     if not isinstance(stored, dict):
         return None
     if "kind" in stored:
-        return Kind(stored["kind"])
+        return Kind(stored["kind"]) if stored["kind"] in set(Kind) else None
     definition = stored.get("space_definition", {})
     variants = definition.get("variants")
     if variants is None:

@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial
 from sqlalchemy.exc import IntegrityError
 
 from study.storage import owner
+from study.storage.database import Database
 from study.storage.owned import OwnedDatabase
 from study.storage.retry import patient
 from study.storage.tables import DIRECTIONS, STUDIES, STUDY_SYSTEM, STUDY_USER
@@ -99,7 +100,7 @@ def show_life(database: OwnedDatabase) -> None:
 
 
 @patient
-def silent_trials(database: OwnedDatabase, study_id: int) -> set[int]:
+def silent_trials(database: Database, study_id: int) -> set[int]:
     """The numbers of running trials whose process, on whatever machine, shows no life any more."""
     with database.engine.connect() as connection:
         return owner.silent(connection, study_id)

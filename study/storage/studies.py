@@ -4,7 +4,7 @@ import os
 import re
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
@@ -253,7 +253,7 @@ def load_study(url: str, name: str | None, search: bool = False) -> optuna.Study
         study for study in studies.values() if not search or is_search(kept(study, IDENTITY))
     ]
     if name is None and wanted:
-        name = max(wanted, key=_last_activity).study_name
+        name = max(wanted, key=last_activity).study_name
     if name is None or name not in studies:
         lacks = f"no study {name!r}" if name else f"no {'search' if search else 'study'}"
         has = f", it has {', '.join(studies)}" if studies else ""
@@ -265,7 +265,8 @@ def load_study(url: str, name: str | None, search: bool = False) -> optuna.Study
     return studies[name]
 
 
-def _last_activity(study: optuna.Study) -> float:
+def last_activity(study: optuna.Study) -> float:
+    """When a trial of the study last began or ended, in seconds since 1970; 0 without any."""
     times = [
         moment.timestamp()
         for trial in study.get_trials(deepcopy=False)
@@ -287,15 +288,20 @@ def requeue_abandoned(study: optuna.Study, database: OwnedDatabase) -> int:
         if database.owns(study_id, trial.number):
             continue
         stored = kept(trial, OWNER)
-        owner = Owner.of(stored)
-        if owner is None:  # plain Optuna runs it, or did
-            began = trial.datetime_start or datetime.min
-            lost = datetime.now() - began > ownership.GRACE
-        else:
-            lost = owner.is_gone() or stored == database.owner
-            lost = lost or (trial.number in silent and not owner.is_here())
+        lost = stored == database.owner or is_abandoned(trial, silent)
         count += lost and database.requeue(study_id, trial.number, stored)
     return count
+
+
+def is_abandoned(trial: FrozenTrial, silent: Collection[int]) -> bool:
+    """Whether the process of a running trial is gone; those of the `silent` numbers show no life.
+
+    On its own machine that is known at once.
+    """
+    owner = Owner.of(kept(trial, OWNER))
+    if owner is None:  # plain Optuna runs it, or did
+        return datetime.now() - (trial.datetime_start or datetime.min) > ownership.GRACE
+    return owner.is_gone() or (trial.number in silent and not owner.is_here())
 
 
 def checkpoints_beside(url: str) -> Path:
@@ -304,3 +310,8 @@ def checkpoints_beside(url: str) -> Path:
     if parsed.get_backend_name() == "sqlite" and not str(parsed.database).startswith("file:"):
         return Path(f"{parsed.database}.checkpoints")
     return Path("studies.checkpoints")
+
+
+def artifacts_beside(url: str) -> Path:
+    """Where the pictures and files of trials are kept that the dashboard shows."""
+    return checkpoints_beside(url).with_suffix(".artifacts")

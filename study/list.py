@@ -1,0 +1,45 @@
+"""The studies of a database: `python -m study.list`."""
+
+import time
+from dataclasses import asdict
+from typing import Annotated
+
+import tyro
+
+from fer import command
+from fer.errors import UserError
+from study.options import Stored
+
+
+class Options(Stored):
+    """List the studies of a database, the one that was worked on last first: the complete, pruned
+    and running trials of how many, the best score, how long ago it was worked on, and a verdict.
+    """
+
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """As JSON, for scripts: a list with an object for each study."""
+
+
+def main() -> None:
+    options: Options = command.parse(Options, "study.list")
+
+    import optuna
+
+    from fer.strict_json import to_json
+    from study.analysis.listing import in_lines, listed
+    from study.analysis.tables import own_console
+    from study.storage import studies
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    found = studies.load_studies(options.storage)
+    if not found:
+        raise UserError(f"no study in {studies.hidden(options.storage)}; study.run makes one")
+    rows = sorted((listed(study, found) for study in found), key=lambda row: -row.last)
+    if options.as_json:
+        print(to_json([asdict(row) for row in rows], indent=2))
+        return
+    print(*in_lines(rows, time.time(), own_console().width), sep="\n")
+
+
+if __name__ == "__main__":
+    command.run(main)

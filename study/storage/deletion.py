@@ -1,0 +1,79 @@
+"""What a study has beside its rows in the database, and whether it may be deleted."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from fer.errors import UserError
+from study.spec.identity import IDENTITY, conditions_of, trial_key
+from study.storage.database import Database
+from study.storage.leases import silent_trials
+from study.storage.owner import Owner
+from study.storage.records import CONFIG, OWNER, kept
+from study.storage.studies import is_abandoned
+
+ARTIFACT = "artifacts:"
+"""Begins the system attribute of an artifact; its id, the name of its file, follows."""
+
+
+def refuse_if_running(study: optuna.Study, database: Database) -> None:
+    """Raise UserError, naming the process, if one runs a trial of the study."""
+    silent = silent_trials(database, database.get_study_id_from_name(study.study_name))
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if not is_abandoned(trial, silent):
+            owner = Owner.of(kept(trial, OWNER)) or "another program"
+            raise UserError(
+                f"study {study.study_name!r}: {owner} runs trial {trial.number}; stop it first"
+            )
+
+
+def checkpoints_of(
+    study: optuna.Study, studies: Iterable[optuna.Study], folder: Path
+) -> list[Path]:
+    """The states of its interrupted trials in a folder.
+
+    Studies under the same conditions share those of equal settings: what a trial of the other
+    `studies` may go on from is not among them.
+    """
+    keys = set(_keys(study, study.get_trials(deepcopy=False)))
+    for other in studies:
+        if other.study_name != study.study_name and keys:
+            trials = other.get_trials(deepcopy=False)
+            keys -= set(_keys(other, (each for each in trials if not _is_complete(each))))
+    return sorted(file for key in keys for file in folder.glob(f"{key}.*"))
+
+
+def _is_complete(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.COMPLETE
+
+
+def _keys(study: optuna.Study, trials: Iterable[FrozenTrial]) -> Iterator[str]:
+    identity = kept(study, IDENTITY)
+    if not isinstance(identity, dict):  # another program's, which keeps none here
+        return
+    conditions = conditions_of(identity)
+    for trial in trials:
+        settings = kept(trial, CONFIG)
+        if isinstance(settings, dict):
+            yield trial_key(conditions, settings)
+
+
+def artifacts_of(study: optuna.Study, database: Database, folder: Path) -> list[Path]:
+    """The files of its artifacts, and of those of its trials, in a folder."""
+    study_id = database.get_study_id_from_name(study.study_name)
+    attributes = [database.get_study_system_attrs(study_id)]
+    attributes += [trial.system_attrs for trial in study.get_trials(deepcopy=False)]
+    names = {
+        key.removeprefix(ARTIFACT)
+        for each in attributes
+        for key in each
+        if key.startswith(ARTIFACT)
+    }
+    # A name from a database is no path: it may lead out of the folder.
+    return [file for file in _files(folder) if file.name in names]
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(each for each in folder.iterdir() if each.is_file()) if folder.is_dir() else []
