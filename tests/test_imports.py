@@ -31,7 +31,7 @@ ROOMS = {
     "study.words": set(),
 }
 EVERYWHERE = {"study.pipeline", "study.words"}
-PLUMBING = {"fer.errors", "fer.command", "fer.files", "fer.machine", "fer.syntax"}
+PLUMBING = {"fer.errors", "fer.command", "fer.commands", "fer.files", "fer.machine", "fer.syntax"}
 PLUMBING |= {"fer.strict_json", "fer.signals", "fer.output", "fer.home"}
 OF_THE_REPORT = "study.spec.report"
 OF_THE_SPACES = "study.spec.spaces"

@@ -1,0 +1,44 @@
+"""The commands of a package: a list of them, or one of them run."""
+
+import ast
+import runpy
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from fer.command import nearest
+
+
+def listed(package: str) -> dict[str, str]:
+    """Each command of a package by its name, with what it is for; imports none of them."""
+    found = find_spec(package)
+    assert found is not None
+    assert found.origin is not None
+    folder = Path(found.origin).parent
+    commands = {}
+    for file in sorted([*folder.glob("*.py"), *folder.glob("*/__main__.py")]):
+        text = file.read_text(encoding="utf-8")
+        if file == folder / "__main__.py" or "\n    command.run(" not in text:
+            continue
+        name = file.parent.name if file.stem == "__main__" else file.stem
+        commands[name] = (ast.get_docstring(ast.parse(text)) or "").splitlines()[0]
+    return commands
+
+
+def choose(package: str) -> None:
+    """Run the command that the first argument names, or list all."""
+    commands = listed(package)
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name in ("--help", "-h"):
+        width = max(map(len, commands))
+        print(f"usage: python -m {package}.COMMAND [--help]\n")
+        for each, line in commands.items():
+            print(f"  {each:{width}}  {line}")
+        return
+    if name not in commands:
+        print(
+            f"error: {package} has no command {name!r}{nearest(name, commands)}", file=sys.stderr
+        )
+        sys.exit(2)
+    del sys.argv[1]
+    runpy.run_module(f"{package}.{name}", run_name="__main__", alter_sys=True)
