@@ -25,9 +25,10 @@ READING = (
     "its curve. The pictures need `--artifact-dir`."
 )
 IMPORTANCE = (
-    "Importance here is the dashboard's own: PED-ANOVA, a bar for each parameter. "
-    "`importance.svg` and the report use fANOVA with ranges and take the parameters of one "
-    "setting, such as the learning rates of all optimizers, together, so the order may differ."
+    "Importance here is the dashboard's own: PED-ANOVA, a bar for each parameter. The report, and "
+    "`importance.svg` after a minute of training, use fANOVA with ranges and take the parameters "
+    "of one setting, such as the learning rates of all optimizers, together, so the order may "
+    "differ."
 )
 
 

@@ -18,13 +18,14 @@ from study.page.history import EVEN, history_key, history_plots
 from study.page.settings import importance_plot, ranges_of
 from study.page.style import COLOURS
 from study.page.svg import Axis, Figure, spread
-from study.page.trials import trials_of
+from study.page.trials import Trials, trials_of
 from study.spec.identity import IDENTITY, Identity, is_search
 from study.storage.records import Result, kept
 
 WIDTH, HEIGHT = 400, 250
 CELL, NAME = 42, 72  # of a confusion matrix: width of a cell, and of the names beside
 MANY = 20  # classes, beyond which cells have no room for numbers
+IMPORTANCE_SECONDS = 60.0  # of training, below which nobody waits for it; the report has it
 DARK = 0.5  # share of a row from which its number is white
 
 
@@ -93,13 +94,19 @@ def of_study(study: optuna.Study, studies: Sequence[optuna.Study]) -> dict[str, 
     if trials.complete:
         _, by_epochs = history_plots(trials)  # the dashboard has the other one
         pictures["history.svg"] = sheet("The search", by_epochs, history_key(trials), EVEN)
-    if ranges := ranges_of(trials):
+    if _is_worth_it(trials) and (ranges := ranges_of(trials)):
         note = f"fANOVA: median and range of {importance.RESAMPLES} draws of the complete trials."
         plot = importance_plot(ranges)
         pictures["importance.svg"] = sheet("Which settings mattered", plot, note=note)
     if again := confirmation_of(study.study_name, studies):
         pictures |= _compared(again, studies)
     return pictures
+
+
+def _is_worth_it(trials: Trials) -> bool:
+    """Whether importance, which takes some 50 ms a complete trial, is little beside training."""
+    seconds = sum(row.result.seconds for row in trials.complete if row.result)
+    return seconds >= max(IMPORTANCE_SECONDS, len(trials.complete))
 
 
 def _compared(study: optuna.Study, studies: Sequence[optuna.Study]) -> dict[str, str]:
