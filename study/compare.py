@@ -78,6 +78,7 @@ def main() -> None:
     options: Options = command.parse(Options, "study.compare")
     until = deadline(options)
 
+    from study.dashboard.show import show_trials
     from study.engine.conduct import Request
     from study.spec import report
     from study.spec.faces import check, faces, noting_origin
@@ -112,9 +113,14 @@ def main() -> None:
             options.seeds,
             options.epochs,
         )
-        search = options.unpruned(len(spec.queue))
         request = Request(
-            pipeline, spec, running=options, search=search, command=line, deadline=until
+            pipeline,
+            spec,
+            running=options,
+            search=options.unpruned(len(spec.queue)),
+            command=line,
+            deadline=until,
+            show=show_trials,
         )
         compare(request, report.FACTORS[name], options.out)
 
@@ -129,16 +135,17 @@ def compare(request: "Request", factor: "Factor", out: Path | None) -> None:
         from study.analysis.noise import noise_elsewhere
         from study.analysis.tables import own_console
         from study.analysis.verdicts import claim, judge
+        from study.dashboard.show import show_study
         from study.spec.identity import IDENTITY
         from study.storage.records import kept
         from study.storage.studies import load_studies
 
-        identity = kept(study, IDENTITY)
+        identity, studies = kept(study, IDENTITY), load_studies(request.running.storage)
         found, control = effects(study, identity), factor.control
         console = own_console()
         verdicts = {}
         if control:
-            noise = noise_elsewhere(load_studies(request.running.storage), identity)
+            noise = noise_elsewhere(studies, identity)
             verdicts = judge(found, control, factor.rivals, noise)
         console.print(effects_table(found, factor.title, control, verdicts))
         if factor.claim:
@@ -150,6 +157,7 @@ def compare(request: "Request", factor: "Factor", out: Path | None) -> None:
             print(f"saved  {command.printable(str(path))}")
         if control:
             print(in_brackets(found, identity))
+        show_study(study, studies, request.running.storage)
 
     if exit_code := conduct(request, conclude).exit_code:
         sys.exit(exit_code)

@@ -64,6 +64,7 @@ def main() -> None:
     import optuna
 
     from study.analysis.noise import noise_elsewhere
+    from study.dashboard.show import show_study, show_trials
     from study.engine.conduct import Request, conduct
     from study.spec.faces import pipeline_again
     from study.spec.identity import IDENTITY, is_search
@@ -94,19 +95,27 @@ def main() -> None:
         first_seed=identity["seed"] + 1,
         about={"search": search.study_name, "top": options.top},
     )
-    trials = [trial for trial, _ in chosen]
+    trials, url = [trial for trial, _ in chosen], options.storage
     if options.seeds < FEW:
         noise = noise_elsewhere(load_studies(options.storage), identity)
         say_what_few_seeds_find(options.seeds, len(chosen), noise, pipeline.validation)
 
     def conclude(study: "optuna.Study") -> None:
-        noise = noise_elsewhere(load_studies(options.storage), kept(study, IDENTITY))
+        studies = load_studies(options.storage)
+        noise = noise_elsewhere(studies, kept(study, IDENTITY))
         show(study, search, control, trials, noise, options.out)
+        for each in (study.study_name, search.study_name):  # it changes what is said of both
+            show_study(optuna.load_study(study_name=each, storage=study._storage), studies, url)
 
     line = command_line("study.confirm", sys.argv[1:], hidden(options.storage))
-    search_options = options.unpruned(len(spec.queue))
     request = Request(
-        pipeline, spec, running=options, search=search_options, command=line, deadline=until
+        pipeline,
+        spec,
+        running=options,
+        search=options.unpruned(len(spec.queue)),
+        command=line,
+        deadline=until,
+        show=show_trials,
     )
     done = conduct(request, conclude)
     sys.exit(done.exit_code)

@@ -27,12 +27,13 @@ def main() -> None:
 
     from study.analysis.removed import CHANCE, CHANCE_IN_WORDS, NOTHING, PREFIX, removed_table
     from study.analysis.tables import own_console
+    from study.dashboard.show import show_study, show_trials
     from study.engine.conduct import Request, conduct
     from study.spec.faces import EMOTIONS, faces
     from study.spec.identity import IDENTITY
     from study.spec.spec import Kind, comparing
     from study.storage.records import kept
-    from study.storage.studies import hidden
+    from study.storage.studies import hidden, load_studies
 
     rows: list[list[str]] = []
     line = command_line("study.emotions", sys.argv[1:], hidden(options.storage))
@@ -47,12 +48,14 @@ def main() -> None:
             study.set_user_attr(CHANCE, chance)
             head, *lines = removed_table([(study, kept(study, IDENTITY))])
             rows.extend(lines if rows else [head, *lines])
+            show_study(study, load_studies(options.storage), options.storage)
 
         spec = comparing(
             Kind.REMOVED, f"{PREFIX}{name}", pipeline, {NOTHING: {}}, options.seeds, options.epochs
         )
         request = Request(
-            pipeline, spec, options, options.unpruned(len(spec.queue)), None, line, until
+            *(pipeline, spec, options, options.unpruned(len(spec.queue)), None, line, until),
+            show=show_trials,
         )
         if exit_code := conduct(request, conclude).exit_code:
             sys.exit(exit_code)

@@ -11,6 +11,7 @@ from fer.errors import UserError
 from fer.output import output
 from study.analysis.answer import answer_of
 from study.analysis.summary import next_commands, summary
+from study.dashboard.show import show_study, show_trials
 from study.engine.conduct import Request, conduct
 from study.options import Name, Running, Search, deadline
 from study.pipeline import Pipeline, check_members
@@ -42,12 +43,20 @@ def search_from_python(
         raise UserError("change_search needs study: it goes on with a study that is named")
     spec = searching(pipeline, pipeline.name, chosen.epochs, chosen.seed, chosen.hand_made)
     request = Request(
-        pipeline, spec, running=chosen, search=chosen, name=chosen.study, deadline=deadline(chosen)
+        pipeline,
+        spec,
+        running=chosen,
+        search=chosen,
+        name=chosen.study,
+        deadline=deadline(chosen),
+        show=show_trials,
     )
 
     def conclude(found: optuna.Study) -> None:
-        summary(found, spec.control, answer_of(found, load_studies(storage)))
+        studies = load_studies(storage)
+        summary(found, spec.control, answer_of(found, studies))
         next_commands(found.study_name, storage, {}, "MODULE:OBJECT")
+        show_study(found, studies, storage)
 
     with output(lasting=True):
         done = conduct(request, conclude)

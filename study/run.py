@@ -76,6 +76,7 @@ def search(
 
     from study.analysis.answer import answer_of
     from study.analysis.summary import next_commands, summary
+    from study.dashboard.show import show_study, show_trials
     from study.engine.conduct import Request, conduct
     from study.pipeline import load_pipeline
     from study.spec.faces import faces
@@ -96,7 +97,8 @@ def search(
     line = command_line("study.run", sys.argv[1:], hidden(options.storage))
 
     def conclude(study: "optuna.Study") -> None:
-        summary(study, spec.control, answer_of(study, load_studies(options.storage)))
+        studies = load_studies(options.storage)
+        summary(study, spec.control, answer_of(study, studies))
         if study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
             names = ("data", "split", "split_seed", "remove")
             given = {name: getattr(options, name) for name in names}
@@ -106,6 +108,7 @@ def search(
                 if value != Options.model_fields[name].default
             }
             next_commands(study.study_name, options.storage, images, options.pipeline)
+        show_study(study, studies, options.storage)
 
     request = Request(
         pipeline,
@@ -116,6 +119,7 @@ def search(
         command=line,
         deadline=until,
         spare=spare,
+        show=show_trials,
     )
     sys.exit(conduct(request, conclude).exit_code)
 

@@ -17,6 +17,9 @@ STUDY_COMMANDS = (
 FER_COMMANDS = ("fer.train", "fer.evaluate", "fer.predict", "fer.explore", "fer.export_onnx")
 # What a room of `study` may import of the others. Every module may use the words below.
 ROOMS = {
+    "study.dashboard": {
+        *("study.page", "study.analysis", "study.storage", "study.spec", "study.options"),
+    },
     "study.page": {"study.analysis", "study.storage", "study.spec", "study.options"},
     "study.analysis": {"study.storage", "study.spec", "study.options"},
     "study.judging": {

@@ -49,7 +49,7 @@ def test_next_commands_name_study_database_and_images(capsys: pytest.CaptureFixt
     assert train[7:] == [*data, "--split-seed=-1", "--remove", "fear", "sad"]
     assert "fer.evaluate" not in "".join(lines)  # who looks at the test often chooses on it
     assert report[3:] == ["--study=-x $y", "--storage", url]
-    assert dashboard[1:] == [url]
+    assert dashboard[1:] == [url, "--artifact-dir", "studies.artifacts"]
     assert confirm[3:] == ["--study=-x $y", "--storage", url, *data]
     again = confirm_command("-x", "sqlite:///a b.db", "m:o", Path("-d"))
     where = ["--study=-x", "--storage", "sqlite:///a b.db"]

@@ -217,8 +217,12 @@ def changed(trial: FrozenTrial, identity: Identity) -> str:
     if is_of_faces(identity):
         return report.described(settings)
     base: Mapping[str, Any] = identity.get("base", {})
-    kept = (key for key in settings if key not in base or settings[key] != base[key])
-    return ", ".join(f"{key} {settings[key]}" for key in kept if key not in ("epochs", "seed"))
+    own = (key for key in settings if key not in base or settings[key] != base[key])
+    told = {key: settings[key] for key in own if key not in ("epochs", "seed")}
+    return ", ".join(
+        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in told.items()
+    )
 
 
 def common(identity: Identity) -> str:

@@ -3,6 +3,7 @@
 import shlex
 from collections import Counter
 from collections.abc import Mapping
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -135,13 +136,20 @@ def next_steps(
     lines = {
         confirm_command(name, url, pipeline, images.get("data")): "is the best real?",
         f"python -m study.report {study}": "the whole study as a page",
-        f"optuna-dashboard {quoted(studies.hidden(url))}": "look at every trial",
+        dashboard_command(url): "look at every trial",
         f"python -m study.export {study} --out best.yaml": "the best settings",
     }
     if pipeline is None:
         train = "python -m fer.train --config best.yaml --out runs/final"
         lines[" ".join([train, *_words(images)])] = "the final model"
     return lines
+
+
+def dashboard_command(url: str) -> str:
+    """The command that shows a database in a browser, after its installation if that is needed."""
+    pictures = given("artifact-dir", studies.artifacts_beside(url))
+    needed = "" if find_spec("optuna_dashboard") else "pip install optuna-dashboard && "
+    return f"{needed}optuna-dashboard {quoted(studies.hidden(url))} {pictures}"
 
 
 def _words(options: Mapping[str, Any]) -> list[str]:

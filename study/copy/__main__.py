@@ -46,7 +46,10 @@ def main() -> None:
     finally:
         for suffix in ("", "-wal", "-shm"):  # SQLite's own beside it
             part.with_name(part.name + suffix).unlink(missing_ok=True)
-    print(f"{options.out}: studies: {rows['studies']}, trials: {rows['trials']}, checked")
+    pictures = copy_pictures(options.storage, options.out)
+    print(
+        f"{options.out}: studies: {rows['studies']}, trials: {rows['trials']}, checked{pictures}"
+    )
 
 
 def copy(source: Any, target: Path) -> dict[str, int]:
@@ -73,6 +76,21 @@ def copy(source: Any, target: Path) -> dict[str, int]:
                 writing.execute(table.insert(), [dict(row) for row in part])
                 rows[table.name] += len(part)
     return rows
+
+
+def copy_pictures(url: str, target: Path) -> str:
+    """Copy what the dashboard shows beside the numbers; what there was, in words."""
+    import sqlalchemy as sa
+
+    from study.storage.artifacts import copy_artifacts
+    from study.storage.studies import artifacts_beside
+
+    copied = artifacts_beside(str(sa.URL.create("sqlite", database=str(target))))
+    try:
+        count = copy_artifacts(artifacts_beside(url), copied)
+    except OSError as error:
+        return f"; its artifacts could not be copied to {copied}: {error.strerror or error}"
+    return f"; artifacts: {count}, in {copied}" if count else ""
 
 
 def check(path: Path, rows: dict[str, int]) -> None:

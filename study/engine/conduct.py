@@ -33,6 +33,7 @@ from study.pipeline import Only, Pipeline
 from study.spec.identity import Identity, identity_of, study_name
 from study.spec.spec import Spec
 from study.storage import studies
+from study.storage.artifacts import Show
 from study.storage.leases import next_session
 from study.storage.owned import OwnedDatabase
 from study.storage.records import ending, finished, scored
@@ -60,6 +61,8 @@ class Request:
     command: str = ""
     deadline: float = math.inf
     spare: list[Started] | None = None  # worker processes that are started already
+    show: Callable[[Identity, optuna.Study], Show] = lambda identity, study: lambda *_: None
+    """What a dashboard is to show of the study's trials."""
 
     def identity(self) -> Identity:
         """What the study's numbers depend on, sampler and pruner among it."""
@@ -237,5 +240,6 @@ def train(
             stop=stop,
             display=display,
             say_plan=say_plan,
+            show=request.show(identity, study),
         )
         return loop.run()

@@ -25,6 +25,7 @@ from study.engine.trial import (
     put_back,
 )
 from study.spec.spec import Spec
+from study.storage.artifacts import Show
 from study.storage.leases import show_life
 from study.storage.owned import OwnedDatabase
 from study.storage.owner import HEARTBEAT_SECONDS, Owner
@@ -73,6 +74,7 @@ class Loop:
         stop: Stop,
         display: Display,
         say_plan: Callable[[float | None], None],
+        show: Show,
     ) -> None:
         self._study, self._database = study, database
         self._study_id = database.get_study_id_from_name(study.study_name)
@@ -80,7 +82,7 @@ class Loop:
         self._total, self._earliest_pruning = total, earliest_pruning
         self._workers, self._schedule = workers, schedule
         self._stop, self._display = stop, display
-        self._say_plan, self._plan_is_said = say_plan, False
+        self._say_plan, self._plan_is_said, self._show = say_plan, False, show
         self._held: Trial | None = None  # asked for, but it finds no place yet
         self._ahead: Counter[int] = Counter()  # by lane, epochs answered before their turn
         self._notes: set[tuple[int, str]] = set()  # what a person was told of which trial
@@ -203,7 +205,7 @@ class Loop:
             put_back(self._database, trial)
             return
         with self._mine(trial):
-            done = finish(self._study, trial, out_of_memory)
+            done = finish(self._study, trial, out_of_memory, self._show)
             self._display.finished(done)
             if done.ending == Ending.PRUNED:
                 self._queue.keep_if_near(trial)

@@ -13,6 +13,8 @@ from optuna.trial import FrozenTrial, TrialState
 from study.pipeline import Epoch
 from study.spec.score import score_of
 from study.spec.spec import Spec
+from study.storage.artifacts import Show, put
+from study.storage.notes import write_notes
 from study.storage.owned import OwnedDatabase
 from study.storage.records import (
     CONFIG,
@@ -28,6 +30,7 @@ from study.storage.records import (
     kept,
     result_of,
 )
+from study.storage.studies import artifacts_beside
 
 ATTEMPTS = 2  # in one epoch, after which a trial that ends its worker is not tried again
 
@@ -63,6 +66,17 @@ class Trial:
         return self.handle.number
 
     @property
+    def id(self) -> int:
+        """Its id in the database."""
+        return self.handle._trial_id
+
+    @property
+    def database(self) -> OwnedDatabase:
+        """The database that it is in."""
+        assert isinstance(self.handle.storage, OwnedDatabase)
+        return self.handle.storage
+
+    @property
     def behind(self) -> int:
         """Epochs that are stored."""
         return max(self.known, default=0)
@@ -77,9 +91,7 @@ class Trial:
 
         Raises TakenOver if it belongs to another process by now.
         """
-        database = self.handle.storage
-        assert isinstance(database, OwnedDatabase)
-        database.set_trial_attributes(self.handle._trial_id, system, user)
+        self.database.set_trial_attributes(self.id, system, user)
 
     def begin(self) -> None:
         """It is on a lane."""
@@ -163,14 +175,34 @@ def misfit(trial: FrozenTrial, spec: Spec) -> str | None:
     return attributes_misfit(trial) or spec.misfit(trial)
 
 
-def finish(study: optuna.Study, trial: Trial, out_of_memory: str = "") -> Finished:
-    """Store a finished trial: its score, and what belongs to it.
+def finish(
+    study: optuna.Study, trial: Trial, out_of_memory: str = "", show: Show = lambda *_: None
+) -> Finished:
+    """Store a finished trial: its score, what belongs to it, and what is to be shown of it.
 
     Raises TakenOver if it belongs to another process by now.
     """
+    result = _result(trial, out_of_memory)
+    own: dict[str, Any] = {RESULT: result.stored()}
+    shown = None
+    if result.ending == Ending.COMPLETE:
+        shown = show(trial.database.get_trial(trial.id), result)
+    if shown is not None:  # Optuna adds nothing to a trial that is finished
+        own |= put(artifacts_beside(trial.database.url), shown.pictures, {})
+    trial.store(own, result.shown())
+    _tell(study, trial, result.score, complete=result.ending == Ending.COMPLETE)
+    if shown is not None:
+        study_id = trial.database.get_study_id_from_name(study.study_name)
+        write_notes(trial.database, study_id, {trial.id: shown.note})
+    chance = "" if trial.continues is None else f"second chance of trial {trial.continues}"
+    return _told(trial, result, out_of_memory or chance)
+
+
+def _result(trial: Trial, out_of_memory: str) -> Result:
+    """What the epochs of a trial came to."""
     valid = [epoch for epoch in trial.epochs if not diverged(epoch)]
     best = max(valid, key=lambda epoch: epoch.score, default=None)
-    ending = Ending.COMPLETE
+    ending = Ending.COMPLETE if valid else Ending.PRUNED
     if out_of_memory:
         ending = Ending.OUT_OF_MEMORY
     elif trial.epochs and diverged(trial.epochs[-1]):
@@ -179,7 +211,7 @@ def finish(study: optuna.Study, trial: Trial, out_of_memory: str = "") -> Finish
         ending = Ending.PRUNED
     names = dict.fromkeys(name for epoch in trial.epochs for name in epoch.values)
     held = [epoch.holdout for epoch in valid if math.isfinite(epoch.holdout)]
-    result = Result(
+    return Result(
         ending=ending,
         score=score_of([epoch.score for epoch in valid]) if valid else None,
         epoch=best.number if best else None,
@@ -199,14 +231,6 @@ def finish(study: optuna.Study, trial: Trial, out_of_memory: str = "") -> Finish
         mistakes=list(trial.epochs[-1].mistakes) if trial.epochs else [],
         reason=out_of_memory,
     )
-    trial.store({RESULT: result.stored()}, result.shown())
-    if result.score is not None and ending == Ending.COMPLETE:
-        study.tell(trial.handle, result.score)
-    else:
-        study.tell(trial.handle, state=TrialState.PRUNED)
-    trial.state = State.TOLD
-    chance = "" if trial.continues is None else f"second chance of trial {trial.continues}"
-    return _told(trial, result, out_of_memory or chance)
 
 
 def repeat(study: optuna.Study, trial: Trial, where: str, twin: FrozenTrial) -> Finished:
@@ -221,11 +245,8 @@ def repeat(study: optuna.Study, trial: Trial, where: str, twin: FrozenTrial) -> 
     assert found is not None
     result = replace(found, seconds=0.0, repeats=twin.number, repeats_study=where)
     trial.store({RESULT: result.stored()}, result.shown())
-    if twin.state == TrialState.COMPLETE:
-        study.tell(trial.handle, twin.value)
-    else:
-        study.tell(trial.handle, state=TrialState.PRUNED)
-    trial.state = State.TOLD
+    complete = twin.state == TrialState.COMPLETE
+    _tell(study, trial, twin.value if complete else result.score, complete)
     of = f" of study {where}" if where else ""
     remark = f"has the settings and result of trial {twin.number}{of}"
     return replace(_told(trial, result, remark), trained=not where)
@@ -255,6 +276,21 @@ def another_death(trial: Trial, reason: str) -> bool:
     trial.deaths = {"epoch": epoch, "times": times, "reason": reason}
     trial.store({DEATHS: trial.deaths})
     return bool(times >= ATTEMPTS)
+
+
+def _tell(study: optuna.Study, trial: Trial, score: float | None, complete: bool) -> None:
+    """Tell Optuna a trial's score.
+
+    Its own `tell` would give a stopped trial the last report in the place of the score, and a
+    dashboard another number than every table here.
+    """
+    if complete:
+        study.tell(trial.handle, score)
+    else:
+        state, values = TrialState.PRUNED, None if score is None else [score]
+        study.sampler.after_trial(study, trial.database.get_trial(trial.id), state, values)
+        trial.database.set_trial_state_values(trial.id, state, values)
+    trial.state = State.TOLD
 
 
 def _told(trial: Trial, result: Result, remark: str) -> Finished:

@@ -15,6 +15,17 @@ EVEN = "At the lower edge: what lies below the axis, which shows the good ones a
 
 def history(trials: Trials) -> Html:
     """Scores against trials and against epochs spent, with the best so far."""
+    entries = [key(*each) for each in history_key(trials)]
+    return section(
+        "How the search went",
+        within("figures", [figure(svg) for svg in history_plots(trials)]),
+        Html(f"<ul class='key'>{''.join(entries)}</ul>"),
+        paragraph(f"{score_in_words(trials)} {EVEN}", "note"),
+    )
+
+
+def history_plots(trials: Trials) -> list[str]:
+    """The two plots of the history."""
     by_number: list[tuple[float, Row]] = [(row.number, row) for row in trials.rows]
     total, by_epochs = 0, []
     for row in sorted(trials.rows, key=_ended):
@@ -29,13 +40,8 @@ def history(trials: Trials) -> Html:
         if trials.hand is not None:
             plot.level(trials.hand.score or 0.0, "hand dashed strong", trials.hand.title)
         scores(plot, places, not trials.many)
-        figures.append(figure(plot.svg()))
-    return section(
-        "How the search went",
-        within("figures", figures),
-        _key(trials),
-        paragraph(f"{score_in_words(trials)} {EVEN}", "note"),
-    )
+        figures.append(plot.svg())
+    return figures
 
 
 def _ended(row: Row) -> tuple[datetime, int]:
@@ -58,19 +64,20 @@ def scores(plot: Figure, places: Sequence[tuple[float, Row]], titled: bool) -> N
             plot.point(x, plot.edge(row.score), row.kind, row.mark, row.title if titled else "")
 
 
-def _key(trials: Trials) -> Html:
+def history_key(trials: Trials) -> list[tuple[str, str, str]]:
+    """What the marks of the history are: kind, words and sign."""
     kinds = {(row.kind, row.mark) for row in trials.rows}
-    entries = [key("ink", "best so far", "━")]
+    entries = [("ink", "best so far", "━")]
     if ("found", "dot") in kinds:
-        entries.append(key("found", "found, complete"))
+        entries.append(("found", "found, complete", "●"))
     if trials.hand is not None:
-        entries.append(key("hand", "put in by hand", "◆"))
-        entries.append(key("hand", f"the best of them ({trials.hand.origin})", "┅"))
+        entries.append(("hand", "put in by hand", "◆"))
+        entries.append(("hand", f"the best of them ({trials.hand.origin})", "┅"))
     if any(kind == "grey" for kind, _ in kinds):
-        entries.append(key("grey", "pruned, waiting or running: as far as it went"))
+        entries.append(("grey", "pruned, waiting or running: as far as it went", "●"))
     if any(kind == "bad" for kind, _ in kinds):
-        entries.append(key("bad", "diverged or failed", "✕"))
-    return Html(f"<ul class='key'>{''.join(entries)}</ul>")
+        entries.append(("bad", "diverged or failed", "✕"))
+    return entries
 
 
 def score_in_words(trials: Trials) -> str:

@@ -111,17 +111,27 @@ def next_section(
     study: optuna.Study, url: str, answer: Answer, again: optuna.Study | None
 ) -> Html:
     """What to do now, and what more trials would bring; `again` is its confirmation."""
-    lines = []
+    lines = [
+        Html(tagged("span", why[:1].upper() + why[1:]) + command(line))
+        for line, why in steps_now(study, url, answer, again).items()
+        if "study.report" not in line
+    ]
+    return section("What to do now", paragraph(more_trials(study)), items(lines, "ol"))
+
+
+def steps_now(
+    study: optuna.Study, url: str, answer: Answer, again: optuna.Study | None
+) -> dict[str, str]:
+    """Commands to go on with, and what each is for, once there is `again`, a confirmation."""
+    steps = {}
     for line, why in next_steps(study.study_name, url, *of_what(study)).items():
-        if "study.report" in line:
-            continue
         if "study.confirm" in line and again is not None:
             if head_of(answer)[0] != "open":
                 continue
             seeds = kept(again, IDENTITY)["space_definition"]["seeds"]
             line, why = f"{line} --seeds {2 * seeds}", "is the best real, with more seeds?"
-        lines.append(Html(tagged("span", why[:1].upper() + why[1:]) + command(line)))
-    return section("What to do now", paragraph(more_trials(study)), items(lines, "ol"))
+        steps[line] = why
+    return steps
 
 
 def of_what(study: optuna.Study) -> tuple[dict[str, Any], str | None]:

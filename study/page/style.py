@@ -16,12 +16,33 @@ _DARK = """
 --c7:#9aa5b0;
 """
 
+MARKS = (
+    "".join(f".c{i}{{color:var(--c{i})}}\n" for i in range(COLOURS))
+    + """
+svg svg{overflow:hidden}
+svg text{font:11.5px system-ui,sans-serif;fill:var(--ink)}
+svg text.label{fill:var(--soft)}
+.grid{stroke:var(--grid);fill:none}.axis{stroke:var(--soft);fill:none}
+.dot,.line,.cross,.diamond,.dash,.bolt{stroke:currentColor;fill:none;stroke-width:1.6}
+.dot{stroke-width:6.5;stroke-linecap:round;stroke-opacity:.8}
+.diamond{fill:currentColor}.bar{fill:currentColor;fill-opacity:.75}.dash,.bolt{stroke-width:2.5}
+.line{stroke-linejoin:round}.strong{stroke-width:2.6}.thin{stroke-width:1;stroke-opacity:.45}
+.dashed{stroke-dasharray:6 4}
+.grey{color:var(--grey)}.found{color:var(--found)}.hand{color:var(--hand)}.bad{color:var(--bad)}.good{color:var(--good)}
+.ink{color:var(--ink)}.rule{color:var(--soft)}
+"""
+)
+"""How the marks of `study.page.svg` look."""
+
+ALONE = f":root{{{_LIGHT}}}\n{MARKS}"
+"""Likewise, in a file of its own."""
+
 STYLE = (
     f"""
 :root{{color-scheme:light dark;{_LIGHT}}}
 @media (prefers-color-scheme:dark){{:root{{{_DARK}}}}}
 """
-    + "".join(f".c{i}{{color:var(--c{i})}}\n" for i in range(COLOURS))
+    + MARKS
     + """
 *{box-sizing:border-box}
 body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--page);margin:0}
@@ -48,19 +69,8 @@ padding:.8rem 1rem;min-width:0;margin:0}
 .panels{grid-template-columns:repeat(auto-fill,minmax(min(100%,270px),1fr))}
 figure{padding:.6rem .7rem}section>figure{max-width:800px}
 svg{display:block;width:100%;max-width:760px;height:auto}
-svg svg{overflow:hidden}
-svg text{font:11.5px system-ui,sans-serif;fill:var(--ink)}
-svg text.label{fill:var(--soft)}
-.grid{stroke:var(--grid);fill:none}.axis{stroke:var(--soft);fill:none}
-.dot,.line,.cross,.diamond,.dash,.bolt{stroke:currentColor;fill:none;stroke-width:1.6}
-.dot{stroke-width:6.5;stroke-linecap:round;stroke-opacity:.8}
-.diamond{fill:currentColor}.bar{fill:currentColor;fill-opacity:.75}.dash,.bolt{stroke-width:2.5}
-.line{stroke-linejoin:round}.strong{stroke-width:2.6}.thin{stroke-width:1;stroke-opacity:.45}
-.dashed{stroke-dasharray:6 4}
 .dot:hover,.diamond:hover,.line:hover{stroke-opacity:1}
 .line:hover{stroke-width:3.5}.dot:hover{stroke-width:10}
-.grey{color:var(--grey)}.found{color:var(--found)}.hand{color:var(--hand)}.bad{color:var(--bad)}.good{color:var(--good)}
-.ink{color:var(--ink)}.rule{color:var(--soft)}
 .key{display:flex;flex-wrap:wrap;gap:.1rem 1rem;list-style:none;padding:0;margin:.3rem 0 0;
 font-size:.85rem}
 .key i{font-style:normal;font-weight:700;margin-right:.35em}

@@ -75,11 +75,17 @@ class Result:
         return dict(finite(kept))
 
     def shown(self) -> dict[str, Any]:
-        """What a person wants to see beside the score: user attributes, flat and few."""
+        """What a person wants to see beside the score: user attributes, flat and few.
+
+        Losses, and whatever is of training, are among the curves.
+        """
         values = {
             name: round(value, 6)
             for name, value in self.values.items()
-            if name not in NAMES and math.isfinite(value)
+            if name not in NAMES
+            and math.isfinite(value)
+            and "loss" not in name
+            and not name.startswith("train")
         }
         own = {"best_epoch": self.epoch, "epochs": self.epochs, "seconds": round(self.seconds, 2)}
         return values | {name: each for name, each in own.items() if each is not None}

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,12 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from fer.command import given
+from study.storage.artifacts import copy_artifacts
 from study.storage.leases import begin_study
+from study.storage.notes import renumbered
 from study.storage.owned import OwnedDatabase
 from study.storage.records import OWNER
+from study.storage.studies import artifacts_beside
 from study.storage.watched_file import FileGone
 
 
@@ -51,7 +54,11 @@ def save_beside(
     saved = sa.URL.create("sqlite", database=str(path)).render_as_string()
     try:
         with closing(OwnedDatabase(saved, owner={})) as database:
-            begin_study(database, name, system, user, [_at_rest(trial) for trial in trials])
+            ids = {trial._trial_id: number for number, trial in enumerate(trials, 1)}
+            notes = renumbered(system, ids)  # an empty database numbers from 1
+            begin_study(database, name, notes, user, [_at_rest(trial) for trial in trials])
+        with suppress(OSError):
+            copy_artifacts(artifacts_beside(url), artifacts_beside(saved))
     except (SQLAlchemyError, OSError) as error:
         path.unlink(missing_ok=True)
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]

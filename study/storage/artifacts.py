@@ -1,0 +1,74 @@
+"""Pictures of a study and its trials, in files beside the database, as Optuna's artifacts."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from mimetypes import guess_type
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from optuna.trial import FrozenTrial
+
+from fer.errors import UserError
+from fer.files import write_file
+from study.storage.records import Result
+
+PREFIX = "artifacts:"
+"""Of the system attributes that name the artifacts of a study or trial, see
+`optuna.artifacts.upload_artifact`."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a dashboard shows of a trial: a note in Markdown, pictures (SVG) by file name."""
+
+    note: str
+    pictures: Mapping[str, str] = field(default_factory=dict)
+
+
+Show = Callable[[FrozenTrial, Result], Shown | None]
+"""What is to be shown of a trial that is about to complete with that result; None for nothing."""
+
+
+def put(folder: Path, pictures: Mapping[str, str], known: Mapping[str, str]) -> dict[str, str]:
+    """Write pictures, by file name, as Optuna's FileSystemArtifactStore would; the system
+    attributes that name them.
+
+    `known` has ids by file name: such a picture is replaced. What can't be written is left out.
+    """
+    attributes = {}
+    for name, picture in pictures.items():
+        identifier = known.get(name) or str(uuid4())
+        with suppress(OSError, UserError):  # no study ends for want of a picture
+            folder.mkdir(parents=True, exist_ok=True)
+            write_file(folder / identifier, picture)
+            meta = {
+                "artifact_id": identifier,
+                "filename": name,
+                "mimetype": guess_type(name)[0] or "application/octet-stream",
+                "encoding": None,
+            }
+            attributes[f"{PREFIX}{identifier}"] = json.dumps(meta)
+    return attributes
+
+
+def ids_in(system: Mapping[str, Any]) -> dict[str, str]:
+    """The ids of artifacts by file name, among the system attributes of a study or a trial."""
+    found = {}
+    for key, value in system.items():
+        if key.startswith(PREFIX):
+            with suppress(TypeError, ValueError, KeyError):  # the dashboard's null: it was removed
+                meta = json.loads(value)
+                found[str(meta["filename"])] = key.removeprefix(PREFIX)
+    return found
+
+
+def copy_artifacts(source: Path, target: Path) -> int:
+    """Copy the artifacts of a database to those of its copy; how many files there were."""
+    if not source.is_dir():
+        return 0
+    shutil.copytree(source, target, dirs_exist_ok=True)
+    return sum(file.is_file() for file in source.iterdir())
