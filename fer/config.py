@@ -24,6 +24,8 @@ MAX_DEPTH = 20  # levels
 
 EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """Class names in the label order 0..6 of every FER-2013 file."""
+DEMO_EPOCHS = 4
+"""Epochs on the demo faces where no other number is asked for."""
 
 
 def _lower(value: Any) -> Any:
@@ -199,8 +201,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     Raises UserError if there is none, or if it is larger or deeper than settings are.
     """
+    return parse_yaml(read_file(path, MAX_YAML), path)
+
+
+def parse_yaml(text: bytes | str, path: Path) -> dict[str, Any]:
+    """The same of what was read of the file at `path`. Raises UserError likewise."""
     try:
-        content = yaml.load(read_file(path, MAX_YAML).decode("utf-8"), _PlainLoader)
+        decoded = text.decode("utf-8") if isinstance(text, bytes) else text
+        content = yaml.load(decoded, _PlainLoader)
     # The last two are of dates, numbers and characters that do not exist.
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise UserError(f"not a YAML file: {path}: {str(error)[:300]}") from None

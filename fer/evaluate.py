@@ -9,7 +9,7 @@ import tyro
 from fer import command
 from fer.config import EMOTIONS
 from fer.errors import UserError
-from fer.files import write_file
+from fer.files import drop_link, write_file
 from fer.strict_json import to_json
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ def main() -> None:
     look = Look(whole.sha256, *looks.take(options.run, usage, whole.sha256, values))
     shown = Shown(usage, dataset, look, float(found.loss), confusion, fresh, scores, fresh_scores)
     show(shown, options.run)
+    add_to_card(shown, options.run)
     if out is not None:
         write_figures(shown, out)
 
@@ -129,18 +130,41 @@ def show(shown: Shown, run: Path) -> None:
     for name, score in shown.scores.items():
         print(f"{name:18} {score}   {shown.fresh_scores.get(name, 'no image is left')}")
     print(f"{'loss':18} {shown.loss:.4f}")
+    print(
+        "intervals: of other images like these (bootstrap); other seeds and other kinds of "
+        "pictures are not in them"
+    )
     print()
     print(class_table(confusion, classes))
     picture = run / f"confusion-{shown.usage}.png"
     title = f"{shown.usage}: accuracy {shown.scores['accuracy'].value:.4f}"
-    try:
-        # A link in a stranger's folder would lead the picture to another file.
-        if picture.is_symlink():
-            picture.unlink()
-    except OSError as error:
-        raise UserError(f"cannot write {picture}: {error.strerror}") from None
+    drop_link(picture)
     plots.save_confusion(confusion, classes, title, picture)
     print(f"\nsaved  {command.printable(str(picture))}")
+
+
+def add_to_card(shown: Shown, run: Path) -> None:
+    """Add the scores to the model card of the run, if it has one; say so if it cannot be changed,
+    since the look is taken."""
+    from fer.pages import card
+
+    images, look, dataset = len(shown.fresh), shown.look, shown.dataset
+    words = (
+        f"{images:,} images of {dataset.name}, of which {int((~shown.fresh).sum()):,} have a twin "
+        f"in training. It was look {look.number} at this test split of data "
+        f"`{look.data_sha256[:12]}`, {look.of_run} of them by this model: each makes the score a "
+        "little less believable."
+    )
+    try:
+        added = card.add_test(
+            *(run, dataset.name, dataset.sha256, shown.usage, shown.scores),
+            *(shown.confusion, dataset.classes, words),
+        )
+    except UserError as error:
+        print(command.printable(f"note: the model card stays as it was: {error}"))
+        return
+    if added:
+        print(f"saved  {command.printable(str(run / card.FILE))}, with these scores")
 
 
 def write_figures(shown: Shown, out: Path) -> None:

@@ -69,6 +69,16 @@ def write_file(path: Path, content: bytes | str) -> None:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
 
 
+def drop_link(path: Path) -> None:
+    """Remove `path` if it is a link: in a stranger's folder it would lead what is written there to
+    another file. Raises UserError if that is impossible."""
+    try:
+        if path.is_symlink():
+            path.unlink()
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+
+
 def part_of(path: Path) -> Path:
     """A name of its own beside `path`, for what is to be renamed to it once it is whole."""
     stem = path.stem if len(os.fsencode(path.stem)) <= LONGEST else "long"

@@ -23,7 +23,11 @@ class Origin(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    epochs: int
+    epochs: int = Field(ge=1)
+    best_epoch: int | None = Field(
+        None, ge=1
+    )  # of these; the median where several seeds were trained
+    threads: int | None = None
     data: str | None = None
     data_sha256: str | None = None
     classes: Classes | None = None
@@ -37,13 +41,14 @@ class Origin(BaseModel):
 @dataclass(frozen=True)
 class Images:
     """What is trained on of a data set: without the classes `remove`, `subset` of its images, a
-    share `holdout` of these left out."""
+    share `holdout` of these left out; the `whole` of what is left, or without validation."""
 
     remove: Sequence[str]
     subset: int | None
     split: Split
     split_seed: int
     holdout: float | None = None
+    whole: bool = False
 
 
 def read_provenance(path: Path) -> dict[str, Any]:
@@ -58,14 +63,18 @@ def read_origin(path: Path, settings: Config) -> Origin:
     """
     content = read_yaml(path)
     name, told = "provenance", _section(content, "provenance", path)
+    # Settings may be exported for longer trainings than those they were found in.
+    then = {"epochs": settings.epochs, "threads": settings.threads or None, **told}
+    if then["epochs"] != settings.epochs:
+        then["best_epoch"] = None  # of another length
     if run := _section(content, "data", path):
-        name, told = "data", {**told, **run, "data": run.get("name")}
-        told["data_sha256"] = run.get("sha256")
-    told = {**told, "epochs": settings.epochs}
-    if told.get("split_seed") == "seed":  # each trial had its own
-        told["split_seed"] = settings.seed
+        name, then = "data", {**then, **run, "data": run.get("name")}
+        then["data_sha256"] = run.get("sha256")
+        then |= {"epochs": settings.epochs, "threads": settings.threads or None}
+    if then.get("split_seed") == "seed":  # each trial had its own
+        then["split_seed"] = settings.seed
     try:
-        return Origin.model_validate(told)
+        return Origin.model_validate(then)
     except ValidationError as error:
         first = error.errors()[0]
         rule = first["msg"].replace("Input should be a valid string", "must be text")
@@ -130,8 +139,9 @@ def _pairs(
     yield "held out", _share(origin.holdout), _share(now.holdout)
     if origin.split is not None:
         seed = SEED if origin.split_seed is None else origin.split_seed
-        then, here = ((origin.split, seed), (now.split, now.split_seed))
-        yield "validation", split_in_words(*then), split_in_words(*here)
+        then = split_in_words(origin.split, seed)
+        here = "none" if now.whole else split_in_words(now.split, now.split_seed)
+        yield "validation", then, here
     yield "epochs", str(origin.epochs), str(epochs)
 
 

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from fer import data, provenance
-from fer.config import Config
+from fer.config import DEMO_EPOCHS, Config
 from fer.data import Faces
 from fer.errors import UserError
 from fer.network.kernels import kernels_for
@@ -30,7 +30,6 @@ from fer.training.memory import free_memory, give_back, ran_out, reuse_memory
 from fer.training.pace import measure_epoch
 from fer.training.stream import Mark, Stream
 
-DEMO_EPOCHS = 4
 LOOKED = 3  # last epochs in which the images held out are looked at: those that score a trial
 OF_EACH_TRIAL = "seed"
 """Instead of the seed of the split in an identity: each trial's own."""

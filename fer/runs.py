@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +32,19 @@ from fer.training.fit import Epoch, Run
 CONFIG, WEIGHTS, METRICS = "config.yaml", "model.safetensors", "metrics.csv"
 CHECKPOINT = "checkpoint.safetensors"  # while the run is not over
 MAX_HEADER = 1 << 20  # bytes beside the weights in their file
+MAX_TABLE = 16 << 20  # bytes of a table of epochs
 COLUMNS = [
     field.name for field in dataclasses.fields(Epoch) if field.name not in ("confusion", "right")
 ]
+OF_TRAINING = ["number", "train_loss", "train_accuracy", "seconds"]  # all without validation
 
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """The images a run was trained on. Runs of older versions stored no seed of their split."""
+    """The images a run was trained on: the `whole` of them, or without those of validation.
+
+    Runs of older versions stored no seed of their split.
+    """
 
     name: str
     sha256: str
@@ -47,37 +53,68 @@ class TrainedOn:
     subset: int | None
     split_seed: int = SEED
     holdout: float | None = None
+    whole: bool = False
 
 
-def new_run(folder: Path, config: Config, data: TrainedOn, origin: dict[str, Any]) -> None:
-    """Make the folder, with its settings, their `origin` and an empty table of epochs.
+@dataclass(frozen=True)
+class Plan:
+    """What a run folder is for: the settings, the images, and where the settings come from."""
 
-    A folder of the very same run that was interrupted is left as it is. Raises UserError if there
-    is something else or it cannot be written.
-    """
-    content = {
-        "config": config.settings(),
-        "data": {**dataclasses.asdict(data), "classes": list(data.classes)},
-        "provenance": origin,
-    }
+    config: Config
+    data: TrainedOn
+    origin: dict[str, Any]
+
+    def content(self) -> dict[str, Any]:
+        """As it stands in the folder."""
+        data = {**dataclasses.asdict(self.data), "classes": list(self.data.classes)}
+        return {"config": self.config.settings(), "data": data, "provenance": self.origin}
+
+
+class Stage(Enum):
+    """How far the run of a folder is."""
+
+    NEW = "new"
+    BEGUN = "begun"
+    FINISHED = "finished"
+
+
+def stage_of(folder: Path, plan: Plan) -> Stage:
+    """How far the run is that was planned. Raises UserError if the folder holds something else."""
     try:
         held = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-        begun = {name for name in held if not name.endswith(".part")} <= {CONFIG, METRICS, WEIGHTS}
-        if CONFIG in held and (CHECKPOINT in held or begun):
-            if read_yaml(folder / CONFIG) == content:
-                return
-            raise UserError(f"--out holds an interrupted run of other settings or data: {folder}")
-        if {CONFIG, WEIGHTS, METRICS} <= held:
-            raise UserError(f"--out holds a finished run, give a new folder to keep it: {folder}")
-        if held or (folder.exists() and not folder.is_dir()):
-            raise UserError(
-                f"--out must be a new or empty folder, to lose no earlier run: {folder}"
-            )
+    except OSError as error:
+        raise UserError(f"cannot read {folder}: {error.strerror}") from None
+    begun = {name for name in held if not name.endswith(".part")} <= {CONFIG, METRICS, WEIGHTS}
+    if CONFIG in held and (CHECKPOINT in held or begun):
+        if read_yaml(folder / CONFIG) == plan.content():
+            return Stage.BEGUN
+        raise UserError(f"--out holds an interrupted run of other settings or data: {folder}")
+    if {CONFIG, WEIGHTS, METRICS} <= held:
+        if read_yaml(folder / CONFIG) == plan.content():
+            return Stage.FINISHED
+        raise UserError(f"--out holds a finished run, give a new folder to keep it: {folder}")
+    if held or (folder.exists() and not folder.is_dir()):
+        raise UserError(f"--out must be a new or empty folder, to lose no earlier run: {folder}")
+    return Stage.NEW
+
+
+def new_run(folder: Path, plan: Plan) -> None:
+    """Make the folder, with what is planned and an empty table of epochs.
+
+    A folder of the very same run that was interrupted is left as it is. Raises UserError if there
+    is something else, a finished run too, or it cannot be written.
+    """
+    stage = stage_of(folder, plan)
+    if stage is Stage.FINISHED:
+        raise UserError(f"--out holds a finished run, give a new folder to keep it: {folder}")
+    if stage is Stage.BEGUN:
+        return
+    try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_yaml(content, folder / CONFIG)
+        write_yaml(plan.content(), folder / CONFIG)
     except OSError as error:
         raise UserError(f"cannot write {error.filename or folder}: {error.strerror}") from None
-    write_epochs(folder, [])
+    write_epochs(folder, [], plan.data.whole)
 
 
 @contextmanager
@@ -97,7 +134,7 @@ def alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def go_on(folder: Path, run: Run) -> list[Epoch]:
+def go_on(folder: Path, run: Run, whole: bool = False) -> list[Epoch]:
     """Put a new run into the state in which the folder's was interrupted; its epochs so far.
 
     Raises UserError if that state is damaged or of another installation.
@@ -109,13 +146,13 @@ def go_on(folder: Path, run: Run) -> list[Epoch]:
             f"the interrupted run cannot go on ({error}), give another --out: {folder}"
         ) from None
     if epochs:
-        write_epochs(folder, epochs)
+        write_epochs(folder, epochs, whole)
     return epochs
 
 
-def keep(folder: Path, run: Run, epochs: list[Epoch]) -> None:
+def keep(folder: Path, run: Run, epochs: list[Epoch], whole: bool = False) -> None:
     """Write the table of epochs and the state to go on from. Raises UserError if it cannot."""
-    write_epochs(folder, epochs)
+    write_epochs(folder, epochs, whole)
     checkpoint.save(run, epochs, folder / CHECKPOINT, _key(folder, run))
 
 
@@ -137,12 +174,24 @@ def _key(folder: Path, run: Run) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def write_epochs(folder: Path, epochs: list[Epoch]) -> None:
-    """Write the table of epochs. Raises UserError if it cannot be written."""
+def write_epochs(folder: Path, epochs: list[Epoch], whole: bool) -> None:
+    """Write the table of epochs, of a `whole` run without validation. Raises UserError if it
+    cannot be written."""
     table = io.StringIO()
-    rows = ([getattr(epoch, name) for name in COLUMNS] for epoch in epochs)
-    csv.writer(table).writerows([COLUMNS, *rows])
+    columns = OF_TRAINING if whole else COLUMNS
+    rows = ([getattr(epoch, name) for name in columns] for epoch in epochs)
+    csv.writer(table).writerows([columns, *rows])
     write_file(folder / METRICS, table.getvalue())
+
+
+def read_scores(folder: Path, name: str, last: int) -> list[float]:
+    """The column `name` of a table of epochs, of the `last` ones. Raises UserError."""
+    place = folder / METRICS
+    try:
+        rows = list(csv.DictReader(read_file(place, MAX_TABLE).decode().splitlines()))
+        return [float(row[name]) for row in rows[-last:]]
+    except (ValueError, KeyError, TypeError, csv.Error):
+        raise UserError(f"not a table of epochs with {name}: {place}") from None
 
 
 def save_weights(folder: Path, net: Net, epoch: int) -> None:

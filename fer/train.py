@@ -1,25 +1,24 @@
-"""Train one model: `python -m fer.train --config best.yaml --out runs/final`."""
+"""Train one model, or one with each of some seeds: `python -m fer.train --config best.yaml`."""
 
-import statistics
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from fer import command
+from fer import command, onnx_file
 from fer.config import PRESETS, Config, read_config
 from fer.errors import UserError
 from fer.origin import Images, Origin, compare_origin, read_origin, read_provenance
 from fer.signals import Signals
 
-SCORED = 3
-"""Epochs whose mean accuracy is the score of a run, as in a study: a best epoch is a lucky one."""
-
 if TYPE_CHECKING:
+    import torch
+
     from fer.data import Dataset, Faces
-    from fer.training.fit import Epoch, Run
+    from fer.runs import Plan
+    from fer.training.fit import Run
 
 
 Preset = Literal["hand-tuned", "baseline", "reproduction", "reproduction-mirrored"]
@@ -37,14 +36,32 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Length:
+    """Whether the epochs are given, whatever the settings have."""
+
+    epochs: int | None = None
+
+
+@dataclass(frozen=True)
 class Options(Source):
-    """Train one model. Every hyperparameter can be overridden on the command line.
+    """Train a model. Every hyperparameter can be overridden on the command line.
 
     The same command goes on with a run that was interrupted, from its last epoch.
     """
 
     out: Path = Path("runs/final")
-    """New folder for weights, settings, metrics and pictures, or that of an interrupted run."""
+    """New folder for weights, settings, metrics, pictures, a model card and an ONNX file, or that
+    of an interrupted run."""
+    seeds: int | None = None
+    """Train so many models, with seeds from --seed on, each in a folder of its own in --out, and
+    report their mean and spread. None is picked by its score."""
+    whole: bool = False
+    """Train on the validation images too: there is no score. Without --epochs, and with a constant
+    learning rate, so long as was best where --config was found; a rate that falls ends at its
+    best, so all epochs are trained then."""
+    onnx: bool = field(default_factory=onnx_file.installed)
+    """Write model.onnx as well, checked against PyTorch; by default where the extra [onnx] is
+    installed. fer.export_onnx writes it later."""
     data: Path | None = None
     """FER-2013 in any known form; else FER_DATA, ./data, or demo faces."""
     remove: tuple[str, ...] = ()
@@ -67,6 +84,20 @@ class Options(Source):
     def __post_init__(self) -> None:
         if self.holdout is not None and not 0 < self.holdout <= 0.5:
             raise UserError(f"--holdout must be above 0 and at most 0.5, got {self.holdout}")
+        if self.seeds is not None and self.seeds < 1:
+            raise UserError(f"--seeds must be at least 1, got {self.seeds}")
+
+    def configs(self) -> "dict[Path, Config]":
+        """The settings of each model, by its folder. Raises UserError for a seed out of range."""
+        if self.seeds is None:
+            return {self.out: self.settings}
+        seeds = range(self.settings.seed, self.settings.seed + self.seeds)
+        if seeds[-1] >= 2**31:
+            raise UserError(f"seeds end below {2**31}, --seed and --seeds ask for {seeds[-1]}")
+        return {
+            self.out / f"seed-{seed}": self.settings.model_copy(update={"seed": seed})
+            for seed in seeds
+        }
 
 
 def main() -> None:
@@ -83,147 +114,161 @@ def main() -> None:
         "fer.train",
         default=Options(config=source.config, preset=source.preset, settings=settings),
     )
+    if options.onnx:
+        onnx_file.require()
+    if options.whole:
+        given: Length = command.parse(Length, "fer.train", only_known=True)
+        if given.epochs is None and origin is not None:
+            options = replace(options, settings=best_length(options.settings, origin))
     train(options, origin)
+
+
+def best_length(settings: Config, origin: Origin) -> Config:
+    """The settings, with the epochs that were best where they come from, if that is known of as
+    many epochs and says something of a training without validation."""
+    known = origin.best_epoch is not None and origin.epochs == settings.epochs
+    if not known or settings.schedule != "constant":
+        return settings
+    print(
+        f"epochs      {origin.best_epoch} of {settings.epochs}: those that were best with "
+        "validation (--epochs says otherwise)"
+    )
+    return settings.model_copy(update={"epochs": origin.best_epoch})
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Images for training and, unless all are trained on, validation, and a plan by folder."""
+
+    dataset: "Dataset"
+    training: "Faces"
+    validation: "Faces | None"
+    plans: "dict[Path, Plan]"
 
 
 def train(options: Options, origin: Origin | None) -> None:
     """Train as `options` say; `origin` is where the settings of --config come from."""
     # Imported here, so that --help and errors in the options do not wait for PyTorch.
-    import torch
-
-    from fer import data, runs
-    from fer.network.kernels import kernels_for
-    from fer.network.model import parameter_count
-    from fer.training.device import choose, in_words, settle
+    from fer import one_run, runs, seeds
+    from fer.training.device import choose
     from fer.training.fit import Run
     from fer.training.memory import reuse_memory
 
     reuse_memory()
     device = choose(options.device)
-    settings = settle(options.settings, device)
-    torch.set_num_threads(settings.threads)
+    prepared = prepare(options, origin, device)
+    stages = {folder: runs.stage_of(folder, plan) for folder, plan in prepared.plans.items()}
+    if options.seeds is not None:
+        seeds.check_folder(options.out, prepared.plans)
+    started = False
+    with Signals(counted=1) as signals:
+        for folder, plan in prepared.plans.items():
+            if options.seeds is not None and stages[folder] is runs.Stage.FINISHED:
+                print(f"seed {plan.config.seed:<7}is finished")
+                continue
+            run = Run(plan.config, prepared.training, device)
+            runs.new_run(folder, plan)
+            if not started:
+                say_start(options, prepared, run)
+                started = True
+            if options.seeds is not None:
+                print(f"\nseed        {plan.config.seed}", flush=True)
+            with runs.alone(folder):
+                runs.new_run(folder, plan)  # another may have finished it since
+                done = one_run.finish(
+                    run, prepared.validation, folder, plan, signals, options.onnx
+                )
+            if not done:
+                sys.exit(signals.exit_code)
+    if options.seeds is not None:
+        seeds.report(options.out, prepared.plans)
+    data = f" {command.given('data', options.data)}" if options.data else ""
+    print(f"next        python -m fer.evaluate {command.operand(next(iter(stages)))}{data}")
+
+
+def prepare(options: Options, origin: Origin | None, device: "torch.device") -> Prepared:
+    """Read and split the images, and settle the settings for the device. Raises UserError."""
+    import torch
+
+    from fer import data, runs
+    from fer.network.kernels import kernels_for
+    from fer.training.device import settle
+
+    configs = {folder: settle(each, device) for folder, each in options.configs().items()}
+    threads = next(iter(configs.values())).threads
+    torch.set_num_threads(threads)
     whole = data.find(options.data)
     dataset = data.arranged(whole, options.remove, options.split)
     provenance: dict[str, Any] = {}
     if options.config and origin:
         provenance = read_provenance(options.config)
-        say_origin(options, origin, whole, kernels_for(device).name)
-    faces = data.draw_subset(dataset.part("Training"), options.subset)
+        say_origin(options, origin, whole, kernels_for(device).name, threads)
+    training = data.draw_subset(dataset.part("Training"), options.subset)
     if options.holdout is not None:
-        out = data.held_out(faces, options.holdout, options.split, options.split_seed)
-        faces = faces.take((~out).nonzero()[0])
-    training, validation = data.split(faces, options.split, seed=options.split_seed)
-    run = Run(settings, training, device)
+        out = data.held_out(training, options.holdout, options.split, options.split_seed)
+        training = training.take((~out).nonzero()[0])
+    validation: Faces | None = None
+    if not options.whole:
+        training, validation = data.split(training, options.split, seed=options.split_seed)
     on = runs.TrainedOn(
         *(dataset.name, dataset.sha256, dataset.classes),
         *(options.split, options.subset, options.split_seed),
         holdout=options.holdout,
+        whole=options.whole,
     )
-    runs.new_run(options.out, settings, on, provenance)
+    plans = {folder: runs.Plan(each, on, provenance) for folder, each in configs.items()}
+    return Prepared(dataset, training, validation, plans)
 
+
+def say_start(options: Options, prepared: Prepared, run: "Run") -> None:
+    """Say what is trained, on what."""
+    from fer import data
+    from fer.network.model import parameter_count
+    from fer.training.device import in_words
+
+    dataset, training, validation = prepared.dataset, prepared.training, prepared.validation
     print(
         f"data        {dataset.name}, {len(dataset.classes)} classes, sha256 {dataset.sha256[:12]}"
     )
-    print(f"classes     {faces.counts_in_words()}")
-    added = f", {len(run.train)} after oversampling {settings.oversample}"
+    sides = [training.counts(), validation.counts() if validation else {}]
+    counts = (f"{name} {sum(each.get(name, 0) for each in sides)}" for name in dataset.classes)
+    print(f"classes     {', '.join(counts)}")
+    oversample = run.config.oversample
+    added = f", {len(run.train)} after oversampling {oversample}"
     print(f"training    {len(training)} images{added if len(run.train) > len(training) else ''}")
-    words = data.split_in_words(options.split, options.split_seed)
-    print(f"validation  {len(validation)} images ({words})")
+    if validation is None:
+        print("validation  none: these images are trained on too (--whole)")
+    else:
+        words = data.split_in_words(options.split, options.split_seed)
+        print(f"validation  {len(validation)} images ({words})")
     print(f"parameters  {parameter_count(run.net)}")
-    print(f"device      {in_words(device, settings)}", flush=True)
-
-    with Signals(counted=1) as signals, runs.alone(options.out):
-        runs.new_run(options.out, settings, on, provenance)  # another may have finished it since
-        epochs = fit_in_folder(run, validation, options.out, signals)
-        if len(epochs) < settings.epochs:
-            print(f"stopped     after epoch {len(epochs)}; the same command continues")
-            sys.exit(signals.exit_code)
-        conclude(epochs, dataset.classes, options)
-        runs.finish(options.out)
+    print(f"device      {in_words(run.device, run.config)}", flush=True)
 
 
-def say_origin(options: Options, origin: Origin, whole: "Dataset", kernels: str) -> None:
+def say_origin(
+    options: Options, origin: Origin, whole: "Dataset", kernels: str, threads: int
+) -> None:
     """Say what is otherwise here than where the settings come from. Raises UserError for other
     data that nobody chose."""
     assert options.config
     now = Images(
-        options.remove, options.subset, options.split, options.split_seed, options.holdout
+        *(options.remove, options.subset, options.split, options.split_seed),
+        holdout=options.holdout,
+        whole=options.whole,
     )
     epochs, chosen = options.settings.epochs, options.data is not None
     if line := compare_origin(options.config, origin, whole, now, epochs, chosen):
         print(f"note        {line}")
+    file = command.printable(str(options.config))
+    rounds = "sums round differently"
     if origin.kernels not in (None, kernels):
-        found = f"{options.config} was found with {origin.kernels} kernels"
+        then = f"{command.printable(str(origin.kernels))} kernels"
+        print(f"note        {file} was found with {then}, here {kernels} ones serve: {rounds}")
+    if origin.threads not in (None, threads):
         print(
-            f"note        {command.printable(found)}, here {kernels} ones serve: "
-            "sums round differently"
+            f"note        {file} was found with --threads {origin.threads}, here it is {threads}: "
+            f"{rounds}"
         )
-
-
-def conclude(epochs: "list[Epoch]", classes: tuple[str, ...], options: Options) -> None:
-    """Draw what was trained, and say what it came to and what is next."""
-    from fer.pages import plots
-
-    best, last = max(epochs, key=lambda epoch: epoch.accuracy), epochs[-1]
-    plots.save_curves(epochs, options.out / "curves.png")
-    title = f"validation, epoch {last.number}: accuracy {last.accuracy:.4f}"
-    plots.save_confusion(last.confusion, classes, title, options.out / "confusion.png")
-    scored = [epoch.accuracy for epoch in epochs[-SCORED:]]
-    print(
-        f"score       {statistics.fmean(scored):.4f}, the mean validation accuracy of the last "
-        f"{len(scored)} epochs (best: {best.accuracy:.4f} after epoch {best.number})"
-    )
-    out = command.printable(str(options.out))
-    print(f"saved       {out}: weights of the last epoch, settings, metrics, pictures")
-    data = f" {command.given('data', options.data)}" if options.data else ""
-    print(f"next        python -m fer.evaluate {command.operand(options.out)}{data}")
-
-
-def fit_in_folder(run: "Run", validation: "Faces", out: Path, signals: Signals) -> "list[Epoch]":
-    """Train a run, or go on with it, keeping its state and its last weights in the folder `out`.
-
-    All its epochs, a line printed for each new one, with a star for the best so far; after a
-    signal those until then. Raises UserError if the loss diverges.
-    """
-    from fer import runs
-    from fer.training.fit import fit
-
-    settings = run.config
-    epochs = runs.go_on(out, run)
-    if epochs:
-        print(f"goes on     after epoch {epochs[-1].number} of an interrupted run")
-    told = ""
-    best = max((epoch.accuracy for epoch in epochs), default=-1.0)
-    signals.gently()
-    for epoch in fit(run, validation):
-        epochs.append(epoch)
-        if run.launcher.refused != told:
-            told = run.launcher.refused
-            print(f"note        every step is called: {told}")
-        improved = epoch.accuracy > best
-        if improved:
-            best = epoch.accuracy
-        if epoch.number == settings.epochs:
-            runs.save_weights(out, run.net, epoch.number)
-        runs.keep(out, run, epochs)
-        left = (settings.epochs - epoch.number) * epoch.seconds
-        print(
-            f"epoch {epoch.number:3}/{settings.epochs}  "
-            f"train loss {epoch.train_loss:.4f}  loss {epoch.loss:.4f}  "
-            f"accuracy {epoch.accuracy:.4f}{'*' if improved else ' '} "
-            f"macro-F1 {epoch.macro_f1:.4f}  balanced {epoch.balanced_accuracy:.4f}  "
-            f"{epoch.seconds:.1f} s  left {left / 60:.1f} min",
-            flush=True,
-        )
-        if epoch.diverged:
-            runs.finish(out)
-            raise UserError(
-                f"the loss is no finite number after epoch {epoch.number}: "
-                f"lr = {settings.lr} is too high for {settings.optimizer}"
-            )
-        if signals.soon:
-            break
-    return epochs
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """The best configuration of a study, or all trials: `python -m study.export --out best.yaml`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import model_validator
 
 from fer import command
 from fer.errors import UserError
 from fer.files import write_file
+from fer.strict_json import finite
 from study.options import Existing
 from study.words import counted
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
+    from study.spec.identity import Identity
     from study.storage.records import Result
 
 
@@ -23,10 +25,16 @@ TABLES = (".csv", ".json")
 
 class Options(Existing):
     """Write the settings of a study's best trial, with where they come from, for fer.train; or
-    with --table all its trials."""
+    with --table all its trials.
+
+    Of a confirmation (study.confirm) those with the highest mean over seeds. They are written for
+    the final model: with the usual number of epochs (30; 4 on the demo faces) where the study had
+    fewer, and all cores. Their provenance has what they were found with, the best epoch (the
+    median over seeds), for which fer.train --whole trains, and whether they are confirmed.
+    """
 
     trial: int | None = None
-    """Number of the trial; by default the best complete one."""
+    """Number of the trial; by default the best complete one, of a confirmation the winner's."""
     out: Path | None = None
     """File to write the settings to; by default best.yaml, and with --table none."""
     table: Path | None = None
@@ -74,39 +82,73 @@ def write_best(study: "optuna.Study", options: Options) -> None:
 
     import yaml
 
-    from study.spec.faces import in_this_version
+    from study.spec.faces import for_final_model, in_this_version
     from study.spec.identity import IDENTITY
     from study.storage import studies
-    from study.storage.records import finished, kept, settings_of
+    from study.storage.records import kept, settings_of
 
     out = options.out or Path("best.yaml")
-    best, result = best_of(study, options.trial, studies.hidden(options.storage))
     identity = kept(study, IDENTITY)
     if identity is None:
         raise UserError(f"study {study.study_name!r} was not begun by study.run")
-    settings = in_this_version(settings_of(best), identity, best.number)
-    metric = identity.get("metric", "validation accuracy")
+    trial, known, lines = chosen(study, identity, options)
+    found = in_this_version(settings_of(trial), identity, trial.number)
+    settings, otherwise = for_final_model(found, identity)
     of_data = ("data", "data_sha256", "classes", "split", "split_seed", "subset", "holdout")
     origins = (*of_data, "kernels", "device", "code", "versions")
     provenance = {
         "study": study.study_name,
         "storage": studies.hidden(options.storage),
+        **known,
+        **({"threads": found["threads"]} if "threads" in found else {}),
+        **{key: identity.get(key) for key in origins},
+        "exported_with": {"fer-study": version("fer-study"), "python": platform.python_version()},
+    }
+    content = {"config": settings, "provenance": finite(provenance)}
+    write_file(out, yaml.safe_dump(content, sort_keys=False))
+    print(f"{out}: {lines[0]}")
+    for line in (*lines[1:], otherwise):
+        if line:
+            print(command.printable(f"note: {line}"))
+
+
+def chosen(
+    study: "optuna.Study", identity: "Identity", options: Options
+) -> "tuple[FrozenTrial, dict[str, Any], list[str]]":
+    """The trial whose settings are exported, what is known of them, and what to say of it."""
+    from study.analysis.chosen import confirmation_for, winner_of
+    from study.spec.identity import kind_of
+    from study.spec.spec import Kind
+    from study.storage.records import finished
+    from study.storage.studies import hidden, load_studies
+
+    kind, metric = kind_of(identity), identity.get("metric", "validation accuracy")
+    every = load_studies(options.storage)
+    if kind == Kind.CONFIRM and options.trial is None:
+        winner = winner_of(study, every)
+        known = winner.provenance(metric, every)
+        seeds = f"mean {metric} of {counted(len(winner.effect.seeds), 'seed')}"
+        line = f"{winner.in_words}; {seeds} {winner.effect.mean:.4f} (study {study.study_name})"
+        return winner.trials[0], known, [line]
+    best, result = best_of(study, options.trial, hidden(options.storage))
+    known = {
         "trial": best.number,
         "trial_state": best.state.name.lower(),
         metric.replace(" ", "_"): result.score,
         **{f"validation_{name}": value for name, value in result.values.items()},
         "best_epoch": result.epoch,
         "best_epoch_score": result.best,
+        "epochs": result.epochs,
         "chosen_among": len(finished(study)),
-        **{key: identity.get(key) for key in origins},
-        "exported_with": {"fer-study": version("fer-study"), "python": platform.python_version()},
     }
-    content = {"config": settings, "provenance": provenance}
-    write_file(out, yaml.safe_dump(content, sort_keys=False))
-    print(
-        f"{out}: trial {best.number} of study {study.study_name}, {metric} "
+    line = (
+        f"trial {best.number} of study {study.study_name}, {metric} "
         f"{result.score:.4f} (best: {result.best:.4f} after epoch {result.epoch})"
     )
+    if kind != Kind.SEARCH:
+        return best, known, [line]
+    confirmed, choice = confirmation_for(best, study, every)
+    return best, {**known, **confirmed}, [line, choice]
 
 
 def best_of(study: "optuna.Study", number: int | None, place: str) -> "tuple[FrozenTrial, Result]":

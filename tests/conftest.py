@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial
 from PIL import Image
 
 from bench.harness import Server, postgresql
-from fer import pipeline
+from fer import onnx_file, pipeline
 from fer.config import EMOTIONS
 from fer.data import Faces, demo
 from fer.data.faces import USAGES, canonical
@@ -120,6 +120,13 @@ def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test process a core: threads beyond that only wait for each other."""
     monkeypatch.setattr(device, "available_cores", lambda: 1)
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def without_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands in this process find the extra [onnx] missing, but in the tests of it: an export
+    takes seconds."""
+    monkeypatch.setattr(onnx_file, "PACKAGES", ("onnx", "left_out_here"))
 
 
 @pytest.fixture(autouse=True)

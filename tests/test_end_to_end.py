@@ -31,13 +31,17 @@ def test_search_export_train_evaluate_predict(
     best = yaml.safe_load(Path("best.yaml").read_text())
     assert best["provenance"]["study"] == "mine"
     assert best["provenance"]["data"] == "fer2013"
+    assert (best["config"]["epochs"], best["config"]["threads"]) == (30, 0)
+    assert (best["provenance"]["epochs"], best["provenance"]["threads"]) == (2, 1)
+    assert "trains for the usual 30 epochs, where a trial had 2" in exported.out
 
     # The demo faces must not be trained on by forgetting --data.
     forgotten = command("fer.train", "--config", "best.yaml", "--out", "run")
     assert forgotten.code == 2
     assert "other data" in forgotten.err
 
-    trained = command("fer.train", "--config", "best.yaml", "--out", "run", *images)
+    final = ("--config", "best.yaml", "--out", "run", "--epochs", 2)  # by default the usual 30
+    trained = command("fer.train", *final, *images)
     assert trained.code == 0, trained
     assert "training    56 images, 80 after oversampling disgust" in trained.out
     assert "validation  14 images" in trained.out

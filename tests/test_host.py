@@ -163,7 +163,7 @@ def test_a_command_runs_for_a_user_without_home_or_name(own_folder: Path) -> Non
     own_folder.chmod(0o777)
     reads = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
     setpriv = ("setpriv", "--reuid=54321", "--clear-groups", *reads)
-    line = ("-m", "fer.train", "--subset=150", "--epochs=1", "--threads=1")
+    line = ("-m", "fer.train", "--subset=150", "--epochs=1", "--threads=1", "--no-onnx")
     names = ("HOME", "USER", "LOGNAME", "FER_CACHE", "XDG_CACHE_HOME")
     environment = {name: value for name, value in os.environ.items() if name not in names}
     with tempfile.TemporaryDirectory() as temporary:  # the test's own is closed to others

@@ -46,7 +46,7 @@ def write_run(folder: Path) -> None:
     """A run that was never trained, on two classes."""
     config, generator = Config(fc_width=1), torch.Generator().manual_seed(0)
     trained_on = runs.TrainedOn("demo", "0" * 64, ("angry", "fear"), "grouped", None)
-    runs.new_run(folder, config, trained_on, {})
+    runs.new_run(folder, runs.Plan(config, trained_on, {}))
     runs.save_weights(folder, Net(config, 2, generator), 1)
 
 

@@ -142,7 +142,8 @@ def test_studies_of_an_older_version_are_read_and_say_why_they_do_not_go_on(
     assert records.kept(best, records.CONFIG)["batch_norm"]  # as a setting was called then
     assert command("study.export", *study, "--out", "best.yaml").code == 0
     content = yaml.safe_load(Path("best.yaml").read_text())
-    assert content["config"] == Config(**records.kept(best, records.CONFIG)).settings()
+    settings = Config(**records.kept(best, records.CONFIG)).settings()
+    assert content["config"] == {**settings, "epochs": 30, "threads": 0}
     assert content["config"]["norm"] == "batch"
     assert content["provenance"]["validation_accuracy"] == best.value
     assert content["provenance"]["validation_macro_f1"] > 0.4

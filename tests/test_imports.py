@@ -14,7 +14,7 @@ STUDY_COMMANDS = (
     *("study.results", "study.replay", "study.export", "study.copy.__main__", "study.judge"),
     *("study.list", "study.delete"),
 )
-FER_COMMANDS = ("fer.train", "fer.evaluate", "fer.predict", "fer.explore")
+FER_COMMANDS = ("fer.train", "fer.evaluate", "fer.predict", "fer.explore", "fer.export_onnx")
 # What a room of `study` may import of the others. Every module may use the words below.
 ROOMS = {
     "study.page": {"study.analysis", "study.storage", "study.spec", "study.options"},

@@ -16,7 +16,7 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-import fer.train
+from fer import one_run
 from fer.errors import UserError
 from study.engine.budget import spent
 from study.engine.stop import Stop
@@ -296,7 +296,7 @@ def test_the_score_is_the_mean_of_the_last_epochs_and_the_best_one_is_kept(run: 
     assert trial.value == result.score == pytest.approx(0.3)
     assert (result.best, result.epoch) == (0.9, 1)
     assert result.values == {"twice": pytest.approx(6.0)}
-    assert SCORED == fer.train.SCORED  # a trial and the training of its settings score alike
+    assert SCORED == one_run.SCORED  # a trial and the training of its settings score alike
 
 
 def test_a_trial_that_diverged_has_the_score_of_the_epochs_before(run: Run) -> None:

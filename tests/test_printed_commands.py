@@ -89,7 +89,7 @@ def test_what_a_study_with_a_strange_name_prints_works_when_pasted(command: Comm
 
 
 def test_fer_train_prints_the_next_command_to_be_pasted() -> None:
-    line = ("--subset", 150, "--epochs", 1, "--threads", 1, "--out=-my run's")
+    line = ("--subset", 150, "--epochs", 1, "--threads", 1, "--no-onnx", "--out=-my run's")
     done = process("fer.train", *line)
     assert done.code == 0, done
     (after,) = [line for line in done.out.splitlines() if line.startswith("next")]

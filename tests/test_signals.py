@@ -16,7 +16,7 @@ from bench.harness import has_report
 from fer.signals import SAME, SIGNALS, Signals
 from tests.conftest import process, trials
 
-TRAIN = ("fer.train", "--subset", "150", "--threads", "1", "--out", "run")
+TRAIN = ("fer.train", "--subset", "150", "--threads", "1", "--no-onnx", "--out", "run")
 HELD = ("study.run", "--study", "small", "--pipeline", "tests.blobs:held", "--workers", "1")
 TALKING = tuple(word.replace(":held", ":talking") for word in HELD)  # its workers print
 GENTLE = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM)

@@ -11,18 +11,20 @@ from fer.training.metrics import Counts
 
 
 def save_curves(epochs: list[Epoch], path: Path) -> None:
-    """Loss and accuracy of training and validation over the epochs (report, figure 5c)."""
+    """Loss and accuracy of training and, where there is one, validation over the epochs (report,
+    figure 5c)."""
     numbers = [epoch.number for epoch in epochs]
-    best = max(epochs, key=lambda epoch: epoch.accuracy)
     figure = Figure(figsize=(10, 4), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
     marker = "o" if len(epochs) < 3 else ""
     loss.plot(numbers, [epoch.train_loss for epoch in epochs], marker=marker, label="training")
-    loss.plot(numbers, [epoch.loss for epoch in epochs], marker=marker, label="validation")
     accuracy.plot(numbers, [epoch.train_accuracy for epoch in epochs], marker=marker)
-    accuracy.plot(numbers, [epoch.accuracy for epoch in epochs], marker=marker)
-    accuracy.plot(best.number, best.accuracy, "k*", markersize=10)
-    accuracy.set_title(f"best validation accuracy {best.accuracy:.4f} (epoch {best.number})")
+    if epochs[-1].confusion.any():
+        best = max(epochs, key=lambda epoch: epoch.accuracy)
+        loss.plot(numbers, [epoch.loss for epoch in epochs], marker=marker, label="validation")
+        accuracy.plot(numbers, [epoch.accuracy for epoch in epochs], marker=marker)
+        accuracy.plot(best.number, best.accuracy, "k*", markersize=10)
+        accuracy.set_title(f"best validation accuracy {best.accuracy:.4f} (epoch {best.number})")
     for axes, label in ((loss, "cross entropy"), (accuracy, "accuracy")):
         axes.set(xlabel="epoch", ylabel=label)
         axes.grid(alpha=0.3)

@@ -96,6 +96,11 @@ def read_pictures(path: Path, trained_on: TrainedOn) -> Pictures:
             f"trained on {trained_on.name} ({trained_on.sha256[:12]}), this is {dataset.name} "
             f"({dataset.sha256[:12]}): {path}"
         )
+    if trained_on.whole:
+        raise UserError(
+            f"the run was trained with --whole: it kept no validation images to show, give images "
+            f"without labels: {path}"
+        )
     data.say(dataset)
     training = dataset.part("Training")
     _, validation = data.split(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from fer.command import explain
+from fer.config import DEMO_EPOCHS, PRESETS, Config
 from fer.config import EMOTIONS as EMOTIONS
-from fer.config import PRESETS, Config
 from fer.errors import UserError
 from fer.origin import Images as Taken
 from fer.origin import compare_origin, read_origin
@@ -17,6 +17,7 @@ from study.pipeline import Pipeline, Settings, Space, load_pipeline
 from study.spec.identity import Identity, check_data
 from study.spec.report import HAND_MADE, HAND_TUNED, RECIPES, changes_of
 from study.spec.spaces import SPACES
+from study.words import counted
 
 if TYPE_CHECKING:
     from fer.data import Dataset
@@ -144,6 +145,23 @@ def in_this_version(settings: Settings, identity: Identity, trial: int) -> dict[
         return Config(**settings).settings()
     except ValidationError as error:
         raise UserError(explain(error, f"the settings of trial {trial}")) from None
+
+
+def for_final_model(settings: Settings, identity: Identity) -> tuple[dict[str, Any], str]:
+    """Settings of a trial as a final model is trained with them, and in a line what is otherwise:
+    with the epochs that are usual where the study had fewer, and on all cores."""
+    if not is_of_faces(identity):
+        return dict(settings), ""
+    usual = DEMO_EPOCHS if identity["data"] == "demo" else Config().epochs
+    epochs, threads = settings["epochs"], settings["threads"]
+    words = []
+    if epochs < usual:
+        words.append(f"for the usual {usual} epochs, where a trial had {epochs}")
+    if threads:
+        words.append(f"on all cores, where a trial had {counted(threads, 'thread')}")
+    again = f"fer.train --epochs {epochs} --threads {threads} repeats the trial"
+    line = f"it trains {', and '.join(words)}; {again}" if words else ""
+    return {**settings, "epochs": max(epochs, usual), "threads": 0}, line
 
 
 def check(name: str, base: Config, variants: Mapping[str, Settings], last_seed: int) -> None:

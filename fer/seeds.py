@@ -1,0 +1,112 @@
+"""One training with each of several seeds: what they reached together."""
+
+import csv
+import io
+import math
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fer.command import printable
+from fer.errors import UserError
+from fer.files import write_file
+from fer.one_run import SCORED
+from fer.pages import card
+from fer.runs import Plan, read_scores
+
+TABLE = "seeds.csv"
+COLUMNS = ("accuracy", "macro_f1", "balanced_accuracy")
+
+
+@dataclass(frozen=True)
+class Together:
+    """Scores of several runs: their mean, its standard error and 95% interval over seeds
+    (Student's t), and their standard deviation. All but the mean are NaN for a single run."""
+
+    scores: tuple[float, ...]
+    mean: float
+    error: float
+    low: float
+    high: float
+    spread: float
+
+
+def together(scores: Iterable[float]) -> Together:
+    """Of at least one score."""
+    found = tuple(scores)
+    mean, count = statistics.fmean(found), len(found)
+    if count < 2:
+        return Together(found, mean, *[math.nan] * 4)
+    from scipy import stats
+
+    spread = statistics.stdev(found)
+    error = spread / math.sqrt(count)
+    width = float(stats.t.ppf(0.975, count - 1)) * error
+    return Together(found, mean, error, mean - width, mean + width, spread)
+
+
+def check_folder(out: Path, plans: dict[Path, Plan]) -> None:
+    """Raise UserError if the folder of the runs holds anything but runs with seeds."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise UserError(f"--out must be a folder: {out}")
+    for path in sorted(out.iterdir()):
+        own = path in plans or path.name == TABLE or path.suffix == ".part"
+        if not own and not (path.is_dir() and path.name.startswith("seed-")):
+            raise UserError(
+                f"--out must be a new folder, or that of the same command, to lose no earlier "
+                f"run: {path}"
+            )
+
+
+def report(out: Path, plans: dict[Path, Plan]) -> None:
+    """Say what the runs reached together, keep it as a table, and add it to their cards.
+
+    Raises UserError if a table of epochs cannot be read, or a file cannot be written.
+    """
+    count = len(plans)
+    if next(iter(plans.values())).data.whole:
+        print(f"\nscore       none of {count} models: no image was kept for validation")
+        return
+    rows = {
+        plan.config.seed: [statistics.fmean(read_scores(folder, name, SCORED)) for name in COLUMNS]
+        for folder, plan in plans.items()
+    }
+    table = io.StringIO()
+    csv.writer(table).writerows(
+        [("seed", *COLUMNS), *((seed, *row) for seed, row in rows.items())]
+    )
+    write_file(out / TABLE, table.getvalue())
+    found = together(row[0] for row in rows.values())
+    lines = in_words(found)
+    print()
+    for seed, row in rows.items():
+        print(f"seed {seed:<7}{row[0]:.4f}, macro-F1 {row[1]:.4f}, balanced {row[2]:.4f}")
+    for name, words in lines.items():
+        print(f"{name:12}{words}")
+    first = next(iter(plans))
+    print(f"            none is picked by its score: take the first, {printable(str(first))}")
+    print(f"saved       {printable(str(out / TABLE))}")
+    words = " ".join(f"{name.capitalize()}: {text}." for name, text in lines.items())
+    for folder in plans:
+        if (folder / card.FILE).exists():  # a person may have taken it away
+            card.add(
+                folder,
+                "seeds",
+                f"### With other seeds\n\n{words} This model was not picked by its score.",
+            )
+
+
+def in_words(found: Together) -> dict[str, str]:
+    """Mean and spread of some scores."""
+    count = len(found.scores)
+    if count < 2:
+        return {"score": f"{found.mean:.4f}, of one seed: how much seeds differ is not known"}
+    return {
+        "score": f"{found.mean:.4f}, the mean of {count} seeds; standard error {found.error:.4f}, "
+        f"95% [{found.low:.4f}, {found.high:.4f}] over seeds, on the same validation images",
+        "spread": f"{found.spread:.4f} (standard deviation), from {min(found.scores):.4f} to "
+        f"{max(found.scores):.4f}",
+    }

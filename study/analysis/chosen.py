@@ -1,0 +1,144 @@
+"""The settings that a study came to, and what is known of them: for the final model."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial
+from scipy import stats
+
+from fer.command import given
+from fer.errors import UserError
+from study.analysis.answer import confirmation_of
+from study.analysis.effects import Effect, effects, trials_of
+from study.analysis.noise import noise_elsewhere
+from study.analysis.verdicts import Verdict, judge
+from study.spec.identity import IDENTITY
+from study.storage.records import finished, kept
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The settings of a confirmation that have the highest mean over seeds.
+
+    `verdict` is against its `control`: None for the control itself, or where nothing is told.
+    """
+
+    study: optuna.Study
+    effect: Effect
+    trials: tuple[FrozenTrial, ...]  # by seed
+    best_epoch: int  # the median over seeds
+    best: float  # mean score of the best epochs
+    epochs: int
+    control: str
+    verdict: Verdict | None
+    among: int
+
+    @property
+    def confirmed(self) -> bool | None:
+        """Whether they are better than the control by more than noise; None of the control."""
+        if self.effect.label == self.control:
+            return None
+        return self.verdict is not None and self.verdict.word == "better"
+
+    @property
+    def in_words(self) -> str:
+        """Which settings, and how sure it is that they are the better ones."""
+        label = self.effect.label
+        if label == self.control:
+            return f"the settings of the control, {label}: no others have a higher mean"
+        told = f", {self.verdict.points} points against {self.control}" if self.verdict else ""
+        return f"{label}, {'confirmed' if self.confirmed else 'not confirmed'}{told}"
+
+    def provenance(self, metric: str, studies: Sequence[optuna.Study]) -> dict[str, Any]:
+        """What is known of them, in plain types. The search may be among the `studies`."""
+        search = kept(self.study, IDENTITY)["space_definition"]["search"]
+        effect, count = self.effect, len(self.effect.scores)
+        known: dict[str, Any] = {
+            "search": search,
+            "setting": effect.label,
+            "trial": self.trials[0].number,
+            "trials": [trial.number for trial in self.trials],
+            "seeds": list(effect.seeds),
+            metric.replace(" ", "_"): effect.mean,
+        }
+        if count > 1:
+            width = float(stats.t.ppf(0.975, count - 1)) * effect.error
+            known["standard_error"] = effect.error
+            known["interval_95"] = [effect.mean - width, effect.mean + width]
+        known |= {"best_epoch": self.best_epoch, "best_epoch_score": self.best}
+        known |= {"epochs": self.epochs, "chosen_among": self.among}
+        for study in studies:
+            if study.study_name == search:
+                known["chosen_among_trials"] = len(finished(study))
+        return {**known, **told(self.confirmed, self.control, self.verdict)}
+
+
+def winner_of(study: optuna.Study, studies: Sequence[optuna.Study]) -> Winner:
+    """The winner of a confirmation, among the settings that were trained with most seeds.
+
+    Raises UserError if none was trained to its end.
+    """
+    identity = kept(study, IDENTITY)
+    found = effects(study, identity)
+    trained = [each for each in found if each.scores and not each.diverged]
+    if not trained:
+        raise UserError(f"no complete trial in study {study.study_name!r}")
+    most = max(len(each.scores) for each in trained)  # one that was beaten gets no further seeds
+    best = max((each for each in trained if len(each.scores) == most), key=lambda each: each.mean)
+    variants = identity["space_definition"]["variants"]
+    control = next(iter(variants))
+    verdicts = judge(found, control, elsewhere=noise_elsewhere(studies, identity))
+    trials, results = zip(*trials_of(study, variants[best.label]), strict=True)
+    return Winner(
+        study,
+        best,
+        trials,
+        statistics.median_low(result.epoch or result.epochs for result in results),
+        statistics.fmean(result.best or 0.0 for result in results),
+        min(result.epochs for result in results),
+        control,
+        verdicts.get(best.label),
+        len(trained),
+    )
+
+
+def confirmation_for(
+    trial: FrozenTrial, search: optuna.Study, studies: Sequence[optuna.Study]
+) -> tuple[dict[str, Any], str]:
+    """What a confirmation of the search says of a trial, in plain types, and in a line which
+    settings it would choose; nothing where there is none."""
+    again = confirmation_of(search.study_name, studies)
+    if again is None:
+        return {"confirmed": None}, ""
+    identity = kept(again, IDENTITY)
+    found = effects(again, identity)
+    winner = winner_of(again, studies)
+    verdicts = judge(found, winner.control, elsewhere=noise_elsewhere(studies, identity))
+    own = {label: each for label, each in verdicts.items() if is_of(label, trial)}
+    verdict = next(iter(own.values()), None)
+    confirmed = None if verdict is None else verdict.word == "better"
+    known = {"confirmation": again.study_name, **told(confirmed, winner.control, verdict)}
+    choice = "these settings too" if is_of(winner.effect.label, trial) else "others"
+    line = f"its confirmation would choose {choice}: {winner.in_words}"
+    command = f"python -m study.export {given('study', again.study_name)}"
+    return known, f"{line} ({command} writes them)"
+
+
+def is_of(label: str, trial: FrozenTrial) -> bool:
+    """Whether a confirmation calls the settings of a trial so."""
+    return label.split(" (")[0] == f"trial {trial.number}"
+
+
+def told(confirmed: bool | None, control: str, verdict: Verdict | None) -> dict[str, Any]:
+    """A verdict in plain types."""
+    known: dict[str, Any] = {"confirmed": confirmed}
+    if verdict is not None:
+        known["points_against_control"] = {
+            "control": control,
+            "mean": verdict.mean,
+            "interval_95": [verdict.low, verdict.high],
+        }
+    return known
