@@ -203,13 +203,6 @@ def prepare(options: Options, origin: Origin | None, device: "torch.device") -> 
     if options.config and origin:
         provenance = read_provenance(options.config)
         say_origin(options, origin, whole, kernels_for(device).name, threads)
-    training = data.draw_subset(dataset.part("Training"), options.subset)
-    if options.holdout is not None:
-        out = data.held_out(training, options.holdout, options.split, options.split_seed)
-        training = training.take((~out).nonzero()[0])
-    validation: Faces | None = None
-    if not options.whole:
-        training, validation = data.split(training, options.split, seed=options.split_seed)
     on = runs.TrainedOn(
         *(dataset.name, dataset.sha256, dataset.classes),
         *(options.split, options.subset, options.split_seed),
@@ -217,7 +210,7 @@ def prepare(options: Options, origin: Origin | None, device: "torch.device") -> 
         whole=options.whole,
     )
     plans = {folder: runs.Plan(each, on, provenance) for folder, each in configs.items()}
-    return Prepared(dataset, training, validation, plans)
+    return Prepared(dataset, *on.sides(dataset), plans)
 
 
 def say_start(options: Options, prepared: Prepared, run: "Run") -> None:

@@ -135,6 +135,7 @@ def test_the_picture_shows_the_faces_that_the_seed_draws(train: Train, command: 
         (("--split-seed", 7), 14),
         (("--split", "file-order"), 14),
         (("--subset", 49), 10),
+        (("--holdout", 0.2), 12),
         (("--remove", "fear", "sad"), 10),
     ],
 )
@@ -147,7 +148,7 @@ def test_of_labelled_data_the_runs_validation_images_are_predicted(
     dataset = data.load(Path("faces.csv"))
     training = {face.tobytes() for face in dataset.part("Training").images.numpy()}
     # Any form of the same images will do.
-    form = {14: "parquet", 10: "folders"}[images] if options else "fer2013.csv"
+    form = {14: "parquet", 10: "folders", 12: "parquet"}[images] if options else "fer2013.csv"
     source = Path("faces.csv") if "file-order" in options else forms[form]
     arguments = ("--data", source, "--table", "table.csv", "--out", "picture.png")
     done = command("fer.predict", "run", *arguments)

@@ -96,16 +96,13 @@ def read_pictures(path: Path, trained_on: TrainedOn) -> Pictures:
             f"trained on {trained_on.name} ({trained_on.sha256[:12]}), this is {dataset.name} "
             f"({dataset.sha256[:12]}): {path}"
         )
-    if trained_on.whole:
+    _, validation = trained_on.sides(dataset)
+    if validation is None:
         raise UserError(
             f"the run was trained with --whole: it kept no validation images to show, give images "
             f"without labels: {path}"
         )
     data.say(dataset)
-    training = dataset.part("Training")
-    _, validation = data.split(
-        training, trained_on.split, trained_on.subset, trained_on.split_seed
-    )
     return Pictures(validation.images.numpy(), validation.labels.numpy())
 
 
