@@ -112,7 +112,11 @@ def _plain(net: "Net", config: "Config", classes: int) -> "torch.nn.Module":
 
 def _metadata(config: "Config", trained_on: "TrainedOn") -> dict[str, str]:
     """What a user of the file must know."""
-    added = {"none": "nothing", "mirror": "its mirror image", "ten-crop": "nine crops and mirrors"}
+    views = {
+        "none": "one view of an image",
+        "mirror": "scores of an image and its mirror image averaged",
+        "ten-crop": "scores of five crops of a padded image and their mirror images averaged",
+    }
     return {
         "classes": to_json(list(trained_on.classes)),
         "input": f"{INPUT}: uint8 [batch, 48, 48], grey 0 to 255, rows from the top",
@@ -122,7 +126,7 @@ def _metadata(config: "Config", trained_on: "TrainedOn") -> dict[str, str]:
         "size": "48x48",
         "colour": "grey",
         "scaling": f"{config.scaling}, in the graph",
-        "tta": f"{config.tta}, in the graph: scores of an image and {added[config.tta]} averaged",
+        "tta": f"{config.tta}, in the graph: {views[config.tta]}",
         "precision": "float32",
         "opset": str(OPSET),
         "data": trained_on.name,

@@ -113,14 +113,14 @@ def test_the_best_epoch_of_the_file_holds_for_whole_runs_unless_epochs_are_given
     for name, options in {
         "validated": (),
         "whole": ("--whole",),
-        "given": ("--whole", "--epochs", 1),
+        "given": ("--whole", "--epochs", 3),
         "falling": ("--whole", "--schedule", "cosine"),
     }.items():
         done = command(*line, *options, "--out", name)
         assert done.code == 0, done
         lengths[name] = len(rows_of(f"{name}/metrics.csv"))
         assert ("epochs      2 of 3" in done.out) == (name == "whole")
-    assert lengths == {"validated": 3, "whole": 2, "given": 1, "falling": 3}
+    assert lengths == {"validated": 3, "whole": 2, "given": 3, "falling": 3}
     # Of a run, whose settings came from there.
     assert (
         command("fer.train", "--config", "validated/config.yaml", *line[3:], "--whole").code == 0

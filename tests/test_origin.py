@@ -114,3 +114,16 @@ def test_settings_from_nowhere_and_older_files_say_nothing(best: str, command: C
 def test_a_split_of_each_trials_own_is_that_of_its_seed() -> None:
     Path("a.yaml").write_text("config: {seed: 3}\nprovenance: {split_seed: seed}\n")
     assert read_origin(Path("a.yaml"), Config(seed=3)).split_seed == 3
+
+
+@pytest.mark.parametrize(("epochs", "best"), [(3, 2), (30, None)])
+@pytest.mark.parametrize("run", ["", "data: {name: x, sha256: abc}\n"])
+def test_the_best_epoch_is_known_of_trainings_as_long_as_those_it_was_found_in(
+    epochs: int, best: int | None, run: str
+) -> None:
+    known = "provenance: {epochs: 3, best_epoch: 2, threads: 1, data_sha256: abc}"
+    Path("a.yaml").write_text(f"config: {{epochs: {epochs}, threads: 2}}\n{known}\n{run}")
+    origin = read_origin(Path("a.yaml"), Config(epochs=epochs, threads=2))
+    assert origin.best_epoch == best
+    # A run had the epochs and threads of its settings; others may be exported for a longer one.
+    assert (origin.epochs, origin.threads) == ((epochs, 2) if run else (3, 1))
