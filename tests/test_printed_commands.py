@@ -46,7 +46,8 @@ def test_next_commands_name_study_database_and_images(capsys: pytest.CaptureFixt
     url = URL.replace("secret", "***").replace("a b", "a+b")
     assert export[3:] == ["--study=-x $y", "--storage", url, "--out", "best.yaml"]
     data = ["--data", "my faces/a'b.csv"]
-    assert train[7:] == [*data, "--split-seed=-1", "--remove", "fear", "sad"]
+    assert train[5:8] == ["--whole", "--out", "runs/final"]
+    assert train[8:] == [*data, "--split-seed=-1", "--remove", "fear", "sad"]
     assert "fer.evaluate" not in "".join(lines)  # who looks at the test often chooses on it
     assert report[3:] == ["--study=-x $y", "--storage", url]
     assert dashboard[1:] == [url, "--artifact-dir", "studies.artifacts"]

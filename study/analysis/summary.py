@@ -140,7 +140,7 @@ def next_steps(
         f"python -m study.export {study} --out best.yaml": "the best settings",
     }
     if pipeline is None:
-        train = "python -m fer.train --config best.yaml --out runs/final"
+        train = "python -m fer.train --config best.yaml --whole --out runs/final"
         lines[" ".join([train, *_words(images)])] = "the final model"
     return lines
 
