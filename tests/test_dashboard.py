@@ -21,6 +21,7 @@ from study.spec.identity import IDENTITY
 from study.storage import studies
 from study.storage.notes import LONGEST, note_in, renumbered, write_notes
 from study.storage.records import CONTINUES, Result, kept, result_of
+from study.storage.rescue import save_beside
 from tests.conftest import Command, trials
 from tests.scripted import Run
 from tests.studies import searched
@@ -196,6 +197,29 @@ def test_a_copy_of_a_database_has_its_pictures(command: Command) -> None:
     assert copied == sorted(file.name for file in FOLDER.iterdir())
     shutil.rmtree(FOLDER)
     assert "artifacts" not in command("study.copy", "--out", "again.db").out
+
+
+def test_a_study_that_is_saved_beside_its_lost_file_has_its_notes_and_pictures(
+    command: Command,
+) -> None:
+    searching(command, 4)
+    study = optuna.load_study(study_name="small", storage=URL)
+    system = study._storage.get_study_system_attrs(study._study_id)
+    kept_trials = study.trials[1:]
+    ids = [trial._trial_id for trial in kept_trials]
+    said = save_beside(URL, "small", system, study.user_attrs, kept_trials)
+    (saved,) = Path().glob("studies-saved-*.db")
+    assert str(saved) in said
+    again = optuna.load_study(study_name="small", storage=f"sqlite:///{saved}")
+    found = again._storage.get_study_system_attrs(again._study_id)
+    assert board.get_note(again) == board.get_note(study)
+    for old, trial in zip(ids, again.trials, strict=True):
+        assert trial._trial_id != old
+        note = note_in(found, trial._trial_id)
+        assert note == note_in(system, old)
+        assert note is not None
+    pictures_of = sorted(file.name for file in Path(f"{saved}.artifacts").iterdir())
+    assert pictures_of == sorted(file.name for file in FOLDER.iterdir())
 
 
 def test_a_study_goes_on_where_pictures_cannot_be_written(command: Command) -> None:

@@ -65,7 +65,7 @@ def test_a_study_goes_with_its_checkpoints_and_leaves_those_of_another(command: 
     before = theirs.trials
     done = command("study.delete", "--study", "ours", "--yes")
     assert done.code == 0, done
-    assert "4 trials, 16 epochs, 4 checkpoints, 0 artifacts" in done.out
+    assert "4 trials, 16 epochs, 4 checkpoints, 9 artifacts" in done.out
     assert not [file for file in removed if file.exists()]
     assert sorted(FOLDER.iterdir()) == sorted(kept)
     assert names() == ["theirs"]

@@ -1,6 +1,7 @@
 """Pictures of a study and its trials, in files beside the database, as Optuna's artifacts."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -17,8 +18,8 @@ from fer.files import write_file
 from study.storage.records import Result
 
 PREFIX = "artifacts:"
-"""Of the system attributes that name the artifacts of a study or trial, see
-`optuna.artifacts.upload_artifact`."""
+"""Begins the system attribute of an artifact, see `optuna.artifacts.upload_artifact`; its id, the
+name of its file, follows."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ def ids_in(system: Mapping[str, Any]) -> dict[str, str]:
     """The ids of artifacts by file name, among the system attributes of a study or a trial."""
     found = {}
     for key, value in system.items():
-        if key.startswith(PREFIX):
+        # A name from a database is no path: it may lead out of the folder.
+        if re.fullmatch(f"{PREFIX}[0-9a-f-]+", key):
             with suppress(TypeError, ValueError, KeyError):  # the dashboard's null: it was removed
                 meta = json.loads(value)
                 found[str(meta["filename"])] = key.removeprefix(PREFIX)

@@ -8,14 +8,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from fer.errors import UserError
 from study.spec.identity import IDENTITY, conditions_of, trial_key
+from study.storage.artifacts import PREFIX
 from study.storage.database import Database
 from study.storage.leases import silent_trials
 from study.storage.owner import Owner
 from study.storage.records import CONFIG, OWNER, kept
 from study.storage.studies import is_abandoned
-
-ARTIFACT = "artifacts:"
-"""Begins the system attribute of an artifact; its id, the name of its file, follows."""
 
 
 def refuse_if_running(study: optuna.Study, database: Database) -> None:
@@ -66,10 +64,7 @@ def artifacts_of(study: optuna.Study, database: Database, folder: Path) -> list[
     attributes = [database.get_study_system_attrs(study_id)]
     attributes += [trial.system_attrs for trial in study.get_trials(deepcopy=False)]
     names = {
-        key.removeprefix(ARTIFACT)
-        for each in attributes
-        for key in each
-        if key.startswith(ARTIFACT)
+        key.removeprefix(PREFIX) for each in attributes for key in each if key.startswith(PREFIX)
     }
     # A name from a database is no path: it may lead out of the folder.
     return [file for file in _files(folder) if file.name in names]
