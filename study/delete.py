@@ -37,11 +37,13 @@ def main() -> None:
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = studies.load_study(options.storage, options.study)
+    every = studies.load_studies(options.storage)
+    pictures = studies.artifacts_beside(options.storage)
     with closing(studies.open_to_read(options.storage)) as database:
         refuse_if_running(study, database)
-        artifacts = artifacts_of(study, database, studies.artifacts_beside(options.storage))
+        artifacts = artifacts_of(study, every, database, pictures)
     folder = options.checkpoints or studies.checkpoints_beside(options.storage)
-    states = checkpoints_of(study, studies.load_studies(options.storage), folder)
+    states = checkpoints_of(study, every, folder)
     if not options.yes and not os.isatty(0):
         raise UserError(f"no terminal to ask whether study {options.study!r} goes: give --yes")
     trials = study.get_trials(deepcopy=False)

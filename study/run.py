@@ -41,7 +41,7 @@ def main() -> None:
     until = deadline(options)
     options.refuse(*Images.model_fields, "space", "print_space", "remove")
     if options.print_space:
-        from study.spec.own_space import in_yaml
+        from study.spec.printed_space import in_yaml
         from study.spec.spaces import SPACES
 
         print(in_yaml(SPACES[options.print_space]), end="")

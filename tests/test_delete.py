@@ -20,13 +20,12 @@ from study.storage.records import CONFIG, OWNER, kept, settings_of
 from tests import foreign
 from tests.conftest import Command
 
-BLOBS = ("--pipeline", "tests.blobs:pipeline", "--workers", 1)
+BLOBS = ("--pipeline", "tests.blobs:pipeline", "--workers", 1, "--trials", 4)
 FOLDER = Path("studies.db.checkpoints")
 
 
-def searched(command: Command, name: str, sampler: str = "tpe", trials: int = 4) -> optuna.Study:
-    line = (*BLOBS, "--trials", trials, "--sampler", sampler)
-    done = command("study.run", *line, "--study", name)
+def searched(command: Command, name: str, sampler: str = "tpe") -> optuna.Study:
+    done = command("study.run", *BLOBS, "--study", name, "--sampler", sampler)
     assert done.code == 0, done
     return study(name)
 
@@ -49,30 +48,35 @@ def state_of(study: optuna.Study, trial: FrozenTrial) -> Path:
 
 
 def test_a_study_goes_with_its_checkpoints_and_leaves_those_of_another(command: Command) -> None:
-    ours, theirs = searched(command, "ours"), searched(command, "theirs", "random", 6)
-    # The first four have the same settings; one trial of theirs is to go on from a shared state.
+    theirs, pictures = searched(command, "theirs", "random"), Path("studies.db.artifacts")
+    their_pictures = set(pictures.iterdir())
+    ours = searched(command, "ours")
+    own_pictures = len(set(pictures.iterdir()) - their_pictures)
+    # Both begin with the hand-made settings; one trial of theirs is to go on from a shared state.
     shared, gone = ours.trials[0], ours.trials[1:]
     assert settings_of(shared) == settings_of(theirs.trials[0])
-    theirs.add_trial(
-        create_trial(state=TrialState.WAITING, user_attrs={CONFIG: settings_of(shared)})
-    )
+    for settings in (settings_of(shared), {**settings_of(shared), "lr": 0.123}):
+        theirs.add_trial(create_trial(state=TrialState.WAITING, system_attrs={CONFIG: settings}))
     removed = [state_of(ours, trial) for trial in gone]
     removed.append(removed[0].with_suffix(".1a2b3c4d.part"))
     removed[-1].write_text("half a state")
-    kept = [state_of(ours, shared), *(state_of(theirs, trial) for trial in theirs.trials[4:6])]
+    kept = [state_of(ours, shared), state_of(theirs, theirs.trials[5])]
     kept.append(FOLDER / "notes.txt")
     kept[-1].write_text("a person's")
     before = theirs.trials
     done = command("study.delete", "--study", "ours", "--yes")
     assert done.code == 0, done
-    assert "4 trials, 16 epochs, 4 checkpoints, 9 artifacts" in done.out
+    assert f"4 trials, 16 epochs, 4 checkpoints, {own_pictures} artifacts" in done.out
     assert not [file for file in removed if file.exists()]
     assert sorted(FOLDER.iterdir()) == sorted(kept)
     assert names() == ["theirs"]
+    assert own_pictures
+    assert set(pictures.iterdir()) == their_pictures
     assert study("theirs").trials == before
     assert command("study.delete", "--study", "theirs", "--yes").code == 0
     assert names() == []
     assert [file.name for file in FOLDER.iterdir()] == ["notes.txt"]
+    assert not pictures.exists()
 
 
 def test_the_folder_of_checkpoints_goes_with_the_last_one(command: Command) -> None:
@@ -92,20 +96,26 @@ def test_its_artifacts_go_and_those_of_others_stay(command: Command) -> None:
     ids = {}
     for name in ("ours", "theirs"):
         made = optuna.create_study(storage=DEFAULT_URL, study_name=name)
-        trial = made.ask()
-        for of in (made, trial):
+        for of in (made, trial := made.ask()):
             ids[name, of is made] = upload_artifact(
                 artifact_store=store, file_path="picture.png", study_or_trial=of
             )
         made.tell(trial, 1.0)
-    outside = Path("picture.png")
-    made = study("ours")
-    made._storage.set_study_system_attr(made._study_id, "artifacts:../picture.png", "{}")
+    # A name is no path, and what a copy of the study has as well is not the study's alone.
+    shared, by_hand = folder / ids["ours", False], folder / "by-hand"
+    by_hand.write_text("another picture")
+    for name, key in (
+        ("ours", "artifacts:../picture.png"),
+        ("ours", "dashboard:artifacts:1:by-hand"),
+        ("theirs", f"artifacts:{shared.name}"),
+    ):
+        made = study(name)
+        made._storage.set_study_system_attr(made._study_id, key, "{}")
     done = command("study.delete", "--study", "ours", "--yes")
     assert "2 artifacts" in done.out
-    left = {ids["theirs", True], ids["theirs", False]}
+    left = {ids["theirs", True], ids["theirs", False], shared.name}
     assert {file.name for file in folder.iterdir()} == left
-    assert outside.exists()
+    assert Path("picture.png").exists()
 
 
 def test_a_study_that_another_process_runs_is_refused(command: Command) -> None:
@@ -119,7 +129,7 @@ def test_a_study_that_another_process_runs_is_refused(command: Command) -> None:
     }
     for case, (owner, runs) in cases.items():
         attributes = {} if owner is None else {OWNER: owner}
-        ours.add_trial(create_trial(state=TrialState.RUNNING, user_attrs=attributes))
+        ours.add_trial(create_trial(state=TrialState.RUNNING, system_attrs=attributes))
         before = study("ours").trials
         done = command("study.delete", "--study", "ours", "--yes")
         assert done.code == (2 if runs else 0), case
@@ -173,12 +183,12 @@ def test_without_a_terminal_it_must_be_told_so(command: Command) -> None:
 def test_a_study_among_trials_of_every_sort_goes_whole(url: str, command: Command) -> None:
     done = command("study.run", *BLOBS, "--study", "odd [x]", "--storage", url)
     assert done.code == 0, done
-    plain = optuna.storages.RDBStorage(url)
-    foreign.put_in(optuna.load_study(study_name="odd [x]", storage=plain))
+    storage = optuna.storages.RDBStorage(url)
+    foreign.put_in(optuna.load_study(study_name="odd [x]", storage=storage))
     done = command("study.delete", "--study", "odd [x]", "--storage", url, "--yes")
     assert done.code == 0, done
-    assert optuna.get_all_study_names(plain) == []
-    plain.engine.dispose()
+    assert storage.get_all_studies() == []
+    storage.engine.dispose()
 
 
 @pytest.mark.parametrize("line", ["", "--study no", "--study= --yes", "--stduy x --yes"])

@@ -19,7 +19,8 @@ from fer.config import Config
 from study.options import DEFAULT_URL
 from study.pipeline import Only, Space
 from study.spec.identity import IDENTITY
-from study.spec.own_space import FIELDS, find_space, in_yaml, read_space
+from study.spec.own_space import FIELDS, find_space, read_space
+from study.spec.printed_space import in_yaml
 from study.spec.space import describe, holds
 from study.spec.spaces import SPACES
 from study.storage.records import kept, settings_of

@@ -50,13 +50,13 @@ def _told(trial: FrozenTrial) -> Row:
         "best_epoch_score": None,
         "epochs": len(trial.intermediate_values),
         "seconds": None,
-        "holdout": None,
         "origin": str(trial.user_attrs.get(ORIGIN, "search")),
     }
     if result is not None:
         row |= {"score": result.score, "best_epoch": result.epoch, "seconds": result.seconds}
         row |= {"best_epoch_score": result.best, "epochs": result.epochs}
-        row["holdout"] = result.holdout
+        if result.holdout is not None:
+            row["holdout"] = result.holdout
     return row
 
 

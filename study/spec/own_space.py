@@ -1,4 +1,4 @@
-"""Search spaces of FER-2013's network in YAML files, read and written.
+"""Search spaces of FER-2013's network in YAML files.
 
 A setting of `Config` has a range, choices or one value for all trials; with `by` it has one of
 these for some values of another setting:
@@ -19,7 +19,6 @@ from itertools import combinations_with_replacement, product
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -41,14 +40,6 @@ NAME = "own"
 BY = "by"
 RANGE = ("low", "high", "log", "step")
 FIELDS = {name: field for name, field in Config.model_fields.items() if name not in OWN}
-HEAD = """\
-# What python -m study.run --space FILE varies. A setting has a range, choices or one value:
-#   {low: 1, high: 9}    numbers from 1 to 9; log: true draws their logarithm, step: 2 every other
-#   {choices: [a, b]}    one of these
-#   a                    the same for all trials
-# and with by: one of these for some values of another setting, else what it has without one.
-"""
-REST = "# Not varied here, with the values of all trials:"
 
 
 def find_space(word: str) -> tuple[str, Space]:
@@ -285,51 +276,3 @@ def _outermost(distribution: BaseDistribution) -> list[Any]:
     if all(type(choice) in (int, float) for choice in choices):
         return [min(choices), max(choices)]
     return list(choices)
-
-
-def in_yaml(space: Space) -> str:
-    """A space as the content of a file, with what each setting does.
-
-    Raises TypeError for parameters that files do not have.
-    """
-    plain = {name: kind for name, kind in space.items() if not isinstance(kind, Only)}
-    given: dict[str, list[str]] = {}
-    for name, kind in space.items():
-        if not isinstance(kind, Only):
-            given[name] = [f"{name}: {_flow(_written(kind))}"]
-            continue
-        if name != f"{kind.value}_{kind.setting}" or kind.of not in plain:
-            raise TypeError(f"no file can hold the parameter {name}")
-        lines = given.setdefault(kind.setting, [f"{kind.setting}:", f"  {BY}: {kind.of}"])
-        lines.append(f"  {_flow(kind.value)}: {_flow(_written(kind.distribution))}")
-    parts = [HEAD]
-    for setting, lines in given.items():
-        parts += [f"# {FIELDS[setting].description}", *lines]
-    parts += ["", REST]
-    base = PRESETS[HAND_TUNED].settings()
-    for setting, field in FIELDS.items():
-        if setting not in given:
-            parts += [f"# {setting}: {_flow(base[setting])}  # {field.description}"]
-    return "\n".join(parts) + "\n"
-
-
-def _written(distribution: BaseDistribution) -> Any:
-    """Values of a setting in the plain types of a file."""
-    match distribution:
-        case CategoricalDistribution(choices=(single,)):
-            return single
-        case CategoricalDistribution(choices=choices):
-            return {"choices": list(choices)}
-        case IntDistribution(low=low, high=high, log=log, step=step):
-            steps: dict[str, Any] = {"step": step} if step != 1 else {}
-        case FloatDistribution(low=low, high=high, log=log, step=float_step):
-            steps = {} if float_step is None else {"step": float_step}
-        case _:
-            raise TypeError(f"no such kind of parameter: {distribution}")
-    return {"low": low, "high": high, **({"log": True} if log else {}), **steps}
-
-
-def _flow(content: Any) -> str:
-    """Plain types on one line of YAML."""
-    text = yaml.safe_dump(content, default_flow_style=True, sort_keys=False, width=10**6)
-    return text.removesuffix("...\n").strip()

@@ -15,6 +15,9 @@ from study.storage.owner import Owner
 from study.storage.records import CONFIG, OWNER, kept
 from study.storage.studies import is_abandoned
 
+ARTIFACT = (PREFIX, f"dashboard:{PREFIX}")
+"""Begin the system attribute of an artifact; it ends with its id, the name of its file."""
+
 
 def refuse_if_running(study: optuna.Study, database: Database) -> None:
     """Raise UserError, naming the process, if one runs a trial of the study."""
@@ -58,17 +61,26 @@ def _keys(study: optuna.Study, trials: Iterable[FrozenTrial]) -> Iterator[str]:
             yield trial_key(conditions, settings)
 
 
-def artifacts_of(study: optuna.Study, database: Database, folder: Path) -> list[Path]:
-    """The files of its artifacts, and of those of its trials, in a folder."""
+def artifacts_of(
+    study: optuna.Study, studies: Iterable[optuna.Study], database: Database, folder: Path
+) -> list[Path]:
+    """The files of its artifacts, and of those of its trials, in a folder.
+
+    Copies of a study have its artifacts: what the other `studies` name as well is not among them.
+    """
+    names = _artifacts(study, database)
+    for other in studies:
+        if other.study_name != study.study_name and names:
+            names -= _artifacts(other, database)
+    # A name from a database is no path: it may lead out of the folder.
+    files = folder.iterdir() if names and folder.is_dir() else ()
+    return sorted(file for file in files if file.name in names and file.is_file())
+
+
+def _artifacts(study: optuna.Study, database: Database) -> set[str]:
+    """The ids of its artifacts and of its trials'."""
     study_id = database.get_study_id_from_name(study.study_name)
     attributes = [database.get_study_system_attrs(study_id)]
     attributes += [trial.system_attrs for trial in study.get_trials(deepcopy=False)]
-    names = {
-        key.removeprefix(PREFIX) for each in attributes for key in each if key.startswith(PREFIX)
-    }
-    # A name from a database is no path: it may lead out of the folder.
-    return [file for file in _files(folder) if file.name in names]
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(each for each in folder.iterdir() if each.is_file()) if folder.is_dir() else []
+    keys = (key for each in attributes for key in each if key.startswith(ARTIFACT))
+    return {key.rpartition(":")[2] for key in keys}
