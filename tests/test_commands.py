@@ -20,7 +20,7 @@ def test_a_package_lists_its_commands_with_what_they_are_for(
         assert line in done.out
         assert importlib.util.find_spec(f"{package}.{name}") is not None
     assert {"run", "confirm", "copy", "list"} <= listed("study").keys()
-    assert {"train", "evaluate", "predict", "explore"} == listed("fer").keys()
+    assert {"train", "evaluate", "predict", "explore"} <= listed("fer").keys()
 
 
 def test_a_command_is_run_by_its_name_and_a_mistyped_one_gets_the_nearest(
