@@ -63,6 +63,7 @@ class FacePipeline:
     device: torch.device
     config: Config  # settled: what is not varied
     holdout: float | None = None  # share of the images that was held out
+    holdout_seed: int = data.SEED
     held: Side | None = None
     space: Mapping[str, Any] = field(default_factory=dict)
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -132,14 +133,19 @@ class FacePipeline:
             "precision": self.config.precision,
             "kernels": kernels_for(self.device).name,
             "device": provenance.device_name(self.device),
-            "code": provenance.code_version(self.device),
+            "code": provenance.code_version(self.device, self.held is not None),
             "versions": provenance.versions(),
         }
 
     def _held_in_identity(self) -> dict[str, Any]:
         """Nothing where none are held out, as before there was a holdout."""
-        held = self.held
-        return {} if held is None else {"holdout": self.holdout, "held_out": len(held[1])}
+        if self.held is None:
+            return {}
+        known = {"holdout": self.holdout, "held_out": len(self.held[1])}
+        # The same images whatever the splits: their seed is not told otherwise.
+        return (
+            known if self.split_seed is not None else {**known, "holdout_seed": self.holdout_seed}
+        )
 
     def cost(self, settings: Mapping[str, Any]) -> Cost:
         """What a trial takes."""
@@ -280,23 +286,21 @@ def prepare(
     presets: Mapping[str, Mapping[str, Any]] | None = None,
     accept: Callable[[data.Dataset, data.Dataset], None] | None = None,
     holdout: float | None = None,
+    holdout_seed: int = data.SEED,
 ) -> FacePipeline:
     """Read the images, split them if `accept` raises nothing, and settle `config` for the device.
 
-    The share `holdout` of them is held out before. `accept` gets the whole data set, and what is
-    taken of it. Raises UserError where they cannot be read or split, or the device is missing.
+    The share `holdout` of them, drawn with `holdout_seed`, is held out before. `accept` gets the
+    whole data set, and what is taken of it. Raises UserError where they cannot be read or split,
+    or the device is missing.
     """
     place = choose(device)
     whole = data.find(images)
     dataset = data.arranged(whole, remove, split)
     if accept is not None:
         accept(whole, dataset)
-    faces = data.draw_subset(dataset.part("Training"), subset)
+    faces, held = data.set_aside(dataset.part("Training"), holdout, split, holdout_seed, subset)
     seed = data.SEED if split_seed is None else split_seed
-    held = None
-    if holdout is not None:
-        out = data.held_out(faces, holdout, split, seed)
-        held, faces = (faces.take(np.flatnonzero(each)) for each in (out, ~out))
     # One thread a trial, whatever runs beside it: another number rounds sums differently.
     return FacePipeline(
         name=dataset.name,
@@ -310,6 +314,7 @@ def prepare(
         device=place,
         config=settle(config.model_copy(update={"threads": 1}), place),
         holdout=holdout,
+        holdout_seed=holdout_seed,
         held=None if held is None else (held.images.numpy(), held.labels.numpy()),
         space=space or {},
         presets=presets or {},

@@ -25,13 +25,16 @@ SOURCES = (
     "training/schedule.py",
     "training/stream.py",
 )
+OF_A_HOLDOUT = ("data/holdout.py", "training/look.py")
 OF_A_GPU = ("network/gpu_kernels.py", "training/cuda.py")
 
 
-def code_version(device: torch.device) -> str:
-    """A hash (12 hexadecimal digits) of what the code that trains and scores computes."""
+def code_version(device: torch.device, holdout: bool = False) -> str:
+    """A hash (12 hexadecimal digits) of what the code that trains and scores computes, with the
+    code of a `holdout` where there is one."""
     package = Path(__file__).parent
-    sources = SOURCES + OF_A_GPU if device.type == "cuda" else SOURCES
+    sources = [*SOURCES, *(OF_A_GPU if device.type == "cuda" else ())]
+    sources += OF_A_HOLDOUT if holdout else ()
     modules = {file.stem for file in package.rglob("*.py")}
     return syntax_hash([package / name for name in sources], modules)[:12]
 

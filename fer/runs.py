@@ -21,7 +21,7 @@ from safetensors.torch import load, save
 from fer import provenance
 from fer.command import explain, shortly
 from fer.config import EMOTIONS, Config, read_yaml, to_config, write_yaml
-from fer.data import SEED, Dataset, Faces, Split, draw_subset, held_out, split
+from fer.data import SEED, Dataset, Faces, Split, set_aside, split
 from fer.errors import UserError
 from fer.files import read_file, write_file
 from fer.network import kernels
@@ -58,10 +58,10 @@ class TrainedOn:
     def sides(self, dataset: Dataset) -> tuple[Faces, Faces | None]:
         """The images of the arranged data set for training, and those for validation if it has
         any. Raises UserError if they cannot be drawn."""
-        faces = draw_subset(dataset.part("Training"), self.subset)
-        if self.holdout is not None:
-            out = held_out(faces, self.holdout, self.split, self.split_seed)
-            faces = faces.take((~out).nonzero()[0])
+        faces, _ = set_aside(
+            dataset.part("Training"),
+            *(self.holdout, self.split, self.split_seed, self.subset),
+        )
         if self.whole:
             return faces, None
         return split(faces, self.split, seed=self.split_seed)

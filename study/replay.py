@@ -53,18 +53,18 @@ def main() -> None:
     stored = trial.intermediate_values
     result = result_of(trial)
     curves = dict(result.curves) if result else {}
-    right = result.right if result else ""
+    right, holdout = (result.right, result.holdout) if result else ("", None)
     print(
         f"trial {trial.number} of study {study.study_name}: {len(stored)} epochs on "
         f"{pipeline.about}",
         flush=True,
     )
     epochs = trained(pipeline, settings, len(stored))
-    replayed, new, new_right = beside(stored, curves, epochs)
+    replayed, new, new_right, new_holdout = beside(stored, curves, epochs)
     causes = likely_causes(trial, identity, pipeline)
     # Scores are coarse; losses show the last bit. Compared as stored, where no number is null.
     identical = to_json([replayed, new]) == to_json([stored, curves])
-    identical = identical and right in ("", new_right)
+    identical = identical and right in ("", new_right) and holdout in (None, new_holdout)
     if options.out is not None:
         content = {
             "identical": identical,
@@ -87,12 +87,14 @@ def main() -> None:
 
 def beside(
     stored: Mapping[int, float], curves: Mapping[str, list[float]], epochs: "Iterator[Scored]"
-) -> tuple[dict[int, float], dict[str, list[float]], str]:
-    """Scores and curves of `epochs`, each score printed beside the `stored` one; and which
-    validation cases were right in the last of them, as it is stored."""
+) -> tuple[dict[int, float], dict[str, list[float]], str, float | None]:
+    """Scores and curves of `epochs`, each score printed beside the `stored` one; which validation
+    cases were right in the last of them, and the score on the holdout, as they are stored."""
+    from study.spec.score import holdout_of
     from study.storage.records import as_text
 
     right = b""
+    told: list[float] = []
     replayed: dict[int, float] = {}
     new: dict[str, list[float]] = {name: [] for name in curves}
     print("epoch  stored   replayed  difference")
@@ -101,11 +103,12 @@ def beside(
         for name, curve in new.items():
             curve.append(epoch.values.get(name, float("nan")))
         right = getattr(epoch, "right", b"")
+        told.append(getattr(epoch, "holdout", float("nan")))
         before = stored.get(epoch.number, float("nan"))
         difference = epoch.score - before
         marked = f"{difference:+.4f}" if difference else "none"
         print(f"{epoch.number:5}  {before:.4f}   {epoch.score:.4f}    {marked}", flush=True)
-    return replayed, new, as_text(right)
+    return replayed, new, as_text(right), holdout_of(told)
 
 
 def trained(pipeline: "Pipeline", settings: "Settings", epochs: int) -> "Iterator[Scored]":

@@ -100,7 +100,7 @@ def search(
         studies = load_studies(options.storage)
         summary(study, spec.control, answer_of(study, studies))
         if study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-            names = ("data", "split", "split_seed", "remove")
+            names = ("data", "split", "split_seed", "holdout", "remove")
             given = {name: getattr(options, name) for name in names}
             images = {
                 name: value

@@ -1,5 +1,6 @@
 """The smallest whole pipeline: two classes of points told apart by a plane, in NumPy."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ class Blobs:
     memory: int | None = None
     diverges_at: int = 0  # the epoch, if any, from which the loss is no number
     talks: bool = False  # prints a line an epoch
+    holdout: float = math.nan  # what the learning rate adds to the score on cases held out
     held_until: str = ""  # a file, before which no trial trains its second epoch
     metric, validation, about, curves_by = "share right", 200, "300 points", ()
     base: ClassVar[Settings] = {"decay": 0.0}
@@ -73,7 +75,9 @@ class Blobs:
             if self.diverges_at and number >= self.diverges_at:
                 loss = float("nan")
             packed = np.packbits(right).tobytes()
-            epochs.append(Epoch(number, float(right.mean()), {"loss": loss}, 0.01, packed))
+            holdout = 0.1 + self.holdout * settings["lr"]
+            score = float(right.mean())
+            epochs.append(Epoch(number, score, {"loss": loss}, 0.01, packed, holdout))
             rows = [[each.number, each.score, each.values["loss"]] for each in epochs]
             state.parent.mkdir(parents=True, exist_ok=True)
             with state.open("wb") as file:
@@ -86,3 +90,4 @@ pipeline = Blobs()
 diverging = Blobs(diverges_at=2)
 talking = Blobs(talks=True)
 held = Blobs(held_until="go on")
+high, low = Blobs(holdout=0.01), Blobs(holdout=-0.01)

@@ -14,7 +14,7 @@ from fer.data import cache
 from fer.data.demo import demo_faces
 from fer.data.faces import USAGES, Dataset, Faces, canonical
 from fer.data.folders import read_folders
-from fer.data.holdout import held_out
+from fer.data.holdout import set_aside
 from fer.data.parquet import read_parquet
 from fer.data.sources import FORMS, Source, locate
 from fer.data.split import (
@@ -38,8 +38,8 @@ __all__ = [
     "arranged",
     "draw_subset",
     "find",
-    "held_out",
     "load",
+    "set_aside",
     "split",
     "split_in_words",
     "twin_groups",

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
 
 from fer.data import Faces
@@ -50,7 +51,10 @@ def look(
         holdout = int(seen) / len(held)
     if last:
         with run.launcher.stream.active(), torch.no_grad():
-            found = _mistakes(predict(run.net, validation.images, run.config), validation.labels)
+            wrong = ~torch.from_numpy(np.unpackbits(np.frombuffer(epoch.right, np.uint8))).bool()
+            wrong = wrong[: len(validation)].to(validation.labels.device)
+            scores = predict(run.net, validation.images, run.config)
+            found = _mistakes(scores, validation.labels, wrong)
             rows = torch.zeros_like(found, device="cpu", pin_memory=found.is_cuda)
         yield run.mark(rows, found)
         mistakes = tuple(_listed(rows.tolist()))
@@ -58,10 +62,13 @@ def look(
     yield Looked(**whole, holdout=holdout, mistakes=mistakes)
 
 
-def _mistakes(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Rows of case, truth, said and sureness, float64 [MISTAKES, 4], the surest first."""
+def _mistakes(scores: torch.Tensor, labels: torch.Tensor, wrong: torch.Tensor) -> torch.Tensor:
+    """Rows of case, truth, said and sureness, float64 [MISTAKES, 4], the surest first.
+
+    Only cases that were `wrong` in the epoch, which may have seen some mirrored.
+    """
     sure, said = scores.float().softmax(1).max(1)
-    sure = torch.where(said == labels, -1.0, sure)
+    sure = torch.where(wrong & (said != labels), sure, -1.0)
     surest, cases = sure.sort(descending=True, stable=True)
     cases, surest = cases[:MISTAKES], surest[:MISTAKES]
     return torch.stack([each.double() for each in (cases, labels[cases], said[cases], surest)], 1)

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from study.analysis import images
 from study.analysis.effects import SHOWN, Effect
+from study.analysis.overtuning import standard_error_of_a_difference
 from study.analysis.verdicts import (
     AT_THIS_BUDGET,
     UNDECIDED,
@@ -40,10 +41,18 @@ def confirmed(found: Sequence[Effect], verdicts: Mapping[str, Verdict], control:
 
 
 def in_brackets(found: Sequence[Effect], identity: Identity) -> str:
-    """What the intervals of a table are."""
+    """What the intervals of a table are, and how sure its column of a holdout is."""
+    held, cases = [each for effect in found for each in effect.holdout], identity.get("held_out")
+    of_held = ""
+    if held and cases:
+        error = 100 * standard_error_of_a_difference(statistics.fmean(held), cases)
+        of_held = (
+            f"; held out: {cases:,} images, on which a difference has a standard error of up to "
+            f"{error:.2f} points by the choice of the images"
+        )
     return (
         "in brackets: 95% intervals, wider as the words are corrected for the number of values; "
-        f"{images.in_words(found, identity)}"
+        f"{images.in_words(found, identity)}{of_held}"
     )
 
 
@@ -68,9 +77,11 @@ def effect_rows(
     The last two are left out where nothing is known.
     """
     values = list(dict.fromkeys(name for effect in found for name in effect.values))[:SHOWN]
-    rows = [[title, "score", "standard error", *values, "seeds"]]
+    held = ["held out"] if any(effect.holdout for effect in found) else []
+    rows = [[title, "score", "standard error", *values, *held, "seeds"]]
     for effect in found:
-        means = (statistics.fmean(effect.values.get(name) or (math.nan,)) for name in values)
+        told = [effect.values.get(name) for name in values] + [effect.holdout] * len(held)
+        means = (statistics.fmean(each or (math.nan,)) for each in told)
         numbers = (
             f"{each:.4f}".replace("nan", "-") for each in (effect.mean, effect.error, *means)
         )

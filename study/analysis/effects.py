@@ -28,6 +28,7 @@ class Effect:
     diverged: int = 0  # of them; what they reached before counts
     values: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # beside the scores
     right: tuple[str, ...] = ()  # masks of the validation cases, see `study.analysis.images`
+    holdout: tuple[float, ...] = ()  # scores on cases held out, of the trials that have one
 
     @property
     def mean(self) -> float:
@@ -61,6 +62,7 @@ def effects(study: optuna.Study, identity: Identity) -> list[Effect]:
                 sum(result.ending == Ending.DIVERGED for result in results),
                 {name: tuple(r.values.get(name, math.nan) for r in results) for name in names},
                 tuple(result.right for result in results) if masks else (),
+                tuple(result.holdout for result in results if result.holdout is not None),
             )
         )
     return found

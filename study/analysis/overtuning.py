@@ -37,37 +37,51 @@ def relative_overtuning(trace: list[Incumbent]) -> float:
     """What the last incumbent lost on the holdout against the best of them, as a share of what
     that had gained on the first: 0 is none, above 1 worse than the first.
 
-    NaN if no incumbent is better than the first there and the last not worse.
+    NaN if it lost something, but no incumbent gained on the first.
     """
     first, last = trace[0].holdout, trace[-1].holdout
     best = max(each.holdout for each in trace)
     lost, gained = best - last, best - first
-    if gained == 0:
-        return math.inf if lost else math.nan
-    return lost / gained
+    if not lost:
+        return 0.0
+    return lost / gained if gained else math.nan
+
+
+def standard_error_of_a_difference(accuracy: float, cases: int) -> float:
+    """Of two accuracies near this one on the same cases: binomial, as if the models agreed on
+    cases by chance alone. They agree on more, so it is less."""
+    return math.sqrt(2 * accuracy * (1 - accuracy) / cases)
 
 
 def in_words(study: optuna.Study) -> str:
-    """What the holdout says of the search, in a sentence; empty without one."""
+    """What the holdout says of the search, in a sentence; empty without one, and while trials
+    run: nobody is to choose by it."""
     trace = incumbents(study)
-    if not trace:
+    if not trace or study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         return ""
     first, last = trace[0], trace[-1]
-    cases = kept(study, IDENTITY).get("held_out")
-    error = ""
-    if cases:
-        of_one = 100 * math.sqrt(last.holdout * (1 - last.holdout) / cases)
-        error = f" One standard error there is {of_one:.2f} points."
+    noise = _noise(last.holdout, kept(study, IDENTITY).get("held_out"))
     if len(trace) < 2:
-        return f"Held out: trial {last.number}, the best, has {last.holdout:.4f} there.{error}"
+        return f"Held out: trial {last.number}, the best, has {last.holdout:.4f} there.{noise}"
     validation, holdout = 100 * (last.score - first.score), 100 * (last.holdout - first.holdout)
     words = (
         f"Held out: from the first best (trial {first.number}) to the last (trial {last.number}) "
         f"the score rose by {validation:.2f} points, there it changed by {holdout:+.2f}"
     )
     best = max(trace, key=lambda each: each.holdout)
-    if best is last:
-        return f"{words}: no overtuning.{error}"
-    share = relative_overtuning(trace)
+    if best.holdout == last.holdout:
+        return f"{words}: no overtuning.{noise}"
     behind = f"{100 * (best.holdout - last.holdout):.2f} points behind trial {best.number}"
-    return f"{words}, {behind}: relative overtuning {share:.2f}.{error}"
+    if best.holdout == first.holdout:
+        return f"{words}, {behind}: overtuned, no later best is above the first.{noise}"
+    return f"{words}, {behind}: relative overtuning {relative_overtuning(trace):.2f}.{noise}"
+
+
+def _noise(accuracy: float, cases: int | None) -> str:
+    if not cases:
+        return ""
+    error = 100 * standard_error_of_a_difference(accuracy, cases)
+    return (
+        f" On these {cases:,} images a difference has a standard error of up to {error:.2f} "
+        "points: smaller differences say nothing."
+    )

@@ -11,7 +11,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from study.pipeline import Epoch
-from study.spec.score import score_of
+from study.spec.score import holdout_of, score_of
 from study.spec.spec import Spec
 from study.storage.artifacts import Show, put
 from study.storage.notes import write_notes
@@ -210,7 +210,6 @@ def _result(trial: Trial, out_of_memory: str) -> Result:
     elif trial.state == State.STOPPING:
         ending = Ending.PRUNED
     names = dict.fromkeys(name for epoch in trial.epochs for name in epoch.values)
-    held = [epoch.holdout for epoch in valid if math.isfinite(epoch.holdout)]
     return Result(
         ending=ending,
         score=score_of([epoch.score for epoch in valid]) if valid else None,
@@ -226,7 +225,7 @@ def _result(trial: Trial, out_of_memory: str) -> Result:
             name: [epoch.values.get(name, math.nan) for epoch in trial.epochs] for name in names
         },
         right=as_text(trial.epochs[-1].right) if trial.epochs else "",
-        holdout=score_of(held) if held else None,
+        holdout=holdout_of(epoch.holdout for epoch in valid),
         confusion=[list(row) for row in trial.epochs[-1].confusion] if trial.epochs else [],
         mistakes=list(trial.epochs[-1].mistakes) if trial.epochs else [],
         reason=out_of_memory,

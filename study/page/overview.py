@@ -143,6 +143,7 @@ def of_what(study: optuna.Study) -> tuple[dict[str, Any], str | None]:
         "data": option_in(made, "data"),
         "split": identity["split"],
         "split_seed": identity.get("split_seed"),
+        "holdout": identity.get("holdout"),
         "remove": removed(identity),
     }
     usual = Images.model_fields

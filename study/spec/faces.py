@@ -53,6 +53,7 @@ def faces(
         {name: changes_of(preset) for name, preset in {**HAND_MADE, **RECIPES}.items()},
         accept,
         images.holdout,
+        images.split_seed,
     )
     print(f"classes {pipeline.faces.counts_in_words()}", flush=True)
     return pipeline
@@ -114,7 +115,7 @@ def faces_again(
         data=data,
         subset=None if whole else identity["subset"],
         split=identity["split"],
-        split_seed=SEED if seed == OF_EACH_TRIAL else seed,
+        split_seed=identity.get("holdout_seed", SEED) if seed == OF_EACH_TRIAL else seed,
         holdout=identity.get("holdout"),
         device=device,
         precision=identity["precision"],
