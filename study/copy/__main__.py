@@ -16,7 +16,7 @@ from study.options import Stored
 
 class Options(Stored):
     """Copy every study of a database, which may be in use, as it is at one moment, into a new
-    SQLite file."""
+    SQLite file, and what the dashboard shows beside the numbers into a folder beside it."""
 
     out: Path = Path("studies-copy.db")
     """New file to write."""

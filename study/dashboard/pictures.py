@@ -23,7 +23,7 @@ from study.spec.identity import IDENTITY, Identity, is_search
 from study.storage.records import Result, kept
 
 WIDTH, HEIGHT = 400, 250
-CELL, NAME = 42, 72  # of a confusion matrix: width of a cell, and of the names beside
+CELL, NAME = 48, 72  # of a confusion matrix: width of a cell, and of the names beside
 MANY = 20  # classes, beyond which cells have no room for numbers
 IMPORTANCE_SECONDS = 60.0  # of training, below which nobody waits for it; the report has it
 DARK = 0.5  # share of a row from which its number is white
@@ -71,7 +71,7 @@ def confusion(counts: Sequence[Sequence[int]], names: Sequence[str]) -> str:
     for down, row in enumerate(counts):
         y, total = LINE + down * size, max(1, sum(row))
         parts.append(text(NAME - 8, y + size / 2 + 4, names[down][:12], "end"))
-        parts.append(text(NAME + (down + 0.5) * size, LINE - 7, names[down][:8], "middle"))
+        parts.append(text(NAME + (down + 0.5) * size, LINE - 7, names[down][:7], "middle"))
         for across, count in enumerate(row):
             x, share = NAME + across * size, count / total
             parts.append(

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from mimetypes import guess_type
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,6 +14,7 @@ from optuna.trial import FrozenTrial
 
 from fer.errors import UserError
 from fer.files import write_file
+from fer.strict_json import to_json
 from study.storage.records import Result
 
 PREFIX = "artifacts:"
@@ -49,10 +49,10 @@ def put(folder: Path, pictures: Mapping[str, str], known: Mapping[str, str]) -> 
             meta = {
                 "artifact_id": identifier,
                 "filename": name,
-                "mimetype": guess_type(name)[0] or "application/octet-stream",
+                "mimetype": "image/svg+xml",
                 "encoding": None,
             }
-            attributes[f"{PREFIX}{identifier}"] = json.dumps(meta)
+            attributes[f"{PREFIX}{identifier}"] = to_json(meta)
     return attributes
 
 
