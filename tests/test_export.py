@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 from fer.config import Config
+from study.analysis.chosen import is_of
+from study.confirm import label
 from study.options import DEFAULT_URL
 from study.spec.faces import for_final_model
 from study.storage import records
@@ -110,7 +112,8 @@ def test_a_search_says_what_its_confirmation_would_choose(
     assert command("study.export", "--study", confirmation, "--out", "winner.yaml").code == 0
     _, winner = content("winner.yaml")
     assert winner["setting"] in line
-    if winner["setting"].split(" (")[0] == f"trial {known['trial']}":
+    best = trials()[known["trial"]]
+    if winner["setting"] in (label(best), records.kept(best, records.ORIGIN)):
         assert known["confirmed"] == winner["confirmed"]
         assert "these settings too" in line
     else:
@@ -128,3 +131,16 @@ def test_a_search_that_was_not_confirmed_says_so_in_its_file(command: Command) -
     _, known = content("best.yaml")
     assert known["confirmed"] is None
     assert known["chosen_among"] == 2
+
+
+def test_the_control_is_the_choice_of_a_confirmation_by_where_it_is_from() -> None:
+    control, found = (
+        optuna.trial.create_trial(value=0.5, user_attrs={records.ORIGIN: name} if name else {})
+        for name in ("hand-tuned", "")
+    )
+    assert is_of("hand-tuned", control)
+    assert not is_of("hand-tuned", found)
+    found.number = control.number = 8
+    assert is_of("trial 8", found)
+    assert is_of("trial 8 (hand-made adagrad)", found)
+    assert not is_of("trial 80", found)

@@ -16,7 +16,7 @@ from study.analysis.effects import Effect, effects, trials_of
 from study.analysis.noise import noise_elsewhere
 from study.analysis.verdicts import Verdict, judge
 from study.spec.identity import IDENTITY
-from study.storage.records import finished, kept
+from study.storage.records import ORIGIN, finished, kept
 
 
 @dataclass(frozen=True)
@@ -128,8 +128,8 @@ def confirmation_for(
 
 
 def is_of(label: str, trial: FrozenTrial) -> bool:
-    """Whether a confirmation calls the settings of a trial so."""
-    return label.split(" (")[0] == f"trial {trial.number}"
+    """Whether a confirmation calls the settings of a trial so; its control by where it is from."""
+    return label.split(" (")[0] == f"trial {trial.number}" or label == kept(trial, ORIGIN)
 
 
 def told(confirmed: bool | None, control: str, verdict: Verdict | None) -> dict[str, Any]:
