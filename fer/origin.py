@@ -154,7 +154,7 @@ def _size(subset: int | None) -> str:
 
 
 def _share(holdout: float | None) -> str:
-    return "none" if holdout is None else f"{holdout:.0%}"
+    return "none" if holdout is None else f"{100 * holdout:g}%"
 
 
 def _section(content: dict[str, Any], key: str, path: Path) -> dict[str, Any]:

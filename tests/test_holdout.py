@@ -24,6 +24,7 @@ from study.spec.identity import IDENTITY, same_conditions
 from study.spec.score import SCORED, holdout_of
 from study.storage.records import CONFIG, RESULT, kept, result_of
 from tests.conftest import Command, trials
+from tests.test_report import change_result
 
 SEARCH = ("--subset", 200, "--workers", 1, "--study", "small")
 
@@ -168,6 +169,15 @@ def test_a_study_decides_alike_whatever_the_holdout_says(command: Command) -> No
     assert {one.state for one in ours} == {TrialState.COMPLETE, TrialState.PRUNED}
     told = [[result_of(each) for each in found if each.value] for found in (ours, theirs)]
     assert all(a and b and a.holdout != b.holdout for a, b in zip(*told, strict=True))
+
+
+def test_a_replay_differs_where_the_stored_holdout_does(command: Command) -> None:
+    of_blobs = ("--study", "s", "--pipeline", "tests.blobs:high")
+    assert command("study.run", *of_blobs, "--trials", 1, "--workers", 1).code == 0
+    replay = ("study.replay", *of_blobs, "--trial", 0)
+    assert command(*replay).code == 0
+    change_result(0, holdout=0.5)
+    assert command(*replay).code == 1
 
 
 def test_a_search_stores_what_is_held_out_and_never_shows_it_while_it_runs(
