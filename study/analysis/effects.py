@@ -2,16 +2,13 @@
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import optuna
-from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial
 
-from fer.files import write_figure
 from study.spec.identity import Identity
 from study.storage.records import Ending, Result, scored
 
@@ -48,16 +45,21 @@ def standard_error(values: tuple[float, ...]) -> float:
 
 def effects(study: optuna.Study, identity: Identity) -> list[Effect]:
     """What each variant of a comparison reached, in their order, as far as it was trained."""
+    return effects_in(scored(study), identity)
+
+
+def effects_in(trials: Sequence[tuple[FrozenTrial, Result]], identity: Identity) -> list[Effect]:
+    """The same by some of its trials, each with a score."""
     found = []
     masks = not split_by_seed(identity)  # those of different cases cannot be compared
     for label, changes in identity["space_definition"]["variants"].items():
-        trials = trials_of(study, changes)
-        results = [result for _, result in trials]
+        ours = _with(trials, changes)
+        results = [result for _, result in ours]
         names = results[0].values if results else ()
         found.append(
             Effect(
                 label,
-                tuple(trial.params["seed"] for trial, _ in trials),
+                tuple(trial.params["seed"] for trial, _ in ours),
                 tuple(result.score or 0.0 for result in results),
                 sum(result.ending == Ending.DIVERGED for result in results),
                 {name: tuple(r.values.get(name, math.nan) for r in results) for name in names},
@@ -75,31 +77,15 @@ def split_by_seed(identity: Identity) -> bool:
 
 def trials_of(study: optuna.Study, changes: Mapping[str, Any]) -> list[tuple[FrozenTrial, Result]]:
     """The finished trials with those changes that reached a score, one a seed, by seed."""
+    return _with(scored(study), changes)
+
+
+def _with(
+    trials: Sequence[tuple[FrozenTrial, Result]], changes: Mapping[str, Any]
+) -> list[tuple[FrozenTrial, Result]]:
     by_seed = {
         trial.params["seed"]: (trial, result)
-        for trial, result in reversed(scored(study))
+        for trial, result in reversed(trials)
         if {**trial.params, **changes} == trial.params
     }
     return [by_seed[seed] for seed in sorted(by_seed)]
-
-
-def save_plot(found: list[Effect], title: str, control: str, path: Path) -> None:
-    """Mean score against the value with its standard error, and every seed as a dot."""
-    trained = [effect for effect in found if effect.scores]
-    figure = Figure(figsize=(max(4.5, 0.9 * len(trained) + 1.5), 3.6), layout="constrained")
-    axes = figure.subplots()
-    for x, effect in enumerate(trained):
-        colour = "tab:orange" if effect.label == control else "tab:blue"
-        axes.plot([x] * len(effect.scores), effect.scores, ".", color=colour, alpha=0.4)
-        error = 0.0 if math.isnan(effect.error) else effect.error
-        axes.errorbar(x, effect.mean, error, fmt="o", color=colour, capsize=4)
-    long = max(len(effect.label) for effect in trained) > (6 if len(trained) > 3 else 12)
-    labels = [effect.label for effect in trained]
-    axes.set_xticks(range(len(trained)), labels, rotation=30 if long else 0)
-    for tick in axes.get_xticklabels():
-        tick.set_horizontalalignment("right" if long else "center")
-    axes.set(xlabel=title, ylabel="score", xlim=(-0.5, len(trained) - 0.5))
-    whose = f"orange: {control}; " if control else ""
-    axes.set_title(f"{whose}bars: standard error over seeds", fontsize=8)
-    axes.grid(alpha=0.3, axis="y")
-    write_figure(figure, path)

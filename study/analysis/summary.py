@@ -28,7 +28,8 @@ def count_endings(trials: list[FrozenTrial]) -> str:
     """How many trials ended how, in words."""
     counts = Counter(map(ending, trials))
     words = [f"{counted(counts['complete'], 'trial')} complete, {counts['pruned']} pruned"]
-    for kind in ("diverged", "out of memory", "failed", "running", "interrupted", "waiting"):
+    rest = ("diverged", "out of memory", "out of the race", "failed", "running", "interrupted")
+    for kind in (*rest, "waiting"):
         if counts[kind]:
             words.append(f"{counts[kind]} {kind}")
     results = [result_of(trial) for trial in trials]

@@ -24,6 +24,7 @@ from study.engine.pruners import (
     make_pruner,
 )
 from study.engine.queue import Queue
+from study.engine.race import Race, Rule
 from study.engine.samplers import ROWS, RowSampler, describe_sampler, make_sampler
 from study.engine.schedule import Schedule
 from study.engine.stop import Stop
@@ -50,7 +51,8 @@ class Request:
     """A study that is to be run or continued until its trials or epochs suffice.
 
     `name` is that of the study, by default one that tells identities apart; `command` is kept
-    with it. After `deadline`, on the monotonic clock, no epoch begins.
+    with it. After `deadline`, on the monotonic clock, no epoch begins. Of a comparison with a
+    `race` what that finds to be beaten is trained no further.
     """
 
     pipeline: Pipeline
@@ -63,6 +65,7 @@ class Request:
     spare: list[Started] | None = None  # worker processes that are started already
     show: Callable[[Identity, optuna.Study], Show] = lambda identity, study: lambda *_: None
     """What a dashboard is to show of the study's trials."""
+    race: Rule | None = None
 
     def identity(self) -> Identity:
         """What the study's numbers depend on, sampler and pruner among it."""
@@ -113,7 +116,9 @@ def conduct(request: Request, conclude: Callable[[optuna.Study], None]) -> Condu
             outcome: Outcome = "finished"
             with saved_if_lost(study, database):
                 queue = Queue(
-                    study, database, spec, identity, folder, elsewhere, display, budget, again
+                    *(study, database, spec, identity, folder, elsewhere, display, budget),
+                    train_again=again,
+                    race=race_of(request, identity),
                 )
                 queue.take_over()
                 if (total is None or len(finished(study)) < total) and not queue.exhausted:
@@ -137,6 +142,18 @@ def budget_of(request: Request, identity: Identity) -> Budget:
     return Budget(
         epochs, search.total, search.budget_epochs, CHANCES[name], earliest_pruning(name, epochs)
     )
+
+
+def race_of(request: Request, identity: Identity) -> Race | None:
+    """The race among the settings of a comparison, if there is one.
+
+    As many trials run at once as workers that the study would have, had it all of its trials to
+    go: what is decided must not change when it is continued.
+    """
+    if request.race is None:
+        return None
+    at_once = request.running.workers or default_lanes(request.pipeline)
+    return Race(request.spec, identity, request.race, at_once)
 
 
 def waiter(stop: Stop, display: Display) -> Callable[[str, float], None]:
@@ -211,11 +228,12 @@ def train(
     trials = study.get_trials(deepcopy=False)
     remaining = budget.trials_left(trials, expected_share(pruner["name"], spec.epochs))
     known = min(queue.known(), remaining)
-    lanes = min(running.workers or default_lanes(pipeline), max(1, remaining - known))
+    new = remaining - known - queue.spared()
+    lanes = min(running.workers or default_lanes(pipeline), max(1, new))
     epochs = None if budget.limit is None else budget.limit - spent(trials)
 
     def say_plan(pace: float | None) -> None:
-        forecast = make_forecast(study, spec, pruner, remaining - known, lanes, pace, epochs)
+        forecast = make_forecast(study, spec, pruner, new, lanes, pace, epochs)
         display.expect(forecast)
         search = None if spec.variants else identity
         for line in plan_lines(forecast, pipeline.about, known, search):

@@ -25,6 +25,7 @@ STYLE = {
     Ending.PRUNED: "yellow",
     Ending.DIVERGED: "red",
     Ending.OUT_OF_MEMORY: "red",
+    Ending.OUT_OF_RACE: "yellow",
     Ending.FAILED: "bold red",
 }
 
@@ -73,6 +74,11 @@ class Display:
     def expect(self, forecast: Forecast) -> None:
         """How long the study will take."""
         self._forecast = forecast
+
+    def spare(self, trials: int) -> None:
+        """So many of those that were to come will not be trained."""
+        if self._forecast is not None:
+            self._forecast.spare(trials)
 
     def print(self, line: str | Text) -> None:
         """A line that stays."""

@@ -34,6 +34,10 @@ class Forecast:
         """A trial ended after that many epochs."""
         self._spent.append(epochs)
 
+    def spare(self, trials: int) -> None:
+        """So many of the trials to go will not be trained."""
+        self.trials -= trials
+
     def seconds_left(self, running: list[int]) -> float | None:
         """Seconds until the last trial ends; `running` has the epochs each one trained so far.
 

@@ -10,7 +10,8 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState
 from study.engine.budget import Budget, spent
 from study.engine.chances import ranked, second_chance, stopped, taken_up, to_train
 from study.engine.display import Display
-from study.engine.trial import Trial, Unfit, ask, misfit, put_back, repeat
+from study.engine.race import Race, row_of
+from study.engine.trial import Trial, Unfit, ask, leave_out, misfit, put_back, repeat
 from study.pipeline import Settings
 from study.spec.identity import Identity, conditions_of, trial_key
 from study.spec.spec import Spec
@@ -24,8 +25,9 @@ class Queue:
     """Hands out the trials of a study.
 
     Settings that a finished trial had are not trained again but finished with its result, unless
-    with `train_again`. `elsewhere` has finished trials of other studies that serve as well.
-    States are kept in the folder `checkpoints`.
+    with `train_again`. `elsewhere` has finished trials of other studies that serve as well. Of a
+    comparison with a `race` what is beaten is finished without being trained. States are kept in
+    the folder `checkpoints`.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Queue:
         display: Display,
         budget: Budget,
         train_again: bool = False,
+        race: Race | None = None,
     ) -> None:
         self._study, self._database, self._spec = study, database, spec
         self._study_id = database.get_study_id_from_name(study.study_name)
@@ -49,6 +52,7 @@ class Queue:
         self._budget = budget
         self._curves_by: Sequence[str] = identity["pruner"].get("within", ())
         self._train_again = train_again
+        self._race = race
         # By number, settings of stopped trials whose states are kept.
         self._kept = {
             trial.number: settings
@@ -57,14 +61,17 @@ class Queue:
         }
 
     def next(self) -> Trial | None:
-        """The next trial to train; None if the study has as many as it is to have, or may train no
-        more epochs than those that run."""
+        """The next trial to train; None if the study has as many as it is to have, may train no
+        more epochs than those that run, or one that runs decides whether the next is trained."""
         while True:
             trials = self._study.get_trials(deepcopy=False)
             chance = self._second_chance(trials)
             if not self._budget.affords(trials, self._needed(trials, chance)):
                 return None
+            if self._is_open(trials):
+                return None
             try:
+                spared = self.spared()
                 if chance and not self._database.queue_second_chance(self._study_id, chance):
                     continue  # another process was faster: look again
                 trial = ask(self._study, self._spec)
@@ -76,11 +83,31 @@ class Queue:
             known = {"": finished(self._study), **self._elsewhere}
             anyway = self._train_again or trial.continues is not None
             twin = None if anyway else finished_twin(known, trial.settings)
-            if twin is None:
+            if twin is not None:
+                self._display.finished(repeat(self._study, trial, *twin))
+                if trial.settings not in self._kept.values():
+                    self.forget(trial)
+            elif self._race is None:
                 return trial
-            self._display.finished(repeat(self._study, trial, *twin))
-            if trial.settings not in self._kept.values():
+            else:
+                fate, why = self._race.fate(trial.number, trial.handle.params, trials)
+                if fate == "train":
+                    return trial
+                if fate == "wait":  # another process took the one that was looked at
+                    put_back(self._database, trial)
+                    return None
+                self._display.finished(leave_out(self._study, trial, why))
+                self._display.spare(1 + self.spared() - spared)
                 self.forget(trial)
+
+    def _is_open(self, trials: Sequence[FrozenTrial]) -> bool:
+        """Whether trials that run decide what becomes of the next in the queue."""
+        if self._race is None:
+            return False
+        following = next((each for each in trials if each.state == TrialState.WAITING), None)
+        if following is None or self._is_known(following):
+            return False
+        return self._race.fate(following.number, row_of(following), trials)[0] == "wait"
 
     @property
     def spent(self) -> int:
@@ -122,8 +149,8 @@ class Queue:
         return self._spec.epochs if begun is None else to_train(begun, self._spec.epochs)
 
     def take_over(self) -> None:
-        """Finish the trials at the head that other studies have trained."""
-        if self.known() and (trial := self.next()):
+        """Finish the trials at the head that other studies have trained, or that are beaten."""
+        if (self.known() or self.spared()) and (trial := self.next()):
             put_back(self._database, trial)
 
     def known(self) -> int:
@@ -133,12 +160,18 @@ class Queue:
         waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         return sum(self._is_known(trial) for trial in waiting)
 
+    def spared(self) -> int:
+        """How many waiting trials are of settings that are out of the race."""
+        if self._race is None:
+            return 0
+        out = self._race.left_out(self._study.get_trials(deepcopy=False))
+        return sum(not self._is_known(trial) for trial in out)
+
     def _is_known(self, trial: FrozenTrial) -> bool:
         if misfit(trial, self._spec):
             return False
-        parameters = trial.params or trial.system_attrs.get("fixed_params", {})
         try:
-            settings = self._spec.suggest(FixedTrial(parameters))
+            settings = self._spec.suggest(FixedTrial(dict(row_of(trial))))
         except ValueError:  # its sampler will give the rest
             return False
         return finished_twin(self._elsewhere, settings) is not None

@@ -251,6 +251,14 @@ def repeat(study: optuna.Study, trial: Trial, where: str, twin: FrozenTrial) -> 
     return replace(_told(trial, result, remark), trained=not where)
 
 
+def leave_out(study: optuna.Study, trial: Trial, reason: str) -> Finished:
+    """Finish a trial without training it: its settings are out of the race."""
+    result = Result(Ending.OUT_OF_RACE, None, None, len(trial.known), 0.0, reason=reason)
+    trial.store({RESULT: result.stored()})
+    _tell(study, trial, None, complete=False)
+    return replace(_told(trial, result, reason), trained=False)
+
+
 def fail(study: optuna.Study, trial: Trial, reason: str, traceback: str = "") -> Finished:
     """Store that a trial could not be trained; it does not count and is not tried again."""
     trial.store({FAILURE: {"reason": reason, "traceback": traceback}})

@@ -2,7 +2,7 @@
 
 import base64
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any
@@ -30,12 +30,13 @@ FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 class Ending(StrEnum):
-    """How a trial ended. The middle three are pruned for Optuna: its samplers learn from them."""
+    """How a trial ended. All but the first and the last are pruned for Optuna."""
 
     COMPLETE = "complete"
     PRUNED = "pruned"
     DIVERGED = "diverged"
     OUT_OF_MEMORY = "out of memory"
+    OUT_OF_RACE = "out of the race"  # its settings are clearly beaten: not trained
     FAILED = "failed"
 
 
@@ -192,7 +193,12 @@ def scored(study: optuna.Study) -> list[tuple[FrozenTrial, Result]]:
 
     Whoever tells a trial through the dashboard leaves no result.
     """
-    found = [(trial, result_of(trial)) for trial in finished(study)]
+    return with_scores(finished(study))
+
+
+def with_scores(trials: Iterable[FrozenTrial]) -> list[tuple[FrozenTrial, Result]]:
+    """Those of some finished trials that this program trained and that reached a score."""
+    found = [(trial, result_of(trial)) for trial in trials]
     return [
         (trial, result)
         for trial, result in found
@@ -214,6 +220,6 @@ def finished_twin(
         if kept(trial, CONFIG) == settings
         and (result := result_of(trial)) is not None
         and result.repeats is None
-        and ending(trial) != Ending.OUT_OF_MEMORY
+        and ending(trial) not in (Ending.OUT_OF_MEMORY, Ending.OUT_OF_RACE)
     ]
     return min(found, key=lambda each: each[1].state != TrialState.COMPLETE, default=None)
