@@ -131,8 +131,9 @@ def compare(request: "Request", factor: "Factor", out: Path | None) -> None:
 
     def conclude(study: "optuna.Study") -> None:
         from study.analysis.comparison import effects_table, in_brackets
-        from study.analysis.effects import effects, save_plot
+        from study.analysis.effects import effects
         from study.analysis.noise import noise_elsewhere
+        from study.analysis.picture import save_plot
         from study.analysis.tables import own_console
         from study.analysis.verdicts import claim, judge
         from study.dashboard.show import show_study
@@ -147,13 +148,13 @@ def compare(request: "Request", factor: "Factor", out: Path | None) -> None:
         if control:
             noise = noise_elsewhere(studies, identity)
             verdicts = judge(found, control, factor.rivals, noise)
-        console.print(effects_table(found, factor.title, control, verdicts))
+        console.print(effects_table(found, factor.title, control, verdicts, console.width))
         if factor.claim:
             word, why = claim(found, verdicts, control, factor.rivals)
             console.print(f"the report: {factor.claim}\n{word}: {why}", soft_wrap=True)
         if out is not None and any(effect.scores for effect in found):
             path = out / f"{request.spec.name}.png"
-            save_plot(found, factor.title, control, path)
+            save_plot(found, factor.title, control, verdicts, path)
             print(f"saved  {command.printable(str(path))}")
         if control:
             print(in_brackets(found, identity))

@@ -1,6 +1,5 @@
 """Which winner of a search is real? `python -m study.confirm --top 5`."""
 
-import statistics
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,17 +8,27 @@ from pydantic import model_validator
 
 from fer import command
 from fer.errors import UserError
-from study.options import Count, Existing, Pipelined, Place, Seeds, command_line, deadline
+from study.options import (
+    Count,
+    Existing,
+    Pipelined,
+    Place,
+    Seeds,
+    command_line,
+    deadline,
+    replaced,
+)
 
 if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
-    from study.analysis.effects import Effect
     from study.analysis.noise import Noise
-    from study.pipeline import Settings
+    from study.pipeline import Pipeline, Settings
+    from study.spec.spec import Spec
 
 
+RACE = "race"  # what a confirmation is stored with if beaten settings get no further seeds
 FEW = 4  # seeds, below which a word of warning comes first
 DISAGREE = 0.22
 """Share of the images of FER-2013 on which two runs of equal settings disagree, measured."""
@@ -37,6 +46,9 @@ class Options(Existing, Place, Pipelined, Seeds):
     seeds: Count = 6
     """Trials of each, with the seeds after the search's own. Six are the fewest whose signs alone
     can tell two settings apart at 5%."""
+    race: bool = True
+    """Train settings that are clearly beaten by the best of them with no more seeds, once all have
+    three."""
     epochs: Count | None = None
     """Epochs of a trial; by default those of the search."""
     whole: bool = False
@@ -63,12 +75,12 @@ def main() -> None:
 
     import optuna
 
+    from study.analysis import race
     from study.analysis.noise import noise_elsewhere
     from study.dashboard.show import show_study, show_trials
     from study.engine.conduct import Request, conduct
     from study.spec.faces import pipeline_again
     from study.spec.identity import IDENTITY, is_search
-    from study.spec.spec import Kind, comparing
     from study.storage.records import kept
     from study.storage.studies import hidden, load_studies, load_study
 
@@ -82,32 +94,19 @@ def main() -> None:
         whole=options.whole,
         vary_split=options.vary_split,
     )
-    control, given = next(iter(pipeline.presets.items()), ("the base settings", {}))
-    given = {key: each for key, each in given.items() if pipeline.base.get(key) != each}
-    chosen = best_settings(search, pipeline.base, given, options.top)
-    spec = comparing(
-        Kind.CONFIRM,
-        "confirm",
-        pipeline,
-        {control: given, **{label(trial): changes for trial, changes in chosen}},
-        options.seeds,
-        options.epochs or identity["epochs"],
-        first_seed=identity["seed"] + 1,
-        about={"search": search.study_name, "top": options.top},
-    )
-    trials, url = [trial for trial, _ in chosen], options.storage
+    spec, searched = question(options, search, pipeline)
+    url = options.storage
     if options.seeds < FEW:
-        noise = noise_elsewhere(load_studies(options.storage), identity)
-        say_what_few_seeds_find(options.seeds, len(chosen), noise, pipeline.validation)
+        noise = noise_elsewhere(load_studies(url), identity)
+        say_what_few_seeds_find(options.seeds, len(searched), noise, pipeline.validation)
 
     def conclude(study: "optuna.Study") -> None:
-        studies = load_studies(options.storage)
-        noise = noise_elsewhere(studies, kept(study, IDENTITY))
-        show(study, search, control, trials, noise, options.out)
+        studies = load_studies(url)
+        show(study, search, searched, noise_elsewhere(studies, kept(study, IDENTITY)), options)
         for each in (study.study_name, search.study_name):  # it changes what is said of both
             show_study(optuna.load_study(study_name=each, storage=study._storage), studies, url)
 
-    line = command_line("study.confirm", sys.argv[1:], hidden(options.storage))
+    line = command_line("study.confirm", sys.argv[1:], hidden(url))
     request = Request(
         pipeline,
         spec,
@@ -116,9 +115,40 @@ def main() -> None:
         command=line,
         deadline=until,
         show=show_trials,
+        race=race.rule if RACE in spec.about else None,
     )
     done = conduct(request, conclude)
     sys.exit(done.exit_code)
+
+
+def question(
+    options: Options, search: "optuna.Study", pipeline: "Pipeline"
+) -> "tuple[Spec, dict[str, float]]":
+    """What a confirmation asks: the best of a search and its control, each with fresh seeds; and
+    by label the scores by which the search chose."""
+    from study.engine.race import LEAST
+    from study.spec.identity import IDENTITY
+    from study.spec.spec import Kind, comparing
+    from study.storage.records import kept
+
+    identity = kept(search, IDENTITY)
+    control, given = next(iter(pipeline.presets.items()), ("the base settings", {}))
+    given = {key: each for key, each in given.items() if pipeline.base.get(key) != each}
+    chosen = best_settings(search, pipeline.base, given, options.top)
+    about: dict[str, Any] = {"search": search.study_name, "top": options.top}
+    if options.race and options.seeds > LEAST:
+        about[RACE] = True
+    spec = comparing(
+        Kind.CONFIRM,
+        "confirm",
+        pipeline,
+        {control: given, **{label(trial): changes for trial, changes in chosen}},
+        options.seeds,
+        options.epochs or identity["epochs"],
+        first_seed=identity["seed"] + 1,
+        about=about,
+    )
+    return spec, {label(trial): trial.value or 0.0 for trial, _ in chosen}
 
 
 def best_settings(
@@ -155,72 +185,56 @@ def best_settings(
 def show(
     study: "optuna.Study",
     search: "optuna.Study",
-    control: str,
-    trials: "list[FrozenTrial]",
+    searched: dict[str, float],
     noise: "Noise",
-    out: Path | None,
+    options: Options,
 ) -> None:
-    """Say what came out, and draw it. `noise` is that of other comparisons like this one."""
-    from study.analysis import images, odds
-    from study.analysis.comparison import confirmed, effects_table, in_brackets
-    from study.analysis.effects import effects, save_plot
+    """Say what came out and what to do now, and draw it.
+
+    `searched` are the scores by which the search chose, `noise` is that of other comparisons like
+    this one.
+    """
+    from study.analysis import confirmation
+    from study.analysis.comparison import effects_table
+    from study.analysis.effects import effects
+    from study.analysis.picture import save_plot
+    from study.analysis.summary import next_steps
     from study.analysis.tables import own_console
     from study.analysis.verdicts import judge
+    from study.page.overview import of_what
     from study.spec.identity import IDENTITY
-    from study.storage.records import kept
+    from study.storage.records import finished, kept
+    from study.storage.studies import hidden
 
-    identity, searched = kept(study, IDENTITY), kept(search, IDENTITY)
+    identity = kept(study, IDENTITY)
+    control = confirmation.control_of(identity)
     found = effects(study, identity)
     title = f"best of {search.study_name}"
     verdicts = judge(found, control, elsewhere=noise)
-    own_console().print(effects_table(found, title, control, verdicts))
-    print(in_brackets(found, identity))
-    print(f"\n{confirmed(found, verdicts, control)}")
-    for line in odds.in_words(found, control, noise):
-        print(line)
-    same = ("epochs", "subset", "split_seed", "scored_epochs")
-    alike = all(identity.get(key) == searched.get(key) for key in same)
-    if alike and (shrinkage := flattery(found, trials)):
-        print(shrinkage)
-    if spread := images.spread_of(found):
-        print(
-            f"A score spreads over seeds by {spread.flips:.2f} points as if each image flipped by "
-            f"itself, and by {spread.together:.2f} that move all images together; over other sets "
-            f"of {spread.images} images by {spread.sample:.2f}."
-        )
-    if out is not None and any(effect.scores for effect in found):
-        save_plot(found, title, control, out)
-        print(f"saved  {command.printable(str(out))}")
-
-
-def flattery(found: "list[Effect]", trials: "list[FrozenTrial]") -> str:
-    """How much of the scores by which settings were chosen is gone with other seeds, in words."""
-    from scipy import stats
-
-    means = {effect.label: effect.mean for effect in found if effect.scores}
-    lost = {
-        label(trial): 100 * ((trial.value or 0.0) - means[label(trial)])
-        for trial in trials
-        if label(trial) in means
-    }
-    if not lost:
-        return ""
-    each = ", ".join(f"{name} {points:+.2f}" for name, points in lost.items())
-    if len(lost) < 3:
-        return f"Points by which the search flattered them: {each}."
-    mean = statistics.fmean(lost.values())
-    error = statistics.stdev(lost.values()) / len(lost) ** 0.5
-    width = float(stats.t.ppf(0.975, len(lost) - 1)) * error
-    return (
-        f"The search flattered them by {mean:.2f} points on average "
-        f"[{mean - width:+.2f}, {mean + width:+.2f}]: {each}."
-    )
+    console = own_console()
+    console.print(effects_table(found, title, control, verdicts, console.width))
+    said = confirmation.in_words(study, search, searched, verdicts, noise)
+    console.print("\n".join(said), soft_wrap=not console.is_terminal)
+    if options.out is not None and any(effect.scores for effect in found):
+        save_plot(found, title, control, verdicts, options.out)
+        print(f"saved  {command.printable(str(options.out))}")
+    if len(finished(study)) < len(identity["space_definition"]["variants"]) * options.seeds:
+        return
+    images, pipeline = of_what(search)
+    images |= {"data": options.data} if options.data else {}
+    seeds = confirmation.seeds_for_a_verdict(found, control, verdicts, noise)
+    arguments = replaced(sys.argv[1:], study=search.study_name, seeds=seeds)
+    again = command_line("study.confirm", arguments, hidden(options.storage)) if seeds else ""
+    steps = next_steps(study.study_name, options.storage, images, pipeline)
+    lines = confirmation.next_steps(verdicts, control, again, steps)
+    print("\nnext:", *(f"  {line}  # {why}" for line, why in lines.items()), sep="\n")
 
 
 def say_what_few_seeds_find(seeds: int, settings: int, noise: "Noise", cases: int) -> None:
     """Warn that so few seeds tell little. `cases` is the number of validation cases, 0 if
     unknown."""
     from study.analysis.odds import found_by
+    from study.analysis.verdicts import WIDE
 
     if seeds < 2:
         print("note: one seed confirms nothing: give --seeds 2 or more, better 6")
@@ -230,10 +244,10 @@ def say_what_few_seeds_find(seeds: int, settings: int, noise: "Noise", cases: in
         of_a_run = 100 * (DISAGREE / cases) ** 0.5 if cases else 0.0
     if of_a_run:
         few, more = (found_by(each, settings, of_a_run) for each in (seeds, 6))
-        print(
-            f"note: {seeds} seeds find a difference of about {few:.1f} points in 80% of repeats, "
-            f"six seeds one of {more:.1f}"
-        )
+        find = f"a difference of about {few:.1f} points"
+        if few > WIDE:
+            find = f"no difference below {WIDE:.0f} points"
+        print(f"note: {seeds} seeds find {find} in 80% of repeats, six seeds one of {more:.1f}")
 
 
 def label(trial: "FrozenTrial") -> str:

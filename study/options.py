@@ -167,6 +167,22 @@ def command_line(program: str, arguments: Sequence[str], hidden_url: str) -> str
     return f"python -m {program} {quoted(*words)}".rstrip()
 
 
+def replaced(arguments: Sequence[str], **options: object) -> list[str]:
+    """Arguments of a command with other values of some options, at the end."""
+    kept, skip = [], False
+    for word in arguments:
+        name = word.split("=")[0].removeprefix("--").replace("-", "_")
+        given = word.startswith("--") and name in options
+        if not given and not skip:
+            kept.append(word)
+        skip = given and "=" not in word
+    for name, value in options.items():
+        word = f"--{name.replace('_', '-')}"
+        dashed = str(value).startswith("-")
+        kept += [f"{word}={value}"] if dashed else [word, str(value)]
+    return kept
+
+
 def deadline(options: Running) -> float:
     """When the time is up, on the monotonic clock, counted from now."""
     return math.inf if options.timeout is None else time.monotonic() + options.timeout

@@ -43,10 +43,21 @@ def test_the_best_are_trained_again_with_other_seeds_beside_the_reports(command:
     assert {records.kept(trial, records.CONFIG)["epochs"] for trial in again_trained} == {1}
     assert "the search flattered them" in done.out
     assert "beats one of hand-tuned with the same seed in" in done.out
-    assert "note: 2 seeds find a difference of about" in done.out
+    assert "note: 2 seeds find no difference below 10 points" in done.out
     assert "in brackets" in done.out
     assert re.search(r"winner.*: trial \d \(hand-made .* points against hand-tuned", done.out)
     assert Path("picture.png").stat().st_size > 5000
+    steps = [
+        shlex.split(each, comments=True) for each in done.out.partition("next:")[2].split("\n")
+    ]
+    modules = {step[2]: step for step in steps if step and step[0] == "python"}
+    assert modules["study.export"][3:5] == ["--study", name]
+    assert modules["fer.train"][3:5] == ["--config", "best.yaml"]
+    if "study.confirm" in modules:  # the very command, with more seeds
+        given = modules["study.confirm"][3:]
+        assert given[:2] == ["--top", "2"]
+        assert int(given[given.index("--seeds") + 1]) >= 6
+        assert given[given.index("--study") + 1] == "small"
 
     assert command("study.results", "--out", "page").code == 0
     page = Path("page/results.md").read_text()

@@ -119,15 +119,15 @@ def test_the_value_of_a_stopped_trial_is_its_score(run: Run) -> None:
 
 def test_a_confirmation_changes_what_is_said_of_the_search(command: Command) -> None:
     searching(command, 8)
-    confirm = ("study.confirm", "--study", "small", "--top", 2, "--seeds", 2, *BLOBS)
+    confirm = ("study.confirm", "--study", "small", "--top", 2, "--seeds", 3, *BLOBS)
     done = command(*confirm)
     assert done.code == 0, done
     with dashboard() as shown:
         search, again = shown.study(1), shown.study(2)
-    assert "over 2 fresh seeds" in search["note"]["body"]
+    assert "over 3 fresh seeds" in search["note"]["body"]
     names = {each["filename"] for each in search["artifacts"]}
     assert names == {"history.svg", "seeds.svg", "differences.svg"}
-    assert "over 2 fresh seeds" in again["note"]["body"]
+    assert "over 3 fresh seeds" in again["note"]["body"]
     assert "PED-ANOVA" not in again["note"]["body"]
     assert {each["filename"] for each in again["artifacts"]} == {"seeds.svg", "differences.svg"}
     assert "Compared as: control, seed 1." in again["trials"][0]["note"]["body"]

@@ -61,8 +61,8 @@ def test_no_number_of_seeds_finds_what_the_images_hide() -> None:
 
 def test_the_words_name_the_rivals_and_the_seeds_that_it_takes() -> None:
     rng = np.random.default_rng(0)
-    hand, found = pairs(rng, 3.0, 6)
-    second = Effect("second", hand.seeds, tuple(score + 0.01 for score in hand.scores))
+    hand, found = pairs(rng, 0.5, 6)
+    second = Effect("second", hand.seeds, tuple(reversed(hand.scores)))
     lines = odds.in_words([hand, found, second], "hand", Noise())
     assert re.match(
         r"A run of found beats one of hand with the same seed in \d+% of cases", lines[0]
@@ -70,7 +70,8 @@ def test_the_words_name_the_rivals_and_the_seeds_that_it_takes() -> None:
     assert re.search(r"to tell found from hand, \d\.\d\d points apart, in 80% of", lines[1])
     assert "found from second" in lines[2]
     alone = [Effect("hand", (0,), (0.4,)), Effect("found", (0,), (0.5,))]
-    assert odds.in_words(alone, "hand", Noise()) == []
+    (line,) = odds.in_words(alone, "hand", Noise())
+    assert line.endswith("is unknown: that takes two seeds of both.")
 
 
 def test_the_spread_is_split_into_flips_of_images_and_what_moves_them_together() -> None:

@@ -19,6 +19,9 @@ from study.analysis.verdicts import (
 )
 from study.spec.identity import Identity
 
+HELD_OUT = "held out"
+NAMED = 16  # columns in which the names of values fold
+
 
 def confirmed(found: Sequence[Effect], verdicts: Mapping[str, Verdict], control: str) -> str:
     """Whether one of the settings is better than the control's.
@@ -57,15 +60,31 @@ def in_brackets(found: Sequence[Effect], identity: Identity) -> str:
 
 
 def effects_table(
-    found: Sequence[Effect], title: str, control: str, verdicts: Mapping[str, Verdict]
+    found: Sequence[Effect], title: str, control: str, verdicts: Mapping[str, Verdict], width: int
 ) -> Table:
-    """What `effect_rows` has, for a terminal."""
-    head, *rows = effect_rows(found, title, control, verdicts)
-    table = Table(*head, header_style="bold")
-    for row in rows:
+    """What `effect_rows` has, for a terminal of that width.
+
+    On a narrow one heads and the names of values fold, and what does not fit is left out: first
+    what is beside the score, then its standard error, last what was held out.
+    """
+    columns = [*zip(*effect_rows(found, title, control, verdicts), strict=True)]
+    between = columns[2 : [name for name, *_ in columns].index("seeds")]
+    optional = sorted(between, key=lambda column: column[0] != HELD_OUT)
+
+    def least(column: Sequence[str]) -> int:
+        return max(map(len, (*column[0].split(), *column[1:])))
+
+    def needed() -> int:
+        return NAMED + sum(map(least, columns[1:])) + 3 * len(columns) + 1
+
+    while optional and needed() > width:
+        columns.remove(optional.pop())
+    narrow = sum(max(map(len, column)) + 3 for column in columns) + 1 > width
+    table = Table(header_style="bold")
+    for place, column in enumerate(columns):
+        table.add_column(column[0], width=least(column) if place and narrow else None)
+    for row in [*zip(*columns, strict=True)][1:]:
         table.add_row(*row)
-    for column in (table.columns[0], *table.columns[-2:]):
-        column.no_wrap = True
     return table
 
 
@@ -77,7 +96,7 @@ def effect_rows(
     The last two are left out where nothing is known.
     """
     values = list(dict.fromkeys(name for effect in found for name in effect.values))[:SHOWN]
-    held = ["held out"] if any(effect.holdout for effect in found) else []
+    held = [HELD_OUT] if any(effect.holdout for effect in found) else []
     rows = [[title, "score", "standard error", *values, *held, "seeds"]]
     for effect in found:
         told = [effect.values.get(name) for name in values] + [effect.holdout] * len(held)

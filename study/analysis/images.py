@@ -99,6 +99,25 @@ def spread_of(found: Sequence[Effect]) -> Spread | None:
     return Spread(flip, over, sample, cases)
 
 
+def spread_in_words(found: Sequence[Effect], identity: Identity) -> str:
+    """Where the noise of a score comes from, or why that cannot be told."""
+    spread = spread_of(found)
+    if spread is not None:
+        return (
+            f"A score spreads over seeds by {spread.flips:.2f} points as if each image flipped by "
+            f"itself, and by {spread.together:.2f} that move all images together; over other sets "
+            f"of {spread.images} images by {spread.sample:.2f}."
+        )
+    reason = "no run kept which images it had right"
+    if split_by_seed(identity):
+        reason = "each seed has images of its own"
+    elif not usable(found):
+        reason = "that takes two seeds"
+    return (
+        f"Of the spread of a score, what is the images' and what the seeds' is unknown: {reason}."
+    )
+
+
 def in_words(found: Sequence[Effect], identity: Identity) -> str:
     """Whether the noise of the images is in the intervals of a comparison."""
     if split_by_seed(identity):

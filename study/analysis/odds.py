@@ -8,7 +8,7 @@ from scipy import special
 
 from study.analysis.effects import Effect
 from study.analysis.images import left_with_many_seeds
-from study.analysis.noise import Noise
+from study.analysis.noise import Noise, usable
 from study.analysis.verdicts import ALPHA, POWER, Estimate, estimates
 
 MEANINGFUL = 0.75
@@ -26,11 +26,15 @@ class Odds:
     high: float
 
 
-def odds_of(estimate: Estimate) -> Odds:
-    """From the difference in standard deviations of one run; its interval inverts noncentral t."""
+def odds_of(estimate: Estimate, best_of: int = 1) -> Odds:
+    """From the difference in standard deviations of one run; its interval inverts noncentral t.
+
+    The lower end is corrected for the choice where it is that of the best of several.
+    """
     root = estimate.of_a_run / estimate.of_seeds  # of the seeds
     ratio = estimate.mean / estimate.of_seeds
-    ends = (special.nctdtrinc(estimate.df, p, ratio) / root for p in (1 - ALPHA / 2, ALPHA / 2))
+    levels = (1 - ALPHA / 2 / best_of, ALPHA / 2)
+    ends = (special.nctdtrinc(estimate.df, p, ratio) / root for p in levels)
     low, high = (float(special.ndtr(each)) for each in ends)
     return Odds(float(special.ndtr(ratio / root)), low, high)
 
@@ -58,13 +62,8 @@ def found_by(seeds: int, settings: int, of_a_run: float, images: float = 0.0) ->
 
 def between(label: str, other: str, estimate: Estimate, images: float) -> str:
     """How many seeds would tell two settings apart, in words."""
-    apart = abs(estimate.mean)
-    names = f"{label} from {other}, {apart:.2f} points apart,"
-    width = float(special.stdtrit(estimate.df, 1 - ALPHA / 2)) * estimate.of_seeds
-    least, likely, most = (
-        seeds_needed(points, estimate.of_a_run, images)
-        for points in (apart + width, apart, max(0.0, apart - width))
-    )
+    names = f"{label} from {other}, {abs(estimate.mean):.2f} points apart,"
+    least, likely, most = range_of_seeds(estimate, images)
     if math.isinf(least):
         return f"More seeds hardly tell {names} even over {MANY}: more validation images might."
     about, *ends = (
@@ -72,6 +71,27 @@ def between(label: str, other: str, estimate: Estimate, images: float) -> str:
     )
     takes = f"takes {about} seeds [{', '.join(ends)}]"
     return f"More seeds: to tell {names} in 80% of repeats {takes}."
+
+
+def range_of_seeds(estimate: Estimate, images: float) -> tuple[float, float, float]:
+    """Seeds that tell two settings apart, if the difference is the upper end of its 95% interval,
+    what was found, or the lower end."""
+    apart = abs(estimate.mean)
+    width = float(special.stdtrit(estimate.df, 1 - ALPHA / 2)) * estimate.of_seeds
+    ends = (apart + width, apart, max(0.0, apart - width))
+    least, likely, most = (seeds_needed(each, estimate.of_a_run, images) for each in ends)
+    return least, likely, most
+
+
+def seeds_for_the_best(found: Sequence[Effect], control: str, elsewhere: Noise) -> float:
+    """Seeds that likely tell the best value from the control; infinite if over MANY, or if nothing
+    is known."""
+    ranked = told(found, control, elsewhere)
+    if not ranked:
+        return math.inf
+    best, estimate = next(iter(ranked.items()))
+    ours, theirs = (next(each for each in found if each.label == x) for x in (best, control))
+    return range_of_seeds(estimate, left_with_many_seeds(ours, theirs))[1]
 
 
 def told(found: Sequence[Effect], control: str, elsewhere: Noise) -> dict[str, Estimate]:
@@ -85,14 +105,16 @@ def told(found: Sequence[Effect], control: str, elsewhere: Noise) -> dict[str, E
 
 
 def in_words(found: Sequence[Effect], control: str, elsewhere: Noise) -> list[str]:
-    """How often the best beats the control, and what seeds would tell the best from the control
-    and from the second."""
+    """How often the best beats the control, and how many seeds would tell the best from the
+    control and from the second, as far as these do not."""
     by_label = {effect.label: effect for effect in found}
     ranked = told(found, control, elsewhere)
     if not ranked:
-        return []
+        return [
+            f"How often one beats {control} is unknown: {why_nothing_is_told(found, control)}."
+        ]
     best, estimate = next(iter(ranked.items()))
-    odds = odds_of(estimate)
+    odds = odds_of(estimate, best_of=len(ranked))
     lines = [
         f"A run of {best} beats one of {control} with the same seed in {odds.better:.0%} of cases "
         f"[{odds.low:.0%}, {odds.high:.0%}]; from {MEANINGFUL:.0%} on it is worth having."
@@ -101,7 +123,17 @@ def in_words(found: Sequence[Effect], control: str, elsewhere: Noise) -> list[st
     for rival in rivals:
         against = told([by_label[best], by_label[rival]], rival, elsewhere).get(best)
         against = estimate if rival == control else against
-        if against is not None:
+        if against is not None and against.p_value > ALPHA:
             images = left_with_many_seeds(by_label[best], by_label[rival])
             lines.append(between(best, rival, against, images))
     return lines
+
+
+def why_nothing_is_told(found: Sequence[Effect], control: str) -> str:
+    """Why no difference to the control has a noise."""
+    ours = next(effect for effect in found if effect.label == control)
+    if ours.diverged:
+        return f"{control} diverged"
+    if any(len({*each.seeds} & {*ours.seeds}) > 1 for each in usable(found) if each is not ours):
+        return "all seeds differ alike, so nothing shows how large the noise is"
+    return "that takes two seeds of both"

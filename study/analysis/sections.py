@@ -11,12 +11,13 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from fer.strict_json import to_json
-from study.analysis import images, importance
+from study.analysis import images, importance, race
 from study.analysis.answer import answer_of
 from study.analysis.comparison import confirmed, effect_rows
 from study.analysis.curves import save_curves, seeds_table
-from study.analysis.effects import effects, save_plot
+from study.analysis.effects import effects
 from study.analysis.noise import noise_elsewhere
+from study.analysis.picture import save_plot
 from study.analysis.removed import CHANCE_IN_WORDS, removed_table
 from study.analysis.summary import complete_of, confirm_command, count_endings, option_in
 from study.analysis.tables import code, markdown
@@ -112,7 +113,9 @@ def values_section(
     if kind_of(identity) == Kind.CONFIRM:
         control, title = next(iter(variants)), f"Best of {identity['space_definition']['search']}"
         verdicts = judge(found, control, elsewhere=noise)
-        rest = f"**{sentence(confirmed(found, verdicts, control))}**."
+        rest = (
+            f"**{sentence(confirmed(found, verdicts, control))}**. {race.in_words(study)}".strip()
+        )
     else:
         factor = report.FACTORS[identity["space"]]
         control, title = factor.control, sentence(factor.title)
@@ -122,7 +125,7 @@ def values_section(
         if factor.claim:
             word, why = claim(found, verdicts, control, factor.rivals)
             rest = f"The report: {factor.claim}. **{sentence(word)}**: {why}."
-    save_plot(found, title, control, out / picture)
+    save_plot(found, title, control, verdicts, out / picture)
     rows = markdown(effect_rows(found, "", control, verdicts))
     rest = f"{rest} {sentence(images.in_words(found, identity))}.".strip()
     return section(title, study, identity, out, rows, rest, picture)

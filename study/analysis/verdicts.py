@@ -25,6 +25,9 @@ FAR_RATIO, FAR_DF = 6.0, 3.0
 More careful than what was found in docs/results (see `noise.FAR`). With ratios drawn from that,
 two such values that are equal are told apart in 6% with two seeds and in 4 to 5% with more.
 """
+WIDE = 10.0
+"""Points to either side, beyond which an interval that holds 0 is not given in numbers: it says
+no more than that there are too few seeds."""
 UNDECIDED = "not told apart"
 AT_THIS_BUDGET = f"{UNDECIDED} at this budget"
 
@@ -56,6 +59,7 @@ class Verdict:
     mean: float = math.nan  # of a value that diverged
     high: float = math.inf
     found: float = math.inf  # points that would be found in 80% of repeats
+    too_few_seeds: bool = False  # for an interval that says anything
 
     @property
     def points(self) -> str:
@@ -67,6 +71,7 @@ class Verdict:
         if math.isnan(self.mean):
             return ""
         ends = f" [{self.low:+.2f}, {self.high:+.2f}]" if math.isfinite(self.low) else ""
+        ends = " [too few seeds]" if self.too_few_seeds else ends
         return f"{self.mean:+.2f}{unit}{ends}"
 
 
@@ -100,7 +105,8 @@ def judge(
             verdicts[other.label] = Verdict("one seed", mean=statistics.fmean(gains(other, ours)))
     for family in families:
         level = hochberg([estimate.p_value for estimate in family.values()])
-        verdicts |= {label: decide(estimate, level) for label, estimate in family.items()}
+        decided = {label: decide(estimate, level) for label, estimate in family.items()}
+        verdicts |= {label: within_reason(each, ours) for label, each in decided.items()}
     return verdicts
 
 
@@ -126,6 +132,16 @@ def decide(estimate: Estimate, level: float) -> Verdict:
     low, high = (estimate.mean + sign * quantile * estimate.error for sign in (-1, 1))
     word: Word = "better" if low > 0 else "worse" if high < 0 else "not told apart"
     return Verdict(word, low, estimate.mean, high, found)
+
+
+def within_reason(verdict: Verdict, ours: Effect) -> Verdict:
+    """A verdict without numbers that cannot be, or that say nothing, where scores are shares."""
+    if not all(0 <= score <= 1 for score in ours.scores) or math.isinf(verdict.low):
+        return verdict
+    if verdict.word == UNDECIDED and verdict.high - verdict.low > 2 * WIDE:
+        return replace(verdict, low=-math.inf, high=math.inf, too_few_seeds=True)
+    low = max(verdict.low, -100 * ours.mean)
+    return replace(verdict, low=low, high=min(verdict.high, 100 * (1 - ours.mean)))
 
 
 def estimates(others: Sequence[Effect], ours: Effect, elsewhere: Noise) -> dict[str, Estimate]:
@@ -225,7 +241,7 @@ def highest(verdicts: Mapping[str, Verdict]) -> str:
 def undecided(label: str, verdict: Verdict, control: str) -> str:
     """What is known of a value that is not told apart, and what would have been found."""
     text = f"{label} {difference(verdict, control)}"
-    if not math.isfinite(verdict.found):
+    if not math.isfinite(verdict.found) or verdict.too_few_seeds:
         return text
     return f"{text}; a difference of {verdict.found:.1f} points would be found in 80% of repeats"
 

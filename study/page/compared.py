@@ -8,6 +8,7 @@ from typing import Any
 
 import optuna
 
+from study.analysis import race
 from study.analysis.comparison import effect_rows, in_brackets
 from study.analysis.curves import seeds_table
 from study.analysis.effects import Effect, effects, trials_of
@@ -32,6 +33,7 @@ class Compared:
     found: Sequence[Effect]
     control: str
     verdicts: Mapping[str, Verdict]
+    left_out: str = ""  # of a race, in words
 
     @property
     def trained(self) -> list[Effect]:
@@ -59,7 +61,7 @@ def compared(study: optuna.Study, studies: Sequence[optuna.Study]) -> Compared:
     verdicts = {}
     if control:
         verdicts = judge(found, control, rivals, noise_elsewhere(studies, identity))
-    return Compared(identity, found, control, verdicts)
+    return Compared(identity, found, control, verdicts, race.in_words(study))
 
 
 def title_of(identity: Identity) -> str:
@@ -100,6 +102,7 @@ def values_section(of: Compared, title: str = "What each value reached") -> Html
     return section(
         title,
         table(effect_rows(of.found, "", of.control, of.verdicts), "values"),
+        paragraph(of.left_out),
         paragraph(note[:1].upper() + note[1:], "note"),
         within("figures", figures),
     )
