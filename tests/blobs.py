@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,7 +23,8 @@ class Blobs:
     memory: int | None = None
     diverges_at: int = 0  # the epoch, if any, from which the loss is no number
     talks: bool = False  # prints a line an epoch
-    holdout: float = math.nan  # what the learning rate adds to the score on cases held out
+    # What the learning rate adds to the score on cases held out; NaN is not equal to itself.
+    holdout: float = field(default=math.nan, compare=False)
     held_until: str = ""  # a file, before which no trial trains its second epoch
     metric, validation, about, curves_by = "share right", 200, "300 points", ()
     base: ClassVar[Settings] = {"decay": 0.0}
