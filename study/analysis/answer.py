@@ -125,8 +125,8 @@ def of_search(study: optuna.Study) -> Answer:
     ends = f"{lead.gain:+.2f} [{lead.low:+.2f}, {lead.high:+.2f}]"
     told = "may be real" if lead.low > 0 else "is not better" if lead.high < 0 else "may be noise"
     words += (
-        f"; without the luck of the best of {len(found)}, {ends} (95%, on the same validation "
-        f"images). It {told}. Not confirmed."
+        f"; without the luck of picking the best of {len(found)} and of {len(given)} by hand, "
+        f"{ends} (95%, on the same validation images). It {told}. Not confirmed."
     )
     return Answer(words, f"{ends}, not confirmed", lead.gain, lead.low, lead.high)
 
