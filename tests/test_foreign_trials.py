@@ -84,7 +84,7 @@ def test_every_command_reads_a_study_among_trials_of_every_sort(command: Command
     quick = ("--subset", "150", "--epochs", "1", "--workers", "1")
     assert command("study.run", "--trials", "1", "--study", "s", *quick).code == 0
     foreign.put_in(optuna.load_study(study_name="s", storage=URL))
-    assert command("study.run", "--trials", "12", "--study", "s", *quick).code == 0
+    assert command("study.run", "--trials", "16", "--study", "s", *quick).code == 0
     commands = [
         ("study.report", "--study", "s"),
         ("study.results", "--out", "results"),
