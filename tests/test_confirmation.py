@@ -130,6 +130,10 @@ def test_an_interval_beyond_the_possible_is_not_given_in_numbers() -> None:
     assert verdict.points == "+3.00 [too few seeds]"
     assert (verdict.word, verdict.low) == ("not told apart", -math.inf)
     assert "80%" not in confirmed(two, {"found": verdict}, "hand")
+    one_sided = [effect("hand", 0.40, 0.43, 0.41), effect("found", 0.35, 0.25, 0.36)]
+    assert re.fullmatch(
+        r"-9\.33 \[-\d+\.\d\d, \+\d\.\d\d\]", judge(one_sided, "hand")["found"].points
+    )
     low = [effect("hand", 0.06, 0.05, 0.055), effect("found", 0.01, 0.012, 0.003)]
     bounded = judge(low, "hand")["found"]
     assert bounded.low >= -5.5

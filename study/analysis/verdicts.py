@@ -26,8 +26,8 @@ More careful than what was found in docs/results (see `noise.FAR`). With ratios 
 two such values that are equal are told apart in 6% with two seeds and in 4 to 5% with more.
 """
 WIDE = 10.0
-"""Points to either side, beyond which an interval that holds 0 is not given in numbers: it says
-no more than that there are too few seeds."""
+"""Points on both sides of 0, beyond which an interval is not given in numbers: it says no more
+than that there are too few seeds."""
 UNDECIDED = "not told apart"
 AT_THIS_BUDGET = f"{UNDECIDED} at this budget"
 
@@ -138,7 +138,7 @@ def within_reason(verdict: Verdict, ours: Effect) -> Verdict:
     """A verdict without numbers that cannot be, or that say nothing, where scores are shares."""
     if not all(0 <= score <= 1 for score in ours.scores) or math.isinf(verdict.low):
         return verdict
-    if verdict.word == UNDECIDED and verdict.high - verdict.low > 2 * WIDE:
+    if min(-verdict.low, verdict.high) > WIDE:
         return replace(verdict, low=-math.inf, high=math.inf, too_few_seeds=True)
     low = max(verdict.low, -100 * ours.mean)
     return replace(verdict, low=low, high=min(verdict.high, 100 * (1 - ours.mean)))
