@@ -117,7 +117,7 @@ def predict_files(options: Options) -> None:
         print_table(found, photos.paths)
         for path in saved:
             print(f"saved {command.printable(str(path))}")
-    sys.stdout.flush()
+    print(end="", flush=True)  # unlike sys.stdout, it may be closed
     for note in photos.notes[:MAX_NOTES]:
         print(command.printable(f"note: {note}"), file=sys.stderr)
     if len(photos.notes) > MAX_NOTES:
