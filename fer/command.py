@@ -173,8 +173,9 @@ def operand(path: Path) -> str:
 def run(main: Callable[[], None], lasting: bool = False) -> None:
     """Call `main`; a UserError becomes one line on stderr and exit code 2.
 
-    A command that trains or works for minutes is `lasting`: it goes on though its output can no
-    longer be written. Another one ends then, quietly where the reader left (`| head`).
+    A command that trains, works for minutes or writes files is `lasting`: it goes on though its
+    output can no longer be written. Another one ends then, quietly where the reader left
+    (`| head`).
     """
     occupy_standard_streams()
     before = signal.getsignal(signal.SIGINT)

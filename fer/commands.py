@@ -3,10 +3,13 @@
 import ast
 import runpy
 import sys
+from collections.abc import Mapping
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from fer.command import nearest
+from fer import command
+from fer.errors import UserError
 
 
 def listed(package: str) -> dict[str, str]:
@@ -29,16 +32,18 @@ def choose(package: str) -> None:
     """Run the command that the first argument names, or list all."""
     commands = listed(package)
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
-    if name in ("--help", "-h"):
-        width = max(map(len, commands))
-        print(f"usage: python -m {package}.COMMAND [--help]\n")
-        for each, line in commands.items():
-            print(f"  {each:{width}}  {line}")
-        return
-    if name not in commands:
-        print(
-            f"error: {package} has no command {name!r}{nearest(name, commands)}", file=sys.stderr
-        )
-        sys.exit(2)
-    del sys.argv[1]
-    runpy.run_module(f"{package}.{name}", run_name="__main__", alter_sys=True)
+    if name in commands:
+        del sys.argv[1]
+        runpy.run_module(f"{package}.{name}", run_name="__main__", alter_sys=True)
+    else:
+        command.run(partial(show, package, commands, name))
+
+
+def show(package: str, commands: Mapping[str, str], asked: str) -> None:
+    """List the commands of a package. Raises UserError if anything but help was `asked` for."""
+    if asked not in ("--help", "-h"):
+        raise UserError(f"{package} has no command {asked!r}{command.nearest(asked, commands)}")
+    width = max(map(len, commands))
+    print(f"usage: python -m {package}.COMMAND [--help]\n")
+    for each, line in commands.items():
+        print(f"  {each:{width}}  {line}")

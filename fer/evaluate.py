@@ -123,7 +123,7 @@ def show(shown: Shown, run: Path) -> None:
     more = "; each makes the score a little less believable" if look.number > 1 else ""
     print(
         f"{shown.usage}: {len(shown.fresh)} images of {shown.dataset.name}; look {look.number} at "
-        f"this test split of data {look.data_sha256[:12]} ({look.of_run} by this run){more}"
+        f"this split of data {look.data_sha256[:12]} ({look.of_run} by this run){more}"
     )
     twins = int((~shown.fresh).sum())
     print(f"{'':18} score   95% interval       without {twins} twins of training")
@@ -151,7 +151,7 @@ def add_to_card(shown: Shown, run: Path) -> None:
     images, look, dataset = len(shown.fresh), shown.look, shown.dataset
     words = (
         f"{images:,} images of {dataset.name}, of which {int((~shown.fresh).sum()):,} have a twin "
-        f"in training. It was look {look.number} at this test split of data "
+        f"in training. It was look {look.number} at this split of data "
         f"`{look.data_sha256[:12]}`, {look.of_run} of them by this model: each makes the score a "
         "little less believable."
     )

@@ -146,9 +146,10 @@ def _say(done: Finished, folder: Path, onnx: bool) -> None:
         print("score       none: no image was kept for validation")
     else:
         best = max(done.epochs, key=lambda epoch: epoch.accuracy)
+        last = f"{done.scored} epoch{'s' if done.scored > 1 else ''}"
         print(
             f"score       {done.score.value:.4f}, the mean validation accuracy of the last "
-            f"{done.scored} epochs (best: {best.accuracy:.4f} after epoch {best.number})"
+            f"{last} (best: {best.accuracy:.4f} after epoch {best.number})"
         )
         print(
             f"            95% [{done.score.low:.4f}, {done.score.high:.4f}] over images; "

@@ -4,8 +4,7 @@ Images are 48x48 grey faces of FER-2013's seven emotions, some of which may be l
 """
 
 import os
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
@@ -18,28 +17,18 @@ from numpy.typing import NDArray
 from fer import data, provenance
 from fer.config import DEMO_EPOCHS, Config
 from fer.data import Faces
-from fer.errors import UserError
 from fer.network.kernels import kernels_for
-from fer.training import checkpoint
+from fer.session import FaceSession
 from fer.training.cost import Cost, cost_of
 from fer.training.device import Device, choose, in_words, settle
-from fer.training.fit import Epoch, Run, progress, to_device
-from fer.training.launch import open_stream
-from fer.training.look import look
-from fer.training.memory import free_memory, give_back, ran_out, reuse_memory
-from fer.training.pace import measure_epoch
-from fer.training.stream import Mark, Stream
+from fer.training.fit import to_device
+from fer.training.memory import reuse_memory
 
-LOOKED = 3  # last epochs in which the images held out are looked at: those that score a trial
 OF_EACH_TRIAL = "seed"
 """Instead of the seed of the split in an identity: each trial's own."""
 
 Side = tuple[NDArray[np.uint8], NDArray[np.int64]]
 """Images [N, 48, 48] and labels [N]; arrays, which travel to workers as they are."""
-
-
-class DeviceLost(BaseException):
-    """The GPU itself failed: no trial in this process can go on."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +145,7 @@ class FacePipeline:
             images += 3 * int((labels == self.classes.index(config.oversample)).sum())
         return cost_of(config, images, self.validation, self.device.type)
 
-    def open(self, device: str) -> "FaceSession":
+    def open(self, device: str) -> FaceSession:
         """Put the images onto a device."""
         place = torch.device(device)
         reuse_memory()
@@ -183,95 +172,6 @@ class FacePipeline:
             chosen = data.validated(faces, self.split, seed)
         training, validation = (faces.take(np.flatnonzero(each)) for each in (~chosen, chosen))
         return to_device(training, place), to_device(validation, place)
-
-
-class FaceSession:
-    """The images on a device. Several trials may train at once, each on a stream of its own.
-
-    `sides` gives training and validation images for the seed of a trial, `held` are held out.
-    """
-
-    def __init__(
-        self,
-        sides: Callable[[int], tuple[Faces, Faces]],
-        held: Faces | None,
-        device: torch.device,
-    ) -> None:
-        self._sides, self._held, self._device = sides, held, device
-        self._idle: list[Stream] = []
-        self.memory = free_memory(device)
-
-    def pace(self, examples: Sequence[Mapping[str, Any]], at_once: int) -> float | None:
-        """Mean seconds of an epoch while `at_once` examples train; None if memory is too small."""
-        while len(self._idle) < at_once:
-            self._idle.append(open_stream(self._device))
-        configs = [Config(**settings) for settings in examples]
-        streams = self._idle[:at_once]
-        training, validation = self._sides(configs[0].seed)
-        return measure_epoch(configs, training, validation, self._device, streams)
-
-    def train(
-        self, settings: Mapping[str, Any], state: Path, key: str
-    ) -> Iterator[Epoch | list[Epoch] | Mark | str]:
-        """Train a trial from where it was interrupted, keeping its state after every epoch.
-
-        Raises MemoryError where memory did not suffice, DeviceLost where the GPU failed.
-        """
-        stream = self._idle.pop() if self._idle else open_stream(self._device)
-        try:
-            yield from self._trained(Config(**settings), state, key, stream)
-        except Exception as error:
-            traceback.clear_frames(error.__traceback__)  # they hold the trial's tensors
-            self._check_device(error)
-            if ran_out(error):
-                raise MemoryError(" ".join(str(error).split())[:300]) from None
-            raise
-        finally:
-            self._idle.append(stream)
-            give_back()  # the next trial may be a small one, or another lane's a large one
-
-    def _trained(
-        self, config: Config, state: Path, key: str, stream: Stream
-    ) -> Iterator[Epoch | list[Epoch] | Mark | str]:
-        torch.set_num_threads(config.threads)
-        training, validation = self._sides(config.seed)
-        run = Run(config, training, self._device, stream)
-        try:
-            epochs = checkpoint.load(run, state, key)
-        except checkpoint.Unusable as error:
-            run, epochs = Run(config, training, self._device, stream), []
-            yield f"its checkpoint is unusable ({error}): trained again from its seed"
-        if epochs:
-            yield list(epochs)
-        for item in progress(run, validation):
-            if not isinstance(item, Epoch):
-                yield item
-                continue
-            if item.number > config.epochs - LOOKED and not item.diverged:
-                last = item.number == config.epochs
-                for looked in look(run, item, self._held, validation, last):
-                    if isinstance(looked, Epoch):
-                        item = looked
-                    else:
-                        yield looked
-            epochs.append(item)
-            if run.launcher.refused:
-                yield f"every step is called: {run.launcher.refused}"
-            try:
-                checkpoint.save(run, epochs, state, key)
-            except UserError as error:
-                yield f"its checkpoint cannot be written: {error}"
-            yield item
-
-    def _check_device(self, error: Exception) -> None:
-        """Raise DeviceLost if the GPU failed, whatever the error says."""
-        if isinstance(error, torch.AcceleratorError) and not ran_out(error):
-            raise DeviceLost(str(error)) from error
-        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-            try:
-                torch.cuda.synchronize()
-            except torch.AcceleratorError as failure:
-                raise DeviceLost(str(failure)) from error
 
 
 def prepare(

@@ -113,14 +113,8 @@ def main() -> None:
             options.seeds,
             options.epochs,
         )
-        request = Request(
-            pipeline,
-            spec,
-            running=options,
-            search=options.unpruned(len(spec.queue)),
-            command=line,
-            deadline=until,
-            show=show_trials,
+        request = Request.of_comparison(
+            pipeline, spec, options, command=line, deadline=until, show=show_trials
         )
         compare(request, report.FACTORS[name], options.out)
 

@@ -107,15 +107,9 @@ def main() -> None:
             show_study(optuna.load_study(study_name=each, storage=study._storage), studies, url)
 
     line = command_line("study.confirm", sys.argv[1:], hidden(url))
-    request = Request(
-        pipeline,
-        spec,
-        running=options,
-        search=options.unpruned(len(spec.queue)),
-        command=line,
-        deadline=until,
-        show=show_trials,
-        race=race.rule if RACE in spec.about else None,
+    rule = race.rule if RACE in spec.about else None
+    request = Request.of_comparison(
+        pipeline, spec, options, command=line, deadline=until, show=show_trials, race=rule
     )
     done = conduct(request, conclude)
     sys.exit(done.exit_code)

@@ -84,4 +84,4 @@ def remove(files: Sequence[Path]) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, lasting=True)

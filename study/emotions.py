@@ -53,9 +53,8 @@ def main() -> None:
         spec = comparing(
             Kind.REMOVED, f"{PREFIX}{name}", pipeline, {NOTHING: {}}, options.seeds, options.epochs
         )
-        request = Request(
-            *(pipeline, spec, options, options.unpruned(len(spec.queue)), None, line, until),
-            show=show_trials,
+        request = Request.of_comparison(
+            pipeline, spec, options, command=line, deadline=until, show=show_trials
         )
         if exit_code := conduct(request, conclude).exit_code:
             sys.exit(exit_code)

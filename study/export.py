@@ -177,4 +177,4 @@ def best_of(study: "optuna.Study", number: int | None, place: str) -> "tuple[Fro
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, lasting=True)

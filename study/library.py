@@ -1,5 +1,6 @@
 """A search from a script or a notebook."""
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,15 @@ class Options(Search, Running):
     """What `study.search` takes."""
 
     study: Name = None
+
+
+def name_of(pipeline: Pipeline) -> str:
+    """How --pipeline names an object: where the module of its class, imported, has it."""
+    name = type(pipeline).__module__
+    for attribute, value in vars(sys.modules[name]).items():
+        if value is pipeline and name != "__main__":
+            return f"{name}:{attribute}"
+    return "MODULE:OBJECT"
 
 
 def search_from_python(
@@ -55,7 +65,7 @@ def search_from_python(
     def conclude(found: optuna.Study) -> None:
         studies = load_studies(storage)
         summary(found, spec.control, answer_of(found, studies))
-        next_commands(found.study_name, storage, {}, "MODULE:OBJECT")
+        next_commands(found.study_name, storage, {}, name_of(pipeline))
         show_study(found, studies, storage)
 
     with output(lasting=True):

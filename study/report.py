@@ -66,4 +66,4 @@ def check(study: "optuna.Study") -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, lasting=True)

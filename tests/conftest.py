@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial
 from PIL import Image
 
 from bench.harness import Server, postgresql
-from fer import onnx_file, pipeline
+from fer import onnx_file, session
 from fer.config import EMOTIONS
 from fer.data import Faces, demo
 from fer.data.faces import USAGES, canonical
@@ -142,9 +142,9 @@ def sabotage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
     def write(code: str) -> None:
         file = tmp_path / "sabotage.py"  # a traceback shows its lines
         file.write_text(code)
-        names = {"training": pipeline, "original": vars(pipeline)["progress"]}
+        names = {"training": session, "original": vars(session)["progress"]}
         exec(compile(code, file, "exec"), names)
-        monkeypatch.setattr(pipeline, "progress", names["progress"])
+        monkeypatch.setattr(session, "progress", names["progress"])
 
     return write
 

@@ -153,4 +153,4 @@ def test_a_sampler_that_learns_does_not_tell_what_more_trials_bring() -> None:
     scores = np.linspace(0.4, 0.5, 60)
     text = more_trials(a_search(*((score, "", None) for score in scores), sampler="tpe"))
     assert "cannot be told, since only 10 were drawn without regard to others" in text
-    assert "its best is trial 59 of 60" in text
+    assert "the best came with trial 59 of 60" in text

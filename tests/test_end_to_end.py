@@ -64,7 +64,7 @@ def test_search_export_train_evaluate_predict(
     assert first.code == 0, first
     assert "PrivateTest: 7 images" in first.out
     sha256 = data.load(forms["folders"]).sha256
-    assert f"look 1 at this test split of data {sha256[:12]} (1 by this run)\n" in first.out
+    assert f"look 1 at this split of data {sha256[:12]} (1 by this run)\n" in first.out
     assert "note" not in first.out
     score = json.loads(Path("score.json").read_text())
     assert np.array(score["confusion"]).sum() == 7

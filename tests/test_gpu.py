@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from fer import pipeline
+from fer import session
 from fer.config import Config, Optimizer
 from fer.data import Faces, split
-from fer.pipeline import FaceSession
+from fer.session import FaceSession
 from fer.training import checkpoint
 from fer.training.cuda import CudaStream
 from fer.training.device import settle
@@ -164,7 +164,7 @@ def test_a_trial_pruned_in_mid_flight_leaves_its_neighbour_alone(
     def pruned(run: Run, validation: Faces) -> Iterator[Epoch | Mark]:
         yield from islice(progress(run, validation), 8)
 
-    monkeypatch.setattr(pipeline, "progress", pruned)
+    monkeypatch.setattr(session, "progress", pruned)
     epochs, news = lanes_beside(config(), config(optimizer="sgd", epochs=50), sides)
     assert numbers(epochs) == alone(config(), sides)
     assert isinstance(news[-1], Done)
@@ -177,7 +177,7 @@ def test_out_of_memory_ends_that_trial_alone_and_its_neighbour_goes_on(
         yield from islice(progress(run, validation), 6)
         torch.empty(1 << 50, dtype=torch.uint8, device=GPU)
 
-    monkeypatch.setattr(pipeline, "progress", hungry)
+    monkeypatch.setattr(session, "progress", hungry)
     epochs, news = lanes_beside(config(), config(optimizer="sgd"), sides)
     assert numbers(epochs) == alone(config(), sides)
     assert isinstance(news[-1], OutOfMemory)

@@ -14,7 +14,8 @@ from fer import data
 from fer.data import demo
 from fer.data.faces import image_digests
 from fer.errors import UserError
-from fer.pipeline import LOOKED, FacePipeline
+from fer.pipeline import FacePipeline
+from fer.session import LOOKED
 from fer.training.look import Looked, _mistakes
 from study.analysis.overtuning import in_words, incumbents, relative_overtuning
 from study.options import DEFAULT_URL, Images

@@ -16,6 +16,7 @@ from fer.errors import UserError
 MAX_NAMED = 12  # things of one kind that an error or a note lists
 MAX_SHOWN = 40  # characters of each
 NEAR = 0.7  # how alike short names of splits must be
+NEAR_EMOTION = 0.8  # less, and words of other meanings are alike: shocked and scared
 LONGEST = 200  # characters of a name that are looked at
 
 SYNONYMS = {
@@ -70,7 +71,10 @@ def _without_index(name: str) -> str:
 
 def near_emotion(name: str) -> str:
     """The nearest emotion, as it stands behind a word in an error: " (happy?)"; else empty."""
-    near = get_close_matches(_without_index(name)[:MAX_SHOWN], _EMOTIONS, 1)
+    word = _without_index(name)[:MAX_SHOWN]
+    near = get_close_matches(word, _EMOTIONS, 1, NEAR_EMOTION)
+    if near and word.endswith(near[0]):  # "unhappy" is no misspelling of "happy"
+        return ""
     return f" ({EMOTIONS[_EMOTIONS[near[0]]]}?)" if near else ""
 
 

@@ -117,6 +117,8 @@ def of_search(study: optuna.Study) -> Answer:
     raw = 100 * ((reached.score or 0.0) - (had.score or 0.0))
     hand = f"the best put in by hand ({theirs.user_attrs[ORIGIN]})"
     where = f"{abs(raw):.2f} points {'ahead of' if raw >= 0 else 'behind'} {hand}"
+    if abs(raw) < 0.005:
+        where = f"as good as {hand}"
     words = f"Trial {ours.number}, the best found, is {where}"
     lead = lead_of(found, given, kept(study, IDENTITY)["seed"])
     if lead is None:

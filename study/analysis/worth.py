@@ -87,4 +87,4 @@ def latest_improvement(study: optuna.Study) -> str:
     if not complete:
         return ""
     best = max(complete, key=lambda each: each[1].score or 0.0)[0].number
-    return f"; its best is trial {best} of {len(study.get_trials(deepcopy=False))}"
+    return f"; the best came with trial {best} of {len(study.get_trials(deepcopy=False))}"

@@ -113,4 +113,4 @@ def check(path: Path, rows: dict[str, int]) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, lasting=True)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -29,7 +29,7 @@ from study.engine.samplers import ROWS, RowSampler, describe_sampler, make_sampl
 from study.engine.schedule import Schedule
 from study.engine.stop import Stop
 from study.engine.trial import misfit
-from study.options import Running, Search
+from study.options import Running, Search, Seeds
 from study.pipeline import Only, Pipeline
 from study.spec.identity import Identity, identity_of, study_name
 from study.spec.spec import Spec
@@ -66,6 +66,11 @@ class Request:
     show: Callable[[Identity, optuna.Study], Show] = lambda identity, study: lambda *_: None
     """What a dashboard is to show of the study's trials."""
     race: Rule | None = None
+
+    @classmethod
+    def of_comparison(cls, pipeline: Pipeline, spec: Spec, running: Seeds, **rest: Any) -> Self:
+        """A comparison of rows that are given, each trained to its end."""
+        return cls(pipeline, spec, running, running.unpruned(len(spec.queue)), **rest)
 
     def identity(self) -> Identity:
         """What the study's numbers depend on, sampler and pruner among it."""

@@ -72,7 +72,6 @@ def say_rules(curves: Curves, orders: int, seed: int) -> dict[str, Any]:
 
 def say_epochs(curves: Curves, generator: Generator) -> dict[str, Any]:
     """The table of what early scores say, by kind of curve where there are several."""
-
     found: dict[str, Any] = {}
     table = _table("rank correlation with the end", "epoch", "all trials", "the better half")
     for kind in sorted(set(curves.kinds), key=str):
@@ -88,6 +87,9 @@ def say_epochs(curves: Curves, generator: Generator) -> dict[str, Any]:
             )
             table.add_row(label, str(row.epoch), *cells)
         found[label] = [asdict(row) for row in rows]
+    if not found:
+        print(f"no rank correlations: no kind of curve has {LEAST} whole trials")
+        return {"ranks": found}
     own_console().print(table)
     print("Spearman's, of the mean of the last three epochs with the score; 95% intervals")
     return {"ranks": found}
@@ -156,5 +158,4 @@ def _with_error(values: NDArray[np.float64]) -> str:
 
 
 def _table(*columns: str) -> Table:
-
     return Table(*columns, header_style="bold")
