@@ -31,13 +31,20 @@ from study.engine.stop import Stop
 from study.engine.trial import misfit
 from study.options import Running, Search, Seeds
 from study.pipeline import Only, Pipeline
-from study.spec.identity import Identity, identity_of, study_name
+from study.spec.identity import (
+    IDENTITY,
+    Identity,
+    hardware_in_words,
+    hardware_of,
+    identity_of,
+    study_name,
+)
 from study.spec.spec import Spec
 from study.storage import studies
 from study.storage.artifacts import Show
 from study.storage.leases import next_session
 from study.storage.owned import OwnedDatabase
-from study.storage.records import ending, finished, scored
+from study.storage.records import ending, finished, kept, scored
 from study.storage.rescue import saved_if_lost
 from study.storage.retry import DatabaseAway
 from study.words import counted
@@ -196,6 +203,10 @@ def open_study(
     trials = study.get_trials(deepcopy=False)
     state = "new" if new else f"{counted(len(finished(study)), 'trial')} finished"
     print(f"study  {name}, {state}, in {studies.hidden(request.running.storage)}")
+    begun_on, here = hardware_of(kept(study, IDENTITY)), hardware_of(identity)
+    if begun_on != here:
+        words = hardware_in_words(begun_on), hardware_in_words(here)
+        print(f"       begun on {words[0]}; now {words[1]}, which rounds otherwise: trials say so")
     interrupted = [ending(trial) for trial in trials].count("interrupted")
     if interrupted:
         print(f"       {counted(interrupted, 'interrupted trial')} will go on from the last epoch")
@@ -264,5 +275,6 @@ def train(
             display=display,
             say_plan=say_plan,
             show=request.show(identity, study),
+            hardware=hardware_of(kept(study, IDENTITY)),
         )
         return loop.run()

@@ -2,9 +2,9 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -59,6 +59,7 @@ class Loop:
 
     The pruner stops no trial before the end of epoch `earliest_pruning`. No trial begins before
     every worker is ready; then `say_plan` is told the mean seconds of an epoch, if known.
+    `hardware` is what the study was begun on.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Loop:
         display: Display,
         say_plan: Callable[[float | None], None],
         show: Show,
+        hardware: Mapping[str, Any],
     ) -> None:
         self._study, self._database = study, database
         self._study_id = database.get_study_id_from_name(study.study_name)
@@ -85,6 +87,7 @@ class Loop:
         self._say_plan, self._plan_is_said, self._show = say_plan, False, show
         self._held: Trial | None = None  # asked for, but it finds no place yet
         self._ahead: Counter[int] = Counter()  # by lane, epochs answered before their turn
+        self._hardware, self._hardware_of = hardware, dict[int, Mapping[str, Any]]()  # by lane
         self._notes: set[tuple[int, str]] = set()  # what a person was told of which trial
         self._failures: Counter[str] = Counter()
         self._looked = self._beaten = 0.0
@@ -153,6 +156,7 @@ class Loop:
         match message:
             case Ready():
                 self._schedule.ready(lane, message)
+                self._hardware_of[lane] = message.hardware
             case Died(reason, lanes):
                 self._worker_died(lanes, reason)
             case Trained():
@@ -188,6 +192,9 @@ class Loop:
             self._notes.add((trial.number, message.note))
         if trial.state == State.TRAINING:
             with self._mine(trial):
+                if not message.resumed:
+                    first = message.epochs[0].number
+                    trial.note_hardware(first, self._hardware_of[lane], self._hardware)
                 trial.report(list(message.epochs), self._spec.epochs, not self._is_spared(trial))
         if self._ahead[lane]:
             self._ahead[lane] -= 1
