@@ -1,4 +1,4 @@
-"""A search from a script or a notebook."""
+"""Searches started from a script or notebook."""
 
 import sys
 from collections.abc import Mapping
@@ -21,13 +21,13 @@ from study.storage.studies import load_studies, load_study
 
 
 class Options(Search, Running):
-    """What `study.search` takes."""
+    """Options of `study.search`."""
 
     study: Name = None
 
 
 def name_of(pipeline: Pipeline) -> str:
-    """How --pipeline names an object: where the module of its class, imported, has it."""
+    """Return the --pipeline name of an object: its name in the module of its class."""
     name = type(pipeline).__module__
     for attribute, value in vars(sys.modules[name]).items():
         if value is pipeline and name != "__main__":
@@ -50,7 +50,7 @@ def search_from_python(
     except ValidationError as error:
         raise UserError(explain(error, "study.search")) from None
     if chosen.change_search and chosen.study is None:
-        raise UserError("change_search needs study: it goes on with a study that is named")
+        raise UserError("change_search needs study: it continues a named study")
     spec = searching(pipeline, pipeline.name, chosen.epochs, chosen.seed, chosen.hand_made)
     request = Request(
         pipeline,

@@ -1,4 +1,4 @@
-"""Options that several commands share, each written and checked once."""
+"""Options shared by several commands, each defined and validated once."""
 
 import math
 import os
@@ -14,7 +14,7 @@ from fer.errors import UserError
 
 DEFAULT_URL = "sqlite:///studies.db"
 STORAGE = "OPTUNA_STORAGE"
-"""The environment variable that names another default, as for Optuna's own command."""
+"""Environment variable that overrides the default, as for Optuna's own command."""
 _DEFAULT = f"${STORAGE} or {DEFAULT_URL}"
 
 
@@ -23,7 +23,7 @@ def _resolved(storage: str) -> str:
 
 
 def is_default(storage: str) -> bool:
-    """Whether a command uses that database in every shell without being told."""
+    """Whether commands use this database in every shell without being given --storage."""
     return storage == DEFAULT_URL and not os.environ.get(STORAGE)
 
 
@@ -38,126 +38,129 @@ Name = Annotated[str | None, AfterValidator(_named)]
 
 
 class Options(BaseModel):
-    """What a command was asked for."""
+    """Options of a command."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Stored(Options):
-    """Where studies are."""
+    """Where studies are stored."""
 
     storage: Annotated[str, AfterValidator(_resolved), Field(validate_default=True)] = _DEFAULT
-    """SQLAlchemy URL of the database of studies."""
+    """SQLAlchemy URL of the database that holds the studies."""
 
 
 class Existing(Stored):
-    """A study that is stored."""
+    """A stored study."""
 
     study: Name = None
-    """Name of the study; by default the one that was worked on last, where a search is needed the
-    last search."""
+    """Name of the study; by default the most recent one (the most recent search where a search
+    is required)."""
 
 
 class Place(Options):
-    """Which data, and where to compute."""
+    """Which data to use, and where to compute."""
 
     data: Path | None = None
-    """FER-2013 in any known form; else FER_DATA, ./data, or demo faces."""
+    """FER-2013 in any supported format; by default FER_DATA, ./data, or the demo faces."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute."""
+    """Device to compute on."""
 
 
 class Pipelined(Options):
-    """What is trained."""
+    """What to train."""
 
     pipeline: str | None = None
-    """What is trained instead of FER-2013's network: module:object, see examples/digits.py."""
+    """Pipeline to train instead of FER-2013's, as module:object; see examples/digits.py."""
 
     def refuse(self, *names: str) -> None:
-        """Raise UserError if one of these options was given beside another pipeline."""
+        """Raise UserError if one of these options was given together with --pipeline."""
         for name in names if self.pipeline else ():
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise UserError(
-                    f"--{name.replace('_', '-')} is an option of FER-2013; "
+                    f"--{name.replace('_', '-')} applies to FER-2013 only; "
                     f"--pipeline is {self.pipeline}"
                 )
 
 
 class Images(Place):
-    """What FER-2013's pipeline trains on, and how it computes."""
+    """Data and precision of FER-2013's pipeline."""
 
     subset: Count | None = None
     """Train and validate on this many images, stratified."""
     split: Literal["grouped", "stratified", "file-order"] = "grouped"
-    """grouped keeps identical images on one side; stratified is the report's; file-order is that
-    over the rows as they stand in the file, on the report's train.csv its very split."""
+    """grouped keeps identical images on one side; stratified is the report's; file-order is
+    stratified over the rows in file order, the report's exact split on its train.csv."""
     split_seed: int = 42
     """Seed of the split; 42 is the report's."""
     holdout: Annotated[float | None, Field(gt=0, le=0.5)] = None
-    """Share of the training images to hold out: neither trained on nor chosen by, they tell at the
-    end how much the choice overfits the validation images."""
+    """Share of the training images to hold out. They are used neither for training nor for
+    selection, and show at the end how much the selection overfits the validation images."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the convolutions; auto is bfloat16 where the device has it."""
+    """Precision of the convolutions; auto is bfloat16 where the device supports it."""
 
 
 class Running(Stored):
     """How trials are run."""
 
     epochs: Count | None = None
-    """Epochs of a trial; by default those of the settings (30), and 4 on the demo faces."""
+    """Epochs per trial; by default those of the settings (30), or 4 on the demo faces."""
     workers: Count | None = None
-    """Trials at once: processes on a processor, streams on a GPU; by default what serves best."""
+    """Number of concurrent trials (processes on CPU, streams on a GPU); chosen automatically by
+    default."""
     timeout: Annotated[float | None, Field(gt=0)] = None
-    """Stop this many seconds after the start of the command, once the epochs that run have ended;
-    the same command continues later."""
+    """Stop this many seconds after the start of the command, once the current epochs have ended;
+    run the same command to continue."""
     checkpoints: Path | None = None
-    """Folder for the states of interrupted trials; by default beside an SQLite database, else
-    ./studies.checkpoints. Processes on one study should share it."""
+    """Folder for checkpoints of interrupted trials; by default next to an SQLite database, else
+    ./studies.checkpoints. Processes that work on one study should share it."""
 
 
 class Search(Options):
     """How a search proposes settings and stops trials."""
 
     trials: Count | None = None
-    """The study's total of finished trials (complete or pruned), whatever process trains them;
-    100, or without end under --budget-epochs."""
+    """Total number of finished trials (complete or pruned) in the study, whichever process trains
+    them; 100, or unlimited with --budget-epochs."""
     budget_epochs: Count | None = None
-    """The epochs that all trials of the study may train together, beside or instead of --trials:
-    none begins that would go beyond. One that has the result of another counts its epochs."""
+    """Total number of epochs that all trials of the study may train, in addition to or instead of
+    --trials. No trial starts that would exceed it. Reused results count with their epochs."""
     sampler: Literal["tpe", "random"] = "tpe"
-    """How settings are proposed."""
+    """How to propose settings."""
     pruner: Literal["median", "screen", "none"] = "median"
-    """How bad trials are stopped early: those behind the median of the others by more than noise,
-    or all of them after a tenth of their epochs, but three at least, or two of six; the best of
-    them are taken up again at the end."""
+    """How to stop bad trials early. median stops trials that are below the median of the others by
+    more than noise; screen stops every trial after a tenth of its epochs, but at least three (two
+    of six or fewer). The best of the stopped trials are resumed at the end."""
     change_search: bool = False
-    """Go on with --study though it was begun with another sampler or pruner; noted in it."""
+    """Continue --study although it was started with another sampler or pruner. The change is
+    recorded in the study."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """Seed of the sampler, and of every trial's training."""
+    """Seed of the sampler and of every trial's training."""
     hand_made: bool = True
-    """Begin with the settings that people found, the first of which is never pruned."""
+    """Start with the manually tuned settings, the first of which is never pruned."""
     duplicates: Literal["reuse", "train"] = "reuse"
-    """Settings that a finished trial had: reuse its result, or train them again."""
+    """What to do with settings that a finished trial already had: reuse its result, or train them
+    again."""
 
     @property
     def total(self) -> int | None:
-        """Finished trials that end the study; None where only its epochs are limited."""
+        """Number of finished trials that ends the study; None if only its epochs are limited."""
         return 100 if self.trials is None and self.budget_epochs is None else self.trials
 
 
 class Seeds(Running):
-    """How trials that are compared are trained."""
+    """How to train the trials of a comparison."""
 
     seeds: Count = 3
-    """Trials of each value, with seeds from 0 on."""
+    """Trials per value, with seeds 0, 1, 2, ..."""
 
     def unpruned(self, trials: int) -> Search:
-        """A study of so many trials, each trained to its end."""
+        """Return a search of this many trials without pruning."""
         return Search(trials=trials, pruner="none")
 
 
 def command_line(program: str, arguments: Sequence[str], hidden_url: str) -> str:
-    """The command as a person can paste it, the storage's password hidden."""
+    """Return the command ready to paste, with the storage password hidden."""
     words = list(arguments)
     for i, word in enumerate(words):
         if word == "--storage" and i + 1 < len(words):
@@ -168,7 +171,7 @@ def command_line(program: str, arguments: Sequence[str], hidden_url: str) -> str
 
 
 def replaced(arguments: Sequence[str], **options: object) -> list[str]:
-    """Arguments of a command with other values of some options, at the end."""
+    """Return the arguments of a command with new values for some options, appended at the end."""
     kept, skip = [], False
     for word in arguments:
         name = word.split("=")[0].removeprefix("--").replace("-", "_")
@@ -184,5 +187,5 @@ def replaced(arguments: Sequence[str], **options: object) -> list[str]:
 
 
 def deadline(options: Running) -> float:
-    """When the time is up, on the monotonic clock, counted from now."""
+    """Return the monotonic time at which --timeout expires, counted from now."""
     return math.inf if options.timeout is None else time.monotonic() + options.timeout

@@ -1,7 +1,7 @@
-"""The seam between a study and whatever it trains.
+"""The interface between a study and what it trains.
 
-A pipeline is any object with the members of `Pipeline`; nothing is inherited or registered.
-`examples/digits.py` is one to copy.
+A pipeline is any object with the members of `Pipeline`; there is nothing to inherit or register.
+Copy `examples/digits.py` to start one.
 """
 
 import importlib
@@ -17,17 +17,18 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 Settings = Mapping[str, Any]
-"""The settings of a trial by name: str, int, float or bool each."""
+"""Settings of a trial by name; each is a str, int, float or bool."""
 Device = str
-"""Where a worker process computes: "cpu", "cuda:0"."""
+"""Where a worker process computes, such as "cpu" or "cuda:0"."""
 
 
 @dataclass(frozen=True)
 class Only:
-    """A parameter of some trials: it gives `setting` where `of` has the value `value`.
+    """A conditional parameter: it sets `setting` in trials where `of` equals `value`.
 
-    So each optimizer can have a learning rate with a range of its own, which a sampler must know
-    apart: `{"sgd_lr": Only("optimizer", "sgd", "lr", FloatDistribution(1e-3, 1.0, log=True))}`.
+    For example, each optimizer can have its own range of learning rates, which the sampler must
+    treat as separate parameters:
+    `{"sgd_lr": Only("optimizer", "sgd", "lr", FloatDistribution(1e-3, 1.0, log=True))}`.
     """
 
     of: str
@@ -41,29 +42,29 @@ class Only:
 
 
 Space: TypeAlias = "Mapping[str, BaseDistribution | Only]"
-"""Parameters by name, Optuna's distributions. One that is no `Only` gives the setting of its own
-name."""
+"""Optuna distributions by parameter name. A parameter that is not an `Only` sets the setting of
+the same name."""
 
 
 class Scored(Protocol):
-    """What an epoch gave. `Epoch` is one; any object with these members will do.
+    """Result of an epoch: `Epoch`, or any object with these members.
 
-    It may also have what `Epoch` has beside these.
+    The other members of `Epoch` are optional.
     """
 
     @property
     def number(self) -> int:
-        """From 1."""
+        """Number of the epoch, from 1."""
         ...
 
     @property
     def score(self) -> float:
-        """Validation score, the higher the better. NaN ends the trial as diverged."""
+        """Validation score; higher is better. NaN ends the trial as diverged."""
         ...
 
     @property
     def values(self) -> Mapping[str, float]:
-        """Whatever else is stored and shown, by name. NaN or infinity ends the trial as well."""
+        """Other values to store and display, by name. NaN or infinity also ends the trial."""
         ...
 
     @property
@@ -72,37 +73,38 @@ class Scored(Protocol):
 
 @dataclass(frozen=True)
 class Mistake:
-    """A validation case that was said wrongly."""
+    """A misclassified validation case."""
 
-    case: int  # its place in the order of `Epoch.right`
-    truth: int  # classes as numbers
-    said: int
-    sure: float  # 0..1
+    case: int  # index in the order of `Epoch.right`
+    truth: int  # index of the true class
+    said: int  # index of the predicted class
+    sure: float  # confidence, 0..1
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch gave, in plain types. Members are those of `Scored`."""
+    """Result of an epoch in plain types. See `Scored` for the required members."""
 
     number: int
     score: float
     values: Mapping[str, float]
     seconds: float
     right: bytes = b""
-    """`numpy.packbits` of which validation cases were right, in an order that all epochs of all
-    trials share; empty where the pipeline does not tell."""
+    """`numpy.packbits` of which validation cases were classified correctly, in an order shared by
+    all epochs of all trials; empty if the pipeline does not report it."""
     holdout: float = math.nan
-    """Score on cases that are neither trained on nor chosen by; told in the last epochs, else
-    NaN."""
+    """Score on the holdout, used neither for training nor for selection. Reported in the last
+    epochs, else NaN."""
     confusion: Sequence[Sequence[int]] = ()
-    """Validation cases by true class (rows) and class said (columns); empty if not told."""
+    """Confusion matrix of the validation cases (rows: true, columns: predicted class); empty if
+    not reported."""
     mistakes: Sequence[Mistake] = ()
-    """The surest wrong ones of the last epoch."""
+    """The most confident mistakes of the last epoch."""
 
 
 @runtime_checkable
 class Mark(Protocol):
-    """A place in the work of a device that the trial waits for."""
+    """A point in the device's work queue that the trial waits for, such as a CUDA event."""
 
     def query(self) -> bool:
         """Whether the device has reached it."""
@@ -110,28 +112,28 @@ class Mark(Protocol):
 
 
 class Expense(Protocol):
-    """What a trial takes. `Cost` is one; any object with these members will do."""
+    """Cost of a trial: `Cost`, or any object with these members."""
 
     @property
     def seconds(self) -> float:
-        """Of an epoch, roughly; decides in which order trials are heard, and must never depend
-        on a clock, so that a study repeats."""
+        """Rough seconds per epoch. Decides the order in which results are processed, so it must
+        not depend on a clock, or the study would not repeat."""
         ...
 
     @property
     def memory(self) -> float:
-        """Bytes of the device."""
+        """Bytes of device memory."""
         ...
 
     @property
     def load(self) -> float:
-        """Share of the device's time that the trial would keep busy alone, 0..1."""
+        """Share of the time for which the trial, running alone, keeps the device busy, 0..1."""
         ...
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a trial takes, in plain types. Members are those of `Expense`."""
+    """Cost of a trial in plain types. See `Expense` for the members."""
 
     seconds: float
     memory: float = 0.0
@@ -143,41 +145,42 @@ class Session(Protocol):
 
     @property
     def memory(self) -> int | None:
-        """Bytes that the device has free for trials; None if they are not to be counted."""
+        """Bytes of device memory free for trials; None for no limit."""
         ...
 
     def pace(self, examples: Sequence[Settings], at_once: int) -> float | None:
-        """Mean seconds of an epoch while `at_once` trials run, measured on `examples`.
+        """Return the mean seconds per epoch while `at_once` trials run, measured on `examples`.
 
-        None where it is not measured: the time left is then known after the first epochs.
+        None if not measured: the remaining time is then known after the first epochs.
         """
         ...
 
     def train(
         self, settings: Settings, state: Path, key: str
     ) -> Iterator[Scored | Sequence[Scored] | Mark | str]:
-        """Train a trial, yielding every epoch up to `settings["epochs"]`.
+        """Train a trial and yield every epoch up to `settings["epochs"]`.
 
-        Everything random is drawn from generators seeded with `settings["seed"]`. Closing the
-        iterator stops the trial. Beside epochs it may yield
+        Draw all randomness from generators seeded with `settings["seed"]`. Closing the iterator
+        stops the trial. In addition to epochs it may yield
 
-        - a list of epochs, first: those a state kept in the file `state` has behind it. A state
-          that was kept under another `key` is of another trial and must not be used.
-        - a Mark: `train` is called again once the device has reached it.
-        - a str: a note for the person who watches.
+        - a list of epochs, first: those restored from the checkpoint in the file `state`. A
+          checkpoint saved under another `key` belongs to another trial and must not be used.
+        - a Mark: the iterator is resumed once the device has reached it.
+        - a str: a note to display to the user.
 
-        An exception ends this trial alone; MemoryError says that memory did not suffice. What is
-        no Exception (SystemExit, say) ends the worker process, and another takes its place.
+        An exception ends this trial only; MemoryError means that it ran out of memory. A
+        BaseException that is not an Exception (such as SystemExit) ends the worker process, which
+        is then replaced.
         """
         ...
 
 
 class Pipeline(Protocol):
-    """What a study needs of whatever it trains. It must be picklable."""
+    """What a study needs to know about what it trains. Must be picklable."""
 
     @property
     def name(self) -> str:
-        """Begins the names of its studies."""
+        """Prefix for the names of its studies."""
         ...
 
     @property
@@ -187,67 +190,67 @@ class Pipeline(Protocol):
 
     @property
     def about(self) -> str:
-        """On what it trains, for the plan: "120 training and 30 validation images of demo"."""
+        """What it trains on, for the plan: "120 training and 30 validation images of demo"."""
         ...
 
     @property
     def validation(self) -> int:
-        """Number of cases of which the score is a share; 0 if it is no share."""
+        """Number of validation cases if the score is a share of them, else 0."""
         ...
 
     @property
     def epochs(self) -> int:
-        """Epochs of a trial where no other number is asked for."""
+        """Default number of epochs per trial."""
         ...
 
     @property
     def base(self) -> Settings:
-        """Settings of a trial where the space gives no others: all that it does not vary, and
-        what `study.confirm` is to take for a setting that only some trials have."""
+        """Default settings: everything the space does not vary, and the values `study.confirm`
+        uses for settings that only some trials have."""
         ...
 
     @property
     def space(self) -> Space:
-        """What may be varied."""
+        """The search space."""
         ...
 
     @property
     def presets(self) -> Mapping[str, Settings]:
-        """Settings that a search begins with if they lie in its space, by name: the control,
-        then others.
+        """Settings by name that a search tries first if they lie in its space: the control, then
+        others.
 
-        The control is never pruned: the search is measured against it.
+        The control is never pruned because the search is compared with it.
         """
         ...
 
     @property
     def curves_by(self) -> Sequence[str]:
-        """Settings that shape the learning curve, such as a schedule: a pruner compares trials
-        alike in these alone."""
+        """Settings that shape the learning curve, such as a schedule. A pruner compares only
+        trials that agree in these."""
         ...
 
     @property
     def devices(self) -> Sequence[Device]:
-        """Each GPU to use, or "cpu", which gets a worker process for each core."""
+        """The GPUs to use, or "cpu", which gets one worker process per core."""
         ...
 
     def identity(self) -> Mapping[str, Any]:
-        """What the numbers depend on beside the settings, as JSON: data, code, versions.
+        """Return what results depend on apart from the settings: data, code, versions, as JSON.
 
-        A study is not continued where one of these differs; `versions` is a dictionary by
-        package. Without `code` it is a hash of the module in which the pipeline's class stands
-        and of those beside it that it imports, or, in a script or notebook, of the functions,
-        classes and plain values that the class uses. What the pipeline's own attributes change
-        belongs here.
+        A study cannot be continued if one of these differs. `versions` is a dictionary by
+        package. If `code` is missing, it is set to a hash of the module that defines the
+        pipeline's class and of the neighbouring modules it imports, or, in a script or notebook,
+        of the functions, classes and plain values the class uses. Include any attribute of the
+        pipeline that affects results.
         """
         ...
 
     def cost(self, settings: Settings) -> Expense:
-        """What a trial takes, for order and admission alone."""
+        """Return the cost of a trial, used for ordering and admission only."""
         ...
 
     def open(self, device: Device) -> Session:
-        """Load the data onto a device; called once in each worker process."""
+        """Load the data onto a device. Called once in each worker process."""
         ...
 
 
@@ -255,7 +258,7 @@ MEMBERS = tuple(name for name in vars(Pipeline) if not name.startswith("_"))
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """Module and object of "module:object". Raises UserError if it is not of that form."""
+    """Split "module:object" into module and object. Raise UserError for any other form."""
     module, _, attribute = name.partition(":")
     if not all(part.isidentifier() for part in (*module.split("."), attribute)):
         raise UserError(f"--pipeline must be module:object, got {name!r}")
@@ -263,14 +266,14 @@ def split_name(name: str) -> tuple[str, str]:
 
 
 def load_pipeline(name: str) -> Pipeline:
-    """The pipeline that `name`, "module:object", stands for. Raises UserError if it is none."""
+    """Load the pipeline "module:object". Raise UserError if it does not exist or is not one."""
     module_name, attribute = split_name(name)
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
         missing = error.name or ""
         if missing and not f"{module_name}.".startswith(f"{missing}."):
-            raise  # a module of its own is missing: the traceback says where
+            raise  # the module exists but fails to import another: show the traceback
         raise UserError(f"--pipeline {name}: no module {module_name!r} can be imported") from None
     pipeline: Pipeline | None = getattr(module, attribute, None)
     if pipeline is None:
@@ -280,7 +283,7 @@ def load_pipeline(name: str) -> Pipeline:
 
 
 def check_members(pipeline: Pipeline, place: str) -> None:
-    """Raise UserError, naming what it lacks, if an object is no pipeline."""
+    """Raise UserError naming the missing members if an object is not a pipeline."""
     lacking = [member for member in MEMBERS if not hasattr(pipeline, member)]
     if lacking:
         raise UserError(f"{place}: the pipeline lacks {', '.join(lacking)}")

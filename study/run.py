@@ -18,20 +18,20 @@ Known = Literal["default", "report", "extended"]
 
 
 class Options(Images, Pipelined, Running, Search):
-    """Search hyperparameters of the emotion network, prune bad trials, store everything.
+    """Search the hyperparameters of the emotion network, prune bad trials, store everything.
 
-    The report's hand-made settings are the first trials, unless with --no-hand-made. Run the same
-    command again to finish an interrupted study, in a second shell to help a running one, or with
-    more --trials to extend it. Ctrl-C stops after the epochs that run, twice at once.
+    The first trials are the report's manually tuned settings, unless --no-hand-made is given. Run
+    the same command again to finish an interrupted study, in a second shell to help a running one,
+    or with more --trials to extend it. Ctrl-C stops after the current epochs, a second one now.
     """
 
     study: Name = None
-    """Name of the study; by default one that tells data and settings apart."""
+    """Name of the study; by default derived from data and settings."""
     space: str = "default"
-    """What is searched: default, the six main hyperparameters; report, all that it varied by hand;
-    extended, beyond it (schedules, augmentation, regularisation, widths); or a YAML file."""
+    """Search space: default (the six main hyperparameters), report (everything the report varied
+    manually), extended (also schedules, augmentation, regularisation, widths), or a YAML file."""
     print_space: Known | None = None
-    """Print a space as such a file, to start from, and do nothing else."""
+    """Print a space as a YAML file to start from, and exit."""
     remove: tuple[str, ...] = ()
     """Classes to leave out."""
 
@@ -47,14 +47,14 @@ def main() -> None:
         print(in_yaml(SPACES[options.print_space]), end="")
         return
     if options.change_search and options.study is None:
-        raise UserError("--change-search needs --study: it goes on with a study that is named")
+        raise UserError("--change-search needs --study: it continues a named study")
     own = None
-    if options.space not in get_args(Known):  # refused before anything is begun
+    if options.space not in get_args(Known):  # reject a bad file before starting anything
         from study.spec.own_space import find_space
 
         own = find_space(options.space)
 
-    # Workers load their libraries while this process loads its own and reads the data.
+    # Start workers now, so that they load their libraries while this process reads the data.
     from study.pipeline import split_name
     from study.workers.pool import head_start, processes_of_a_processor
 
@@ -62,7 +62,7 @@ def main() -> None:
     count = 1
     if options.device == "cpu" or not has_gpu():
         count = options.workers or processes_of_a_processor()
-        options = options.model_copy(update={"workers": count})  # before they take memory
+        options = options.model_copy(update={"workers": count})  # before workers take memory
     with head_start(preload, min(count, options.total or count)) as spare:
         search(options, until, spare, own)
 
@@ -70,8 +70,10 @@ def main() -> None:
 def search(
     options: Options, until: float, spare: "list[Started]", own: "tuple[str, Space] | None"
 ) -> None:
-    """Run or continue the search, of the space `own` if it is a person's, say what came out, and
-    exit."""
+    """Run or continue the search, print a summary, and exit.
+
+    `own` is name and content of the user's own space, if given.
+    """
     from optuna.trial import TrialState
 
     from study.analysis.answer import answer_of
@@ -93,7 +95,7 @@ def search(
     name = pipeline.name if options.pipeline else name
     spec = searching(pipeline, name, options.epochs, options.seed, options.hand_made)
     if own and options.hand_made and not spec.queue:
-        print("note   no hand-made settings lie in this space: the search begins without them")
+        print("note   no manually tuned settings lie in this space: starting without them")
     line = command_line("study.run", sys.argv[1:], hidden(options.storage))
 
     def conclude(study: "optuna.Study") -> None:

@@ -1,8 +1,8 @@
-"""Durations and counts in words."""
+"""Format durations and counts."""
 
 
 def describe_duration(seconds: float) -> str:
-    """Seconds as people say them."""
+    """Format seconds for people."""
     if seconds < 100:
         return f"{max(1, round(seconds))} s"
     if seconds < 10 * 60:
@@ -14,5 +14,5 @@ def describe_duration(seconds: float) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """A number and what it counts."""
+    """Format a number with its noun, in the plural if needed."""
     return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -93,7 +93,7 @@ def test_the_digits_go_through_search_report_export_replay_and_confirmation(
     assert "first guess" in Path("results/results.md").read_text().split("## Best of")[1]
     both = command("study.confirm", *DIGITS, "--data", "faces.csv")
     assert both.code == 2
-    assert "--data is an option of FER-2013" in both.err
+    assert "--data applies to FER-2013 only" in both.err
 
 
 @pytest.mark.parametrize(
@@ -105,10 +105,10 @@ def test_the_digits_go_through_search_report_export_replay_and_confirmation(
         (("--pipeline", "no.such:thing"), "no module 'no.such'"),
         (("--pipeline", "examples.digits:nothing"), "examples.digits has no 'nothing'"),
         (("--pipeline", "examples.digits:SPLIT"), "the pipeline lacks name, metric"),
-        ((*DIGITS, "--subset", "10"), "--subset is an option of FER-2013"),
-        ((*DIGITS, "--split-seed", "7"), "--split-seed is an option of FER-2013"),
-        ((*DIGITS, "--space", "report"), "--space is an option of FER-2013"),
-        ((*DIGITS, "--remove", "sad"), "--remove is an option of FER-2013"),
+        ((*DIGITS, "--subset", "10"), "--subset applies to FER-2013 only"),
+        ((*DIGITS, "--split-seed", "7"), "--split-seed applies to FER-2013 only"),
+        ((*DIGITS, "--space", "report"), "--space applies to FER-2013 only"),
+        ((*DIGITS, "--remove", "sad"), "--remove applies to FER-2013 only"),
     ],
 )
 def test_what_is_no_pipeline_is_refused_in_a_line(
