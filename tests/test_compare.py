@@ -97,7 +97,7 @@ def test_what_another_study_trained_alike_is_not_trained_again(command: Command)
     # The report's value is the same in every comparison; what is trained otherwise is not it.
     shared = command("study.compare", "--vary", "oversampling", *SMALL).out
     assert "plan   4 trials" in shared
-    assert "1 more known from other studies" in shared
+    assert "1 more reused from other studies" in shared
     fewer = command("study.compare", "--vary", "oversampling", *SMALL, "--seeds", 2)
     assert "plan" not in fewer.out  # nothing is left to train
     assert "waiting" not in fewer.out

@@ -218,7 +218,7 @@ def test_a_file_that_stays_locked_is_given_up_after_a_while_in_one_line(
     monkeypatch.setattr(retry, "PATIENCE", 0.0)
     with closing(sqlite3.connect("studies.db", isolation_level=None)) as holder:
         holder.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(UserError, match="out of reach for 0 s: database is locked"):
+        with pytest.raises(UserError, match="unreachable for 0 s: database is locked"):
             store.open_database("sqlite:///studies.db")
 
 

@@ -101,7 +101,7 @@ def test_a_bug_stops_the_study_after_three_identical_errors_with_its_traceback(
     sabotage: Callable[[str], None], run: Callable[..., Result]
 ) -> None:
     sabotage(BUG)
-    with pytest.raises(RuntimeError, match="3 trials failed alike") as stopped:
+    with pytest.raises(RuntimeError, match="3 trials failed the same way") as stopped:
         run("--trials", 20)
     assert 'raise ValueError("a bug in the pipeline")' in str(stopped.value)
     failed = [trial for trial in trials() if trial.state == TrialState.FAIL]
@@ -141,7 +141,7 @@ def test_a_trial_that_kills_its_worker_twice_is_failed_with_the_reason(
         )
         # The epoch before was kept and not trained again.
         assert list(trial.intermediate_values) == [1]
-    assert "another one takes over" in result.out
+    assert "it will be tried again" in result.out
     assert f"{len(failed)} failed" in result.out
     again = run("--trials", 7)
     assert again.code == 0, again
@@ -156,7 +156,7 @@ def test_workers_that_always_die_stop_the_study_in_one_line(
     sabotage(KILLER.replace("OPTIMIZERS", everything))
     result = run("--trials", 20)
     assert result.code == 2, result
-    assert "3 trials failed alike" in result.err.splitlines()[-1]
+    assert "3 trials failed the same way" in result.err.splitlines()[-1]
     assert "SIGSEGV" in result.err
 
 

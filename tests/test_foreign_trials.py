@@ -39,7 +39,7 @@ def test_a_search_goes_on_among_trials_of_every_sort(
         assert f"trial {trial.number}" in said
         assert kept(trial, FAILURE)["reason"] in said
     assert not [trial for trial in trials if trial.state == TrialState.RUNNING]
-    assert "left out" in said
+    assert "ignored" in said
     assert "best inf" not in said
     assert run(trials=30, pruner=pruner) == trials  # and it is over
 

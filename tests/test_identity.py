@@ -125,7 +125,7 @@ def test_a_study_goes_on_on_another_processor_and_its_trials_say_so(
     change_identity(**then)
     result = run("--trials", 8)
     assert result.code == 0, result
-    assert "begun on cpu of old, compiled long ago; now cpu" in result.out
+    assert "started on cpu of old, compiled long ago; now on cpu" in result.out
     study = optuna.load_study(study_name="small", storage=DEFAULT_URL)
     here = identity.hardware_of(faces(Images(subset=150)).identity())
     assert records.kept(study.trials[6], records.TRAINED_ON) is None
@@ -155,7 +155,7 @@ def test_a_new_study_says_which_one_it_does_not_continue(command: Command) -> No
     change_identity(code="0123456789ab")
     result = command("study.run", *options)
     assert result.code == 0, result
-    assert "study small asked the same of other code or packages: not continued" in result.out
+    assert "study small differs only in code or packages: not continued" in result.out
 
 
 def test_studies_of_an_older_version_are_read_and_say_why_they_do_not_go_on(

@@ -245,7 +245,7 @@ def test_a_trial_whose_worker_dies_once_goes_on_and_twice_in_an_epoch_fails(run:
     done = run(trials=1, lanes=2, pruner="none", change=kill)
     assert done[0].state == TrialState.COMPLETE
     assert list(done[0].intermediate_values) == [1, 2, 3, 4]
-    with pytest.raises(UserError, match="3 trials failed alike"):
+    with pytest.raises(UserError, match="3 trials failed the same way"):
         run(trials=20, lanes=2, pruner="none", change=kill)
     failed = [trial for trial in stored() if trial.state == TrialState.FAIL]
     assert {trial.params["rule"] for trial in failed} == {"sign"}
@@ -575,7 +575,7 @@ def test_the_budget_of_epochs_is_never_exceeded_and_nearly_spent(run: Run) -> No
 
 
 def test_a_budget_that_is_too_small_for_a_trial_is_refused(run: Run) -> None:
-    with pytest.raises(UserError, match="--budget-epochs must be at least those of a trial, 4"):
+    with pytest.raises(UserError, match="must be at least the epochs of a trial, 4"):
         run(trials=None, budget_epochs=3)
     assert not Path("studies.db").exists()
 

@@ -209,7 +209,7 @@ def test_a_killed_study_leaves_no_orphans_and_is_finished_by_the_next_run(run: R
     running.communicate()
     partial = trials()[0].intermediate_values
     result = run(*options)
-    assert "1 interrupted trial will go on from the last epoch" in result.out
+    assert "1 interrupted trial to resume from the last epoch" in result.out
     assert [trial.number for trial in finished()] == [0, 1]
     assert [trial.number for trial in trials() if trial.state == TrialState.RUNNING] == []
     repeated = trials()[0].intermediate_values

@@ -144,7 +144,7 @@ def test_a_worker_that_is_killed_is_replaced_and_the_study_goes_on() -> None:
     out = running.communicate(timeout=120)[0]
     assert running.returncode == 0, out
     assert "its worker was ended by SIGKILL" in out
-    assert "another one takes over" in out
+    assert "it will be tried again" in out
     assert [trial.state for trial in trials()[:3]] == [TrialState.COMPLETE] * 3
 
 
@@ -198,7 +198,7 @@ def test_ctrl_c_twice_stops_at_once() -> None:
     running.send_signal(signal.SIGINT)
     assert running.stdout is not None
     # Two signals at once would be taken for one.
-    assert any("stopping after the epochs" in line for line in running.stdout)
+    assert any("stopping after the current epochs" in line for line in running.stdout)
     running.send_signal(signal.SIGINT)
     out = running.communicate(timeout=20)[0]
     assert running.returncode == 130, out
@@ -287,7 +287,7 @@ def test_a_disk_that_stays_full_ends_in_one_line_and_the_next_run_completes(
         fill(small_disk)
     out = running.communicate()[0]
     assert running.returncode == 2, out
-    assert out.splitlines()[-1].startswith("error: the storage is out of reach for 2 s: ")
+    assert out.splitlines()[-1].startswith("error: the storage has been unreachable for 2 s: ")
     assert "the same command continues" in out
     assert "Traceback" not in out
     (small_disk / "filler").unlink()
@@ -335,5 +335,5 @@ def test_a_signal_is_heard_while_the_database_is_away(server: Server, url_of_ser
     finally:
         server.start()
     assert running.returncode == 2, out
-    assert "error: stopped while the storage is out of reach" in out
+    assert "error: stopped while the storage is unreachable" in out
     assert "Traceback" not in out

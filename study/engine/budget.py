@@ -12,11 +12,11 @@ from study.storage.records import CONTINUES, CONTINUES_FROM, FINISHED, kept
 
 @dataclass(frozen=True)
 class Budget:
-    """A search ends with `trials` finished trials, and begins none that would take it beyond
-    `limit` epochs. Processes that work on one study together may each begin one too many.
+    """Ends a search after `trials` finished trials, and starts none that would exceed `limit`
+    epochs. Processes that share a study may each start one trial too many.
 
-    A trial has `epochs` of them. After every proposed trial `rate` second chances are due, each
-    of which is expected to train all but `earliest` epochs.
+    A trial has `epochs` epochs. Each proposed trial adds `rate` second chances, each expected to
+    train all but `earliest` epochs.
     """
 
     epochs: int
@@ -26,7 +26,7 @@ class Budget:
     earliest: int = 0
 
     def affords(self, trials: Sequence[FrozenTrial], epochs: int) -> bool:
-        """Whether so many epochs may be trained beside those that `trials` trained or will."""
+        """Whether this many epochs may be trained in addition to those of `trials`."""
         if self.limit is None:
             return True
         running = (each for each in trials if each.state == TrialState.RUNNING)
@@ -34,13 +34,13 @@ class Budget:
         return spent(trials) + promised + epochs <= self.limit
 
     def chances(self, trials: Sequence[FrozenTrial]) -> int:
-        """How many second chances may be given in all, by what is known so far."""
+        """Return how many second chances may be given in total, as far as known now."""
         if self.trials is None:
             return due(len(trials) + 1, self.rate)
         return next(n for n in range(self.trials + 1) if n >= due(self.trials - n, self.rate))
 
     def takes_up(self, trials: Sequence[FrozenTrial]) -> bool:
-        """Whether it is time for second chances: what is left of the budget is theirs."""
+        """Whether it is time for second chances: the rest of the budget is reserved for them."""
         if not self.rate:
             return False
         begun = [each for each in trials if each.state in (*FINISHED, TrialState.RUNNING)]
@@ -53,7 +53,7 @@ class Budget:
         return not self.affords(trials, self.epochs + chances * (self.epochs - self.earliest))
 
     def trials_left(self, trials: Sequence[FrozenTrial], share: float) -> int:
-        """How many trials are still to be finished if each trains `share` of its epochs."""
+        """Return how many trials are left to finish if each trains `share` of its epochs."""
         done = sum(each.state in FINISHED for each in trials)
         left = [] if self.trials is None else [self.trials - done]
         if self.limit is not None:
@@ -62,9 +62,9 @@ class Budget:
 
 
 def spent(trials: Sequence[FrozenTrial]) -> int:
-    """Epochs that these trials trained; one that has the result of another one counts its epochs.
+    """Return the epochs trained by these trials; a trial that reuses a result counts its epochs.
 
-    Those with which a second chance began count once.
+    Epochs that a second chance resumed from are counted once.
     """
     return sum(
         max(0, len(trial.intermediate_values) - kept(trial, CONTINUES_FROM, 0)) for trial in trials

@@ -1,7 +1,7 @@
-"""Second chances: at the end of a search the best of the stopped trials are trained on.
+"""Second chances: at the end of a search, training of the best stopped trials continues.
 
-A second chance is a trial of its own, with the settings and the state of the stopped one: for
-Optuna a finished trial does not change.
+A second chance is a new trial with the settings and checkpoint of the stopped one, because in
+Optuna a finished trial cannot change.
 """
 
 import statistics
@@ -26,16 +26,18 @@ from study.storage.records import (
 
 
 def due(proposed: int, rate: float) -> int:
-    """How many second chances a search of that many proposed trials gives: `rate` a trial, and
-    at least one."""
+    """Return how many second chances are due after `proposed` trials: `rate` per trial, at least
+    1."""
     return max(1, int(proposed * rate + 1e-9)) if rate and proposed else 0
 
 
 def stopped(
     trials: Sequence[FrozenTrial], epochs: int, among: Sequence[FrozenTrial] | None = None
 ) -> list[FrozenTrial]:
-    """The trials that the pruner stopped before the last of `epochs`, and that nobody of `trials`
-    took up; with `among` those of them."""
+    """Return the trials pruned before the last of `epochs` that none of `trials` continues.
+
+    With `among`, only those in it are considered.
+    """
     numbers = taken_up(trials)
     return [
         trial
@@ -50,7 +52,7 @@ def stopped(
 
 
 def taken_up(trials: Sequence[FrozenTrial]) -> set[int]:
-    """The numbers of the trials that others continue."""
+    """Return the numbers of the trials that another trial continues."""
     return {
         first
         for trial in trials
@@ -59,20 +61,20 @@ def taken_up(trials: Sequence[FrozenTrial]) -> set[int]:
 
 
 def to_train(trial: FrozenTrial, epochs: int) -> int:
-    """How many of its `epochs` a trial that was begun, or waits, has still to train."""
+    """Return how many of its `epochs` a running or waiting trial has left to train."""
     begun_with: int = kept(trial, CONTINUES_FROM, 0)
     return epochs - max(begun_with, len(trial.intermediate_values))
 
 
 Curve = tuple[tuple[Any, ...], Sequence[float]]
-"""A kind of curve, and scores by epoch."""
+"""Kind of a learning curve, and its scores by epoch."""
 
 
 def expected_ends(stopped: Sequence[Curve], complete: Sequence[Curve]) -> list[float]:
-    """The score that each stopped curve would end with if it gained what complete ones did.
+    """Extrapolate the final score of each stopped curve from the gains of complete ones.
 
-    That is the median from its last epoch on, over the complete ones of its kind, or all of them
-    where there are none.
+    Adds the median gain, from its last epoch on, over complete curves of the same kind, or over
+    all complete curves if there are none of that kind.
     """
 
     @cache
@@ -87,9 +89,9 @@ def expected_ends(stopped: Sequence[Curve], complete: Sequence[Curve]) -> list[f
 
 
 def second_chance(trial: FrozenTrial, resumed: bool) -> FrozenTrial:
-    """A trial for the queue that trains a stopped one on, `resumed` if its state is kept.
+    """Return a trial for the queue that continues a stopped one, `resumed` from its checkpoint.
 
-    What was put in by hand stays so.
+    It keeps the origin of the stopped trial.
     """
     origin, moves = trial.user_attrs.get(ORIGIN), kept(trial, TRAINED_ON)
     return create_trial(
@@ -107,8 +109,7 @@ def second_chance(trial: FrozenTrial, resumed: bool) -> FrozenTrial:
 def ranked(
     candidates: Sequence[FrozenTrial], trials: Sequence[FrozenTrial], curves_by: Sequence[str]
 ) -> list[FrozenTrial]:
-    """Stopped trials, the one first that is expected to end best, by the complete ones of
-    `trials`."""
+    """Sort stopped trials by expected final score, best first, given the complete `trials`."""
 
     def curve(trial: FrozenTrial) -> Curve:
         return kind_of(trial, curves_by), curve_of(trial)

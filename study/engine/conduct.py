@@ -1,4 +1,4 @@
-"""A study from its pipeline and its spec: identity, database, workers, the loop."""
+"""Run a study from its pipeline and spec: identity, database, workers, the loop."""
 
 import math
 from collections.abc import Callable
@@ -50,16 +50,16 @@ from study.storage.retry import DatabaseAway
 from study.words import counted
 from study.workers.pool import Pool, Started, default_lanes
 
-STOP_SECONDS = 5.0  # that a database which is away is waited for after the first signal
+STOP_SECONDS = 5.0  # to wait for an unreachable database after the first signal
 
 
 @dataclass(frozen=True)
 class Request:
-    """A study that is to be run or continued until its trials or epochs suffice.
+    """A request to run or continue a study until it has its trials or has spent its epochs.
 
-    `name` is that of the study, by default one that tells identities apart; `command` is kept
-    with it. After `deadline`, on the monotonic clock, no epoch begins. Of a comparison with a
-    `race` what that finds to be beaten is trained no further.
+    `name` is the study's name, by default derived from its identity; `command` is stored with
+    the study. No epoch starts after `deadline` (monotonic clock). In a comparison with a `race`,
+    settings that are clearly beaten are not trained further.
     """
 
     pipeline: Pipeline
@@ -69,20 +69,20 @@ class Request:
     name: str | None = None
     command: str = ""
     deadline: float = math.inf
-    spare: list[Started] | None = None  # worker processes that are started already
+    spare: list[Started] | None = None  # worker processes already started
     show: Callable[[Identity, optuna.Study], Show] = lambda identity, study: lambda *_: None
-    """What a dashboard is to show of the study's trials."""
+    """What a dashboard shows of the study's trials."""
     race: Rule | None = None
 
     @classmethod
     def of_comparison(cls, pipeline: Pipeline, spec: Spec, running: Seeds, **rest: Any) -> Self:
-        """A comparison of rows that are given, each trained to its end."""
+        """Request a comparison of the spec's queue, without pruning."""
         return cls(pipeline, spec, running, running.unpruned(len(spec.queue)), **rest)
 
     def identity(self) -> Identity:
-        """What the study's numbers depend on, sampler and pruner among it."""
+        """Return what the study's results depend on, including sampler and pruner."""
         spec, search = self.spec, self.search
-        if spec.variants:  # rows that are given, each trained whole
+        if spec.variants:  # a comparison: fixed rows, no pruning
             pruner = describe_pruner("none", spec.epochs, ())
             return identity_of(self.pipeline, spec, ROWS, pruner)
         by = [name for name in self.pipeline.curves_by if name in spec.space]
@@ -92,22 +92,22 @@ class Request:
 
 @dataclass(frozen=True)
 class Conducted:
-    """The name of a study, and 0 or the exit code of the signal which stopped it."""
+    """Name of the study, and the exit code: 0, or that of the signal that stopped it."""
 
     name: str
     exit_code: int
 
 
 def conduct(request: Request, conclude: Callable[[optuna.Study], None]) -> Conducted:
-    """Run or continue a study; `conclude` is called with it, even if it is incomplete.
+    """Run or continue a study, then call `conclude` with it, even if it is incomplete.
 
-    Raises UserError if it cannot be continued as asked.
+    Raises UserError if it cannot be continued as requested.
     """
     running, total, spec = request.running, request.search.total, request.spec
     limit = request.search.budget_epochs
     if limit is not None and limit < spec.epochs:
         raise UserError(
-            f"--budget-epochs must be at least those of a trial, {spec.epochs}, got {limit}"
+            f"--budget-epochs must be at least the epochs of a trial, {spec.epochs}, got {limit}"
         )
     folder = running.checkpoints or studies.checkpoints_beside(running.storage)
     if folder.exists() and not folder.is_dir():
@@ -122,7 +122,7 @@ def conduct(request: Request, conclude: Callable[[optuna.Study], None]) -> Condu
             stop.gently()
             study = open_study(request, name, identity, database)
             elsewhere = {}
-            if spec.variants:  # a search goes by what it has seen itself
+            if spec.variants:  # a search uses only its own trials
                 elsewhere = studies.trained_elsewhere(database, name, identity)
             again = request.search.duplicates == "train"
             outcome: Outcome = "finished"
@@ -148,7 +148,7 @@ def conduct(request: Request, conclude: Callable[[optuna.Study], None]) -> Condu
 
 
 def budget_of(request: Request, identity: Identity) -> Budget:
-    """What the study may spend."""
+    """Return what the study may spend."""
     name, epochs = identity["pruner"]["name"], request.spec.epochs
     search = request.search
     return Budget(
@@ -157,10 +157,10 @@ def budget_of(request: Request, identity: Identity) -> Budget:
 
 
 def race_of(request: Request, identity: Identity) -> Race | None:
-    """The race among the settings of a comparison, if there is one.
+    """Return the race among the settings of a comparison, or None.
 
-    As many trials run at once as workers that the study would have, had it all of its trials to
-    go: what is decided must not change when it is continued.
+    Assumes the number of workers that a study with all its trials to go would have, so that the
+    decisions do not change when it is continued.
     """
     if request.race is None:
         return None
@@ -169,13 +169,13 @@ def race_of(request: Request, identity: Identity) -> Race | None:
 
 
 def waiter(stop: Stop, display: Display) -> Callable[[str, float], None]:
-    """What is done while the database is away: it is said, and a person may stop."""
+    """Return what to do while the database is unreachable: display it, and allow a stop."""
 
     def wait(reason: str, seconds: float) -> None:
         display.waiting(reason, seconds)
         if stop.now or (stop.soon and seconds > STOP_SECONDS):
             raise DatabaseAway(
-                f"stopped while the storage is out of reach: {reason}; what was stored is safe, "
+                f"stopped while the storage is unreachable: {reason}; what was stored is safe, "
                 "the same command continues"
             )
 
@@ -185,7 +185,7 @@ def waiter(stop: Stop, display: Display) -> Callable[[str, float], None]:
 def open_study(
     request: Request, name: str, identity: Identity, database: OwnedDatabase
 ) -> optuna.Study:
-    """The study `name`, begun with its queue or continued, and what it finds said."""
+    """Create the study `name` with its queue, or open it to continue, and print its state."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     spec = request.spec
     waiting = [studies.waiting(parameters, origin) for origin, parameters in spec.queue.items()]
@@ -206,20 +206,20 @@ def open_study(
     begun_on, here = hardware_of(kept(study, IDENTITY)), hardware_of(identity)
     if begun_on != here:
         words = hardware_in_words(begun_on), hardware_in_words(here)
-        print(f"       begun on {words[0]}; now {words[1]}, which rounds otherwise: trials say so")
+        print(f"       started on {words[0]}; now on {words[1]}: rounding differs, trials note it")
     interrupted = [ending(trial) for trial in trials].count("interrupted")
     if interrupted:
-        print(f"       {counted(interrupted, 'interrupted trial')} will go on from the last epoch")
+        print(f"       {counted(interrupted, 'interrupted trial')} to resume from the last epoch")
     running = [trial.state for trial in trials].count(TrialState.RUNNING)
     if running:
         print(f"       {counted(running, 'trial')} running in other processes: joining them")
     if new and (other := studies.similar(database, name, identity)):
-        print(f"       study {other} asked the same of other code or packages: not continued")
+        print(f"       study {other} differs only in code or packages: not continued")
     return study
 
 
 def sampler_of(spec: Spec, identity: Identity, session: int) -> optuna.samplers.BaseSampler:
-    """What proposes the settings of the study's trials in this process, its `session`."""
+    """Return the sampler for this process, which is number `session` of the study."""
     if not spec.variants:
         return make_sampler(identity["sampler"]["name"], spec.seed, session)
     space: dict[str, BaseDistribution] = {
@@ -238,7 +238,7 @@ def train(
     stop: Stop,
     display: Display,
 ) -> Outcome:
-    """Start workers, say the plan once their pace is known, and train what is left."""
+    """Start workers, print the plan once their speed is known, and train what is left."""
     pipeline, spec, running = request.pipeline, request.spec, request.running
     pruner: dict[str, Any] = identity["pruner"]
     trials = study.get_trials(deepcopy=False)
@@ -260,7 +260,7 @@ def train(
             display.better(trial.value or 0.0, trial.number)
     with Pool(pipeline, lanes, spec.examples(), spare=request.spare) as pool, display:
         processes = {lane: pool.process_of(lane) for lane in range(lanes)}
-        # Whoever names a number of trials at once gets it, as far as memory goes.
+        # An explicit --workers is honoured as far as memory allows.
         schedule = Schedule(processes, pipeline.cost, math.inf if running.workers else CROWD)
         loop = Loop(
             study=study,

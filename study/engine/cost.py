@@ -1,17 +1,17 @@
-"""Which trials may run beside each other on one device."""
+"""Which trials may run concurrently on one device."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from study.pipeline import Expense
 
-CROWD = 2.0  # trials that keep a device busy to run at once: more would only wait for each other
-SPARE = 0.9  # of the free memory
+CROWD = 2.0  # maximum total load of a device: more trials would only wait for each other
+SPARE = 0.9  # usable share of the free memory
 
 
 @dataclass(frozen=True)
 class Demand:
-    """What a trial takes, and whether it must run alone."""
+    """Cost of a trial, and whether it must run alone."""
 
     cost: Expense
     alone: bool = False
@@ -20,9 +20,9 @@ class Demand:
 def fits(
     demand: Demand, beside: Sequence[Demand], memory: int | None, crowd: float = CROWD
 ) -> bool:
-    """Whether a trial can begin beside those that run, with so many bytes of memory free.
+    """Whether a trial can start next to running ones, given the free memory in bytes.
 
-    Where nothing runs it can: if it does not fit even then, it ends as out of memory.
+    It always can when nothing else runs: if it does not fit even then, it ends as out of memory.
     """
     if not beside:
         return True

@@ -36,15 +36,15 @@ from study.storage.watched_file import StudyGone
 from study.words import counted
 from study.workers.messages import Broken, Died, Done, Job, Message, OutOfMemory, Ready, Trained
 
-ALIKE = 3  # failures of the same kind that end the study
-SAID = 3  # trials that are left out, each with its reason
-LOOK_SECONDS = 5.0  # between looks at trials whose process is gone
+ALIKE = 3  # failures with the same reason that end the study
+SAID = 3  # ignored trials to print with their reasons
+LOOK_SECONDS = 5.0  # between checks for trials whose process is gone
 
 Outcome = Literal["finished", "timeout", "interrupted"]
 
 
 class Workers(Protocol):
-    """What trains; `study.workers.pool.Pool` does so in processes."""
+    """Interface of what trains; `study.workers.pool.Pool` implements it with processes."""
 
     def start(self, lane: int, job: Job) -> None: ...
 
@@ -54,12 +54,12 @@ class Workers(Protocol):
 
 
 class Loop:
-    """Trains trials of `study` until `total` of them are finished or its epochs are spent, or it
-    is told to stop.
+    """Trains the trials of `study` until `total` of them are finished, its epochs are spent, or a
+    stop is requested.
 
-    The pruner stops no trial before the end of epoch `earliest_pruning`. No trial begins before
-    every worker is ready; then `say_plan` is told the mean seconds of an epoch, if known.
-    `hardware` is what the study was begun on.
+    The pruner stops no trial before the end of epoch `earliest_pruning`. No trial starts before
+    all workers are ready; `say_plan` is then called with the mean seconds per epoch, if measured.
+    `hardware` is what the study was started on.
     """
 
     def __init__(
@@ -85,16 +85,16 @@ class Loop:
         self._workers, self._schedule = workers, schedule
         self._stop, self._display = stop, display
         self._say_plan, self._plan_is_said, self._show = say_plan, False, show
-        self._held: Trial | None = None  # asked for, but it finds no place yet
-        self._ahead: Counter[int] = Counter()  # by lane, epochs answered before their turn
+        self._held: Trial | None = None  # asked for, but no lane has room yet
+        self._ahead: Counter[int] = Counter()  # epochs answered early, by lane
         self._hardware, self._hardware_of = hardware, dict[int, Mapping[str, Any]]()  # by lane
-        self._notes: set[tuple[int, str]] = set()  # what a person was told of which trial
+        self._notes: set[tuple[int, str]] = set()  # notes already printed, by trial
         self._failures: Counter[str] = Counter()
         self._looked = self._beaten = 0.0
-        self._left_out: set[int] = set()  # trials of which this was said
+        self._left_out: set[int] = set()  # trials already reported as left out
 
     def run(self) -> Outcome:
-        """Train. Whatever ends it, the trials that still run are put back into the queue."""
+        """Run the study. However it ends, trials still running are put back into the queue."""
         try:
             while (outcome := self._outcome()) is None:
                 self._begin_trials()
@@ -106,7 +106,7 @@ class Loop:
                 self._queue.close(for_good=True)
             return outcome
         except (DatabaseAway, StudyGone):
-            self._schedule.clear()  # the next run finds them
+            self._schedule.clear()  # the next run requeues them
             self._held = None
             raise
         finally:
@@ -145,7 +145,7 @@ class Loop:
             self._display.started(lane, trial.number)
 
     def _receive(self) -> None:
-        """Handle what the workers say: of a trial when it is its turn, else at once."""
+        """Handle the workers' messages: those about trials in schedule order, others at once."""
         for source, news in self._workers.messages(timeout=0.5):
             self._answer_early(source, news)
             for lane, message in self._schedule.in_turn(source, news):
@@ -170,7 +170,7 @@ class Loop:
                 self._fail(self._off(lane), reason, traceback)
 
     def _answer_early(self, lane: int, message: Message) -> None:
-        """An epoch after which no pruner can stop its trial need not wait for its turn."""
+        """Let a trial continue before its message is due if no pruner could stop it now."""
         trial = self._schedule.running.get(lane)
         if self._stop.soon or trial is None or not isinstance(message, Trained) or message.resumed:
             return
@@ -181,7 +181,7 @@ class Loop:
             self._workers.answer(lane, go_on=True)
 
     def _is_spared(self, trial: Trial) -> bool:
-        """Whether it is never pruned: the control, if the study has one, and second chances."""
+        """Whether the trial is exempt from pruning (the control and second chances)."""
         is_control = bool(self._spec.control) and trial.origin == self._spec.control
         return is_control or trial.continues is not None
 
@@ -220,13 +220,13 @@ class Loop:
                 self._queue.forget(trial)
 
     def _off(self, lane: int) -> Trial:
-        """Take a lane's trial off it first: a finished trial cannot be requeued."""
+        """Take the trial off its lane before finishing it: a finished trial cannot be requeued."""
         self._display.left(lane)
         self._ahead[lane] = 0
         return self._schedule.end(lane)
 
     def _worker_died(self, lanes: Sequence[int], reason: str) -> None:
-        # All lanes at once: nothing may be sent to the next process before it is ready.
+        # All lanes first: nothing may be sent to the new process before it is ready.
         trials = [self._schedule.died(lane) for lane in lanes]
         for lane, trial in zip(lanes, trials, strict=True):
             self._ahead[lane] = 0
@@ -235,7 +235,7 @@ class Loop:
                 self._try_again(trial, reason)
 
     def _try_again(self, trial: Trial, reason: str) -> None:
-        """Put a trial whose worker died back into the queue, if it is not the second time."""
+        """Requeue a trial whose worker died, or fail it if that happened before in this epoch."""
         epoch = len(trial.epochs) + 1
         with self._mine(trial):
             if another_death(trial, reason):
@@ -243,7 +243,7 @@ class Loop:
                 return
             put_back(self._database, trial)
             self._display.print(
-                f"trial {trial.number}: {reason}, in epoch {epoch}; another one takes over"
+                f"trial {trial.number}: {reason}, in epoch {epoch}; it will be tried again"
             )
 
     def _fail(self, trial: Trial, reason: str, traceback: str = "") -> None:
@@ -254,14 +254,14 @@ class Loop:
             self._failures[kind] += 1
         if self._failures[kind] < ALIKE:
             return
-        line = f"{ALIKE} trials failed alike, the last one was {trial.number}: {reason}"
+        line = f"{ALIKE} trials failed the same way, last trial {trial.number}: {reason}"
         if traceback:
             raise RuntimeError(f"{line}\n{traceback}")
         raise UserError(line)
 
     @contextmanager
     def _mine(self, trial: Trial) -> Iterator[None]:
-        """What is done here to a trial is left if another process has taken it over."""
+        """Stop working on the trial if another process has taken it over."""
         try:
             yield
         except UpdateFinishedTrialError:
@@ -272,30 +272,30 @@ class Loop:
         status = ""
         if self._stop.soon:
             again = " again" if self._stop.exit_code else ""
-            status = f"stopping after the epochs that run (Ctrl-C{again}: at once)"
+            status = f"stopping after the current epochs (Ctrl-C{again}: stop now)"
         elif not self._schedule.measured:
-            status = "starting workers and measuring their pace"
+            status = "starting workers and measuring their speed"
         elif not self._schedule.running and self._schedule.all_idle:
-            status = f"waiting for trials of {self._others()}"
+            status = f"waiting for trials run by {self._others()}"
         self._display.say(status)
 
     def _others(self) -> str:
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         owners = {str(Owner.of(kept(trial, OWNER))) for trial in running}
-        return ", ".join(sorted(owners)) or "others"
+        return ", ".join(sorted(owners)) or "other processes"
 
     def _say_what_is_left_out(self) -> None:
         misfits = self._database.misfits(self._study_id)
         new = {trial.number: why for trial, why in misfits if trial.number not in self._left_out}
         self._left_out |= new.keys()
         for number, why in list(new.items())[:SAID]:
-            self._display.print(f"trial {number}: another program put it in, left out: {why}")
+            self._display.print(f"trial {number}: added by another program, ignored: {why}")
         if len(new) > SAID:
             more = ", ".join(map(str, list(new)[SAID:]))
-            self._display.print(f"likewise left out: trials {more}")
+            self._display.print(f"also ignored: trials {more}")
 
     def _look_around(self) -> None:
-        """Show life to other machines, and take over trials whose process is gone."""
+        """Send heartbeats, and take over trials whose process is gone."""
         now = time.monotonic()
         if now - self._beaten > HEARTBEAT_SECONDS:
             self._beaten = now

@@ -1,4 +1,4 @@
-"""How long a study will take, said before its first trial."""
+"""The plan printed before the first trial: what will run, and for how long."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,7 +14,7 @@ from study.spec.identity import in_words
 from study.spec.spec import Spec
 from study.words import counted, describe_duration
 
-LONG = 2 * 3600  # seconds from which the plan names the options that shorten it
+LONG = 2 * 3600  # seconds above which the plan suggests options that shorten it
 
 
 def make_forecast(
@@ -26,8 +26,10 @@ def make_forecast(
     epoch_seconds: float | None,
     budget: int | None,
 ) -> Forecast:
-    """What is left of the study: `new` trials of `budget` epochs together, if these are limited,
-    at the measured seconds an epoch."""
+    """Return a forecast for `new` trials, limited to `budget` epochs in total if given.
+
+    `epoch_seconds` are the measured seconds per epoch.
+    """
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     kinds = 1
     for name in pruner.get("within", ()):
@@ -50,16 +52,16 @@ def make_forecast(
 def plan_lines(
     forecast: Forecast, about: str, known: int, search: Mapping[str, Mapping[str, Any]] | None
 ) -> list[str]:
-    """What will run on what data, for how long, and how a search decides.
+    """Return the lines of the plan: trials, data, duration, and how a search decides.
 
-    `known` trials more are taken over from other studies; `search` has its sampler and pruner.
+    `known` further trials are reused from other studies; `search` has the sampler and pruner.
     """
     trials, epochs = counted(forecast.trials, "trial"), counted(forecast.epochs, "epoch")
     line = f"plan   {trials} x {epochs} of {about}"
     if forecast.budget is not None:
         line = f"plan   {forecast.budget} epochs, about {trials} x {epochs}, of {about}"
     line += f", {forecast.workers} at once"
-    line += f", {known} more known from other studies" if known else ""
+    line += f", {known} more reused from other studies" if known else ""
     seconds = forecast.seconds_left([])
     if seconds is not None:
         line += f": about {describe_duration(seconds)}"
@@ -73,7 +75,7 @@ def plan_lines(
         )
     if seconds is not None and seconds > LONG:
         lines.append(
-            "       That is long. Shorter: --subset 6000 (fewer images), --epochs 6, "
+            "       That is long. To shorten it: --subset 6000 (fewer images), --epochs 6, "
             "fewer --trials, or --timeout SECONDS and continue later"
         )
     return lines

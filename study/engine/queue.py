@@ -1,4 +1,4 @@
-"""The trials that are still to be trained, and where the states of interrupted ones are kept."""
+"""The queue of trials to train, and the checkpoints of interrupted ones."""
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -24,10 +24,10 @@ from study.workers.messages import Job
 class Queue:
     """Hands out the trials of a study.
 
-    Settings that a finished trial had are not trained again but finished with its result, unless
-    with `train_again`. `elsewhere` has finished trials of other studies that serve as well. Of a
-    comparison with a `race` what is beaten is finished without being trained. States are kept in
-    the folder `checkpoints`.
+    A trial with the settings of a finished one gets that result and is not trained, unless
+    `train_again`. `elsewhere` has finished trials of other studies to reuse. In a comparison
+    with a `race`, beaten settings are finished without training. Checkpoints are kept in the
+    folder `checkpoints`.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Queue:
         self._curves_by: Sequence[str] = identity["pruner"].get("within", ())
         self._train_again = train_again
         self._race = race
-        # By number, settings of stopped trials whose states are kept.
+        # Settings of stopped trials that have a checkpoint, by number.
         self._kept = {
             trial.number: settings
             for trial in stopped(study.get_trials(deepcopy=False), spec.epochs)
@@ -61,8 +61,11 @@ class Queue:
         }
 
     def next(self) -> Trial | None:
-        """The next trial to train; None if the study has as many as it is to have, may train no
-        more epochs than those that run, or one that runs decides whether the next is trained."""
+        """Return the next trial to train.
+
+        None if the study has all its trials or has no epochs left, or if the next trial must wait
+        for the outcome of running ones.
+        """
         while True:
             trials = self._study.get_trials(deepcopy=False)
             chance = self._second_chance(trials)
@@ -73,7 +76,7 @@ class Queue:
             try:
                 spared = self.spared()
                 if chance and not self._database.queue_second_chance(self._study_id, chance):
-                    continue  # another process was faster: look again
+                    continue  # another process was faster: try again
                 trial = ask(self._study, self._spec)
             except TotalReached:
                 return None
@@ -93,7 +96,7 @@ class Queue:
                 fate, why = self._race.fate(trial.number, trial.handle.params, trials)
                 if fate == "train":
                     return trial
-                if fate == "wait":  # another process took the one that was looked at
+                if fate == "wait":  # another process took the trial that was checked
                     put_back(self._database, trial)
                     return None
                 self._display.finished(leave_out(self._study, trial, why))
@@ -101,7 +104,7 @@ class Queue:
                 self.forget(trial)
 
     def _is_open(self, trials: Sequence[FrozenTrial]) -> bool:
-        """Whether trials that run decide what becomes of the next in the queue."""
+        """Whether the next trial in the queue must wait for the outcome of running ones."""
         if self._race is None:
             return False
         following = next((each for each in trials if each.state == TrialState.WAITING), None)
@@ -111,14 +114,14 @@ class Queue:
 
     @property
     def spent(self) -> int:
-        """Epochs that all trials have trained; not counted where they are not limited."""
+        """Epochs trained by all trials, or 0 if they are not limited."""
         if self._budget.limit is None:
             return 0
         return spent(self._study.get_trials(deepcopy=False))
 
     @property
     def exhausted(self) -> bool:
-        """Whether no trial runs, in any process, and the epochs left do not suffice for one."""
+        """Whether no trial runs in any process and too few epochs are left for another."""
         trials = self._study.get_trials(deepcopy=False)
         if self._budget.limit is None or TrialState.RUNNING in [each.state for each in trials]:
             return False
@@ -126,7 +129,7 @@ class Queue:
         return not self._budget.affords(trials, needed)
 
     def _second_chance(self, trials: list[FrozenTrial]) -> FrozenTrial | None:
-        """The second chance that is to be given now."""
+        """Return the second chance to queue now, or None."""
         if any(trial.state == TrialState.WAITING for trial in trials):
             return None
         if not self._budget.takes_up(trials):
@@ -139,7 +142,7 @@ class Queue:
         return second_chance(best, resumed=bool(kept))
 
     def _needed(self, trials: list[FrozenTrial], chance: FrozenTrial | None) -> int:
-        """Epochs that the next trial may train."""
+        """Return how many epochs the next trial may train."""
         waiting = (
             trial
             for trial in trials
@@ -149,19 +152,19 @@ class Queue:
         return self._spec.epochs if begun is None else to_train(begun, self._spec.epochs)
 
     def take_over(self) -> None:
-        """Finish the trials at the head that other studies have trained, or that are beaten."""
+        """Finish trials at the head of the queue that other studies trained or that are beaten."""
         if (self.known() or self.spared()) and (trial := self.next()):
             put_back(self._database, trial)
 
     def known(self) -> int:
-        """How many waiting trials other studies have trained."""
+        """Return how many waiting trials other studies have already trained."""
         if not self._elsewhere:
             return 0
         waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         return sum(self._is_known(trial) for trial in waiting)
 
     def spared(self) -> int:
-        """How many waiting trials are of settings that are out of the race."""
+        """Return how many waiting trials have settings that are out of the race."""
         if self._race is None:
             return 0
         out = self._race.left_out(self._study.get_trials(deepcopy=False))
@@ -172,26 +175,26 @@ class Queue:
             return False
         try:
             settings = self._spec.suggest(FixedTrial(dict(row_of(trial))))
-        except ValueError:  # its sampler will give the rest
+        except ValueError:  # incomplete: the sampler will fill in the rest
             return False
         return finished_twin(self._elsewhere, settings) is not None
 
     def job(self, trial: Trial) -> Job:
-        """What a worker is to do."""
+        """Return the worker's job for this trial."""
         state, key = self._state(trial.settings), self._key(trial.settings)
         return Job(trial.settings, state, key, trial.behind)
 
     def forget(self, trial: Trial) -> None:
-        """Remove the trial's state, and what was left half written of it."""
+        """Remove the trial's checkpoint, including a partly written one."""
         self._remove(trial.settings)
 
     def keep_if_near(self, trial: Trial) -> None:
-        """Keep the state of a trial that was stopped if it may get a second chance.
+        """Keep the checkpoint of a pruned trial if it may get a second chance.
 
-        There are never more of these than chances: what falls behind is removed.
+        Checkpoints are kept for the best candidates only, as many as there are second chances.
         """
         trials = self._study.get_trials(deepcopy=False)
-        for number in taken_up(trials):  # its second chance has the state now
+        for number in taken_up(trials):  # its second chance owns the checkpoint now
             self._kept.pop(number, None)
         self._kept[trial.number] = trial.settings
         mine = [each for each in trials if each.number in self._kept]
@@ -208,10 +211,11 @@ class Queue:
             file.unlink(missing_ok=True)
 
     def close(self, for_good: bool = False) -> None:
-        """Remove the folder if there is nothing in it; `for_good` no trial goes on from there."""
+        """Remove the checkpoint folder if it is empty; `for_good` drops the stopped trials'
+        first."""
         if for_good:
             self._forget_all_but(())
-        with suppress(OSError):  # states of interrupted trials, or it was never made
+        with suppress(OSError):  # not empty, or never created
             self._checkpoints.rmdir()
 
     def _state(self, settings: Settings) -> Path:

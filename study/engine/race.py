@@ -1,4 +1,4 @@
-"""Which rows of a comparison are still worth training: the race among its settings."""
+"""Racing: stop training settings of a comparison that are clearly beaten."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -9,19 +9,19 @@ from study.spec.identity import Identity
 from study.spec.spec import Spec
 from study.storage.records import FINISHED, Ending, ending, result_of
 
-LEAST = 3  # seeds that all have before one is left out
+LEAST = 3  # seeds that all settings must have before one is eliminated
 Rule = Callable[[Sequence[FrozenTrial], Identity, int], Mapping[str, str]]
-"""Which labels are beaten and why, by finished trials of whole seeds, with the number of times at
-which it is asked at most."""
+"""Return the beaten labels with the reasons, given the finished trials of whole seeds and the
+maximum number of times the rule is applied."""
 Fate = Literal["train", "wait", "leave out"]
 
 
 class Race:
-    """Decides on each row when it would be trained, by those that were asked for before it.
+    """Decides for each row whether to train it, based on the rows asked for before it.
 
-    The last `at_once` - 1 of these may still run and do not count, so that no worker waits while
-    trials take equally long. What is decided depends on no timing: a study that is interrupted
-    goes on as it would have. The first variant, the control, is never left out.
+    The last `at_once` - 1 of these may still be running and do not count, so that no worker waits
+    as long as trials take equally long. Decisions do not depend on timing: an interrupted study
+    continues as it would have. The first variant, the control, is never eliminated.
     """
 
     def __init__(self, spec: Spec, identity: Identity, rule: Rule, at_once: int) -> None:
@@ -33,7 +33,7 @@ class Race:
     def fate(
         self, number: int, row: Mapping[str, Any], trials: Sequence[FrozenTrial]
     ) -> tuple[Fate, str]:
-        """What becomes of the trial of that number with the parameters `row`, and why."""
+        """Return what to do with trial `number`, whose parameters are `row`, and why."""
         label = self._label(row)
         if label in ("", self._control):
             return "train", ""
@@ -45,7 +45,7 @@ class Race:
         ended = self._of_whole_seeds(begun[: len(begun) - self._running], {*out})
         if ended is None:
             return "train", ""
-        # What failed has no score, and is tried again at the end.
+        # Failed trials have no score and are tried again at the end.
         if not all(each.state.is_finished() for each in ended):
             return "wait", ""
         done = [each for each in ended if each.state in FINISHED]
@@ -53,13 +53,13 @@ class Race:
         return ("leave out", beaten[label]) if label in beaten else ("train", "")
 
     def left_out(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        """The waiting trials of labels that are out by now."""
+        """Return the waiting trials whose labels are eliminated."""
         out = self._out(trials)
         waiting = (each for each in trials if ending(each) == "waiting")
         return [each for each in waiting if self._label_of(each) in out]
 
     def _out(self, trials: Sequence[FrozenTrial]) -> dict[str, str]:
-        """The labels that are out by now, and why."""
+        """Return the eliminated labels with the reasons."""
         return {
             self._label_of(trial): result.reason
             for trial in trials
@@ -69,8 +69,10 @@ class Race:
     def _of_whole_seeds(
         self, trials: Sequence[FrozenTrial], out: set[str]
     ) -> list[FrozenTrial] | None:
-        """Those of the seeds with which all labels that are not `out` were asked for; None if
-        there are too few of these."""
+        """Return the trials of those seeds for which all labels not `out` were asked for.
+
+        None if there are fewer than LEAST such seeds.
+        """
         by_seed: dict[int, dict[str, FrozenTrial]] = {}
         for trial in trials:
             by_seed.setdefault(row_of(trial)["seed"], {})[self._label_of(trial)] = trial
@@ -83,7 +85,7 @@ class Race:
         return self._label(row_of(trial))
 
     def _label(self, row: Mapping[str, Any]) -> str:
-        """The variant that a row is of; empty if it is none."""
+        """Return the label of the variant a row belongs to, or "" for none."""
         for label, changes in self._variants.items():
             if "seed" in row and {**row, **changes} == row:
                 return label
@@ -91,6 +93,6 @@ class Race:
 
 
 def row_of(trial: FrozenTrial) -> Mapping[str, Any]:
-    """A trial's parameters, of one that waits those it will have."""
+    """Return a trial's parameters; for a waiting trial those queued for it."""
     row: Mapping[str, Any] = trial.params or trial.system_attrs.get("fixed_params", {})
     return row

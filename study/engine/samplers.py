@@ -1,4 +1,4 @@
-"""How settings are proposed: Optuna's samplers, and one for rows that are given."""
+"""Samplers: Optuna's, and one that proposes given rows."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,19 +14,21 @@ SAMPLERS: dict[str, dict[str, Any]] = {
     "tpe": {"multivariate": True, "constant_liar": True, "n_startup_trials": 10},
     "random": {},
 }
-"""Their settings: another one makes another study."""
+"""Settings of each sampler; a change makes another study."""
 ROWS = {"name": "rows"}
-"""What a comparison has instead of a sampler."""
+"""Description stored for a comparison, in place of a sampler."""
 
 
 def describe_sampler(name: str) -> dict[str, Any]:
-    """The sampler called `name` with its settings, as it is stored with a study."""
+    """Return the sampler `name` with its settings, as stored with a study."""
     return {"name": name, **SAMPLERS[name]}
 
 
 def make_sampler(name: str, seed: int, session: int) -> optuna.samplers.BaseSampler:
-    """The sampler called `name`. Each `session`, a process that works on a study, has a number of
-    its own and draws other proposals."""
+    """Return the sampler `name`, seeded for this process.
+
+    Each process that works on a study has its own `session` number and draws other proposals.
+    """
     seed = (seed * 1_000_003 + session) % 2**32
     settings: dict[str, Any] = {"seed": seed, **SAMPLERS[name]}
     with warnings.catch_warnings():
@@ -39,7 +41,7 @@ def make_sampler(name: str, seed: int, session: int) -> optuna.samplers.BaseSamp
 class RowSampler(optuna.samplers.BaseSampler):
     """Proposes the row with the fewest trials that have not failed; ties go to the earliest.
 
-    `rows` are parameters each, `space` holds them all.
+    `rows` holds the parameters of each row, and `space` contains them all.
     """
 
     def __init__(self, rows: Sequence[Settings], space: Mapping[str, BaseDistribution]) -> None:

@@ -1,4 +1,4 @@
-"""Which trial runs on which lane, what was said of it, and whose turn it is to be heard."""
+"""Assign trials to lanes, and order their messages so that a study repeats."""
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
@@ -10,14 +10,14 @@ from study.workers.messages import Died, Message, OfTrial, Ready
 
 
 class Schedule:
-    """The lanes of some workers.
+    """The lanes of the workers.
 
-    Samplers and pruners go by what they were told before. So that a study with one seed repeats,
-    trials are heard in the order in which they are due on a clock of costs, which no timing
-    moves; what a worker says before its turn waits.
+    Samplers and pruners depend on the order of results. To make a study repeatable, messages are
+    processed in the order in which they are due on a virtual clock that advances by the trials'
+    costs, independent of timing. Messages that arrive early wait.
 
-    `processes` has the process of each lane, `cost` tells what a trial takes; costs that keep a
-    device busy add up to `crowd` at most.
+    `processes` maps lanes to processes, and `cost` gives the cost of a trial. The loads of trials
+    that share a device add up to at most `crowd`.
     """
 
     def __init__(
@@ -29,46 +29,46 @@ class Schedule:
         self._process, self._cost, self._crowd = processes, cost, crowd
         self._running: dict[int, Trial] = {}
         self._idle: set[int] = set()
-        self._memory: dict[int, int | None] = {}  # of lanes' devices, in bytes
-        self._pace: dict[int, float | None] = {}  # of lanes, in seconds an epoch
+        self._memory: dict[int, int | None] = {}  # free on the lane's device, in bytes
+        self._pace: dict[int, float | None] = {}  # seconds per epoch, by lane
         self._inbox: dict[int, deque[OfTrial]] = defaultdict(deque)
-        self._due: dict[int, float] = {}  # by lane, on the clock of costs
+        self._due: dict[int, float] = {}  # by lane, on the virtual clock
         self._now = 0.0
 
     @property
     def running(self) -> Mapping[int, Trial]:
-        """The trials on lanes."""
+        """The running trials by lane."""
         return self._running
 
     @property
     def idle(self) -> int:
-        """How many lanes could take a trial."""
+        """Number of idle lanes."""
         return len(self._idle)
 
     @property
     def all_idle(self) -> bool:
-        """Whether all workers are there and have nothing to do."""
+        """Whether all lanes are idle."""
         return len(self._idle) == len(self._process)
 
     @property
     def measured(self) -> bool:
-        """Whether every worker was ready once."""
+        """Whether every worker has been ready once."""
         return len(self._pace) == len(self._process)
 
     @property
     def pace(self) -> float | None:
-        """Mean seconds of an epoch; None if no worker measured them."""
+        """Mean seconds per epoch, or None if not measured."""
         seconds = [each for each in self._pace.values() if each is not None]
         return sum(seconds) / len(seconds) if seconds else None
 
     def ready(self, lane: int, message: Ready) -> None:
-        """A worker can take a trial on this lane."""
+        """The lane's worker is ready for a trial."""
         self._idle.add(lane)
         self._memory[lane] = message.memory
         self._pace.setdefault(lane, message.epoch_seconds)
 
     def place_for(self, trial: Trial) -> int | None:
-        """The first idle lane where a trial fits beside those that run; None without one."""
+        """Return the first idle lane where a trial fits next to the running ones, or None."""
         wanted = self._demand(trial)
         for lane in sorted(self._idle):
             beside = [
@@ -81,25 +81,25 @@ class Schedule:
         return None
 
     def _demand(self, trial: Trial) -> Demand:
-        # Whoever was there when a worker died is tried again alone: then it is clear who it was.
+        # Trials that ran when a worker died are retried alone, to find out which one killed it.
         return Demand(self._cost(trial.settings), alone=trial.suspect)
 
     def begin(self, lane: int, trial: Trial) -> None:
-        """A trial begins on an idle lane."""
+        """Start a trial on an idle lane."""
         self._idle.remove(lane)
         self._running[lane] = trial
         self._due[lane] = self._now
         self.goes_on(lane)
 
     def goes_on(self, lane: int) -> None:
-        """The lane's trial begins its next epoch."""
+        """Advance the lane's trial to its next epoch."""
         self._due[lane] += self._cost(self._running[lane].settings).seconds
 
     def in_turn(self, lane: int, message: Message) -> Iterator[tuple[int, Message]]:
-        """What is to be handled now that `message` has come: it at once if it is of a worker,
-        else every message whose trial is due next.
+        """Yield the messages to handle now that `message` has arrived.
 
-        The caller handles each before it asks for the next.
+        A message about a worker is yielded at once; messages about trials in the order in which
+        they are due. The caller must handle each before it asks for the next.
         """
         if isinstance(message, Ready | Died):
             yield lane, message
@@ -116,18 +116,18 @@ class Schedule:
         return self._due[lane], self._running[lane].number
 
     def end(self, lane: int) -> Trial:
-        """The trial of a lane, which runs no more; the lane is idle."""
+        """Take the finished trial off its lane, which becomes idle, and return it."""
         self._idle.add(lane)
         return self._running.pop(lane)
 
     def died(self, lane: int) -> Trial | None:
-        """The lane's worker is gone; the trial that was on it, if there was one."""
+        """Record that the lane's worker died; return the trial that ran on it, if any."""
         self._idle.discard(lane)
-        self._inbox[lane].clear()  # what it trained is in its checkpoint
+        self._inbox[lane].clear()  # unprocessed epochs are in its checkpoint
         return self._running.pop(lane, None)
 
     def clear(self) -> list[Trial]:
-        """Take every trial off its lane."""
+        """Take all trials off their lanes and return them."""
         trials = list(self._running.values())
         self._running.clear()
         return trials

@@ -1,4 +1,4 @@
-"""When to stop: a signal from a person or a scheduler, or the time is up."""
+"""When to stop: on a signal from the user or a scheduler, or when the time is up."""
 
 import time
 
@@ -6,10 +6,10 @@ from fer.signals import Signals
 
 
 class Stop(Signals):
-    """Signals, of which the first asks to stop after the epochs that run, the second to stop now.
+    """Stop requests: the first signal stops after the current epochs, the second one now.
 
-    The third ends the program at once: none but that interrupts what is being written. The time
-    is up after `deadline`, on the monotonic clock.
+    The third ends the program at once; only that one can interrupt a write. The time is up after
+    `deadline` (monotonic clock).
     """
 
     def __init__(self, deadline: float) -> None:
@@ -22,5 +22,5 @@ class Stop(Signals):
 
     @property
     def soon(self) -> bool:
-        """Whether to stop after the epochs that run."""
+        """Whether to stop after the current epochs."""
         return super().soon or time.monotonic() > self._deadline

@@ -1,4 +1,4 @@
-"""One trial of a study: asked for, reported epoch by epoch, and told how it ended."""
+"""The life of a trial: ask for it, report its epochs, tell how it ended."""
 
 import math
 import time
@@ -33,16 +33,16 @@ from study.storage.records import (
 )
 from study.storage.studies import artifacts_beside
 
-ATTEMPTS = 2  # in one epoch, after which a trial that ends its worker is not tried again
+ATTEMPTS = 2  # worker deaths in the same epoch after which a trial has failed
 
 
 class State(Enum):
-    """Where a trial stands. Only this module changes it."""
+    """State of a trial. Only this module changes it."""
 
     WAITING = auto()  # asked for; no lane has room yet
     TRAINING = auto()
     PAUSING = auto()  # told to stop for now
-    STOPPING = auto()  # told to stop early, by the pruner or since it diverged
+    STOPPING = auto()  # told to stop: pruned or diverged
     TRAINED = auto()  # all its epochs are reported
     TOLD = auto()  # finished in the study, or back in its queue
 
@@ -51,12 +51,12 @@ class State(Enum):
 class Trial:
     """A trial that this process runs."""
 
-    handle: optuna.Trial  # of Optuna
+    handle: optuna.Trial
     settings: dict[str, Any]
     origin: str
     known: frozenset[int]  # epochs stored before it was interrupted
-    continues: int | None = None  # the stopped trial to which it is the second chance
-    deaths: Mapping[str, Any] = field(default_factory=dict)  # of its workers, as they are stored
+    continues: int | None = None  # the stopped trial it gives a second chance
+    deaths: Mapping[str, Any] = field(default_factory=dict)  # of its workers, as stored
     trained_on: dict[int, Mapping[str, Any]] = field(default_factory=dict)  # see TRAINED_ON
     state: State = State.WAITING
     epochs: list[Epoch] = field(default_factory=list)
@@ -64,49 +64,49 @@ class Trial:
 
     @property
     def number(self) -> int:
-        """Its number in the study."""
+        """Number in the study."""
         return self.handle.number
 
     @property
     def id(self) -> int:
-        """Its id in the database."""
+        """Id in the database."""
         return self.handle._trial_id
 
     @property
     def database(self) -> OwnedDatabase:
-        """The database that it is in."""
+        """The database that holds the trial."""
         assert isinstance(self.handle.storage, OwnedDatabase)
         return self.handle.storage
 
     @property
     def behind(self) -> int:
-        """Epochs that are stored."""
+        """Number of epochs already stored."""
         return max(self.known, default=0)
 
     @property
     def suspect(self) -> bool:
-        """Whether its worker died in the epoch that comes next."""
+        """Whether its worker died in the upcoming epoch before."""
         return len(self.epochs) < int(self.deaths.get("epoch", 0))
 
     def store(self, system: Mapping[str, Any], user: Mapping[str, Any] | None = None) -> None:
-        """Store what belongs to the program, and what a person wants to see of the trial.
+        """Store the program's own attributes, and those to show to the user.
 
-        Raises TakenOver if it belongs to another process by now.
+        Raises TakenOver if the trial now belongs to another process.
         """
         self.database.set_trial_attributes(self.id, system, user)
 
     def begin(self) -> None:
-        """It is on a lane."""
+        """The trial has started on a lane."""
         self.state = State.TRAINING
 
     def pause(self) -> None:
-        """It was told to stop for now."""
+        """The trial was told to stop for now."""
         self.state = State.PAUSING
 
     def note_hardware(
         self, epoch: int, hardware: Mapping[str, Any], of_study: Mapping[str, Any]
     ) -> None:
-        """Store on what the trial is trained from `epoch` on, if not on what it was before."""
+        """Store which hardware trains the trial from `epoch` on, if it changed."""
         moves = {first: each for first, each in self.trained_on.items() if first < epoch}
         if hardware != (moves[max(moves)] if moves else of_study):
             moves[epoch] = hardware
@@ -115,9 +115,9 @@ class Trial:
             self.store({TRAINED_ON: [*moves.items()]})
 
     def report(self, epochs: list[Epoch], last: int, prunable: bool) -> None:
-        """Store the scores of new epochs, and whether the trial should stop early.
+        """Store the scores of new epochs, and decide whether the trial should stop early.
 
-        `last` is the number of its last epoch.
+        `last` is the number of the final epoch.
         """
         for epoch in epochs:
             self.epochs.append(epoch)
@@ -127,7 +127,7 @@ class Trial:
             self.state = State.STOPPING
         elif len(self.epochs) >= last:
             self.state = State.TRAINED
-        # Stored epochs that are trained again say nothing before the last of them.
+        # While stored epochs are trained again, there is nothing new to decide on.
         elif (
             prunable and epochs and epochs[-1].number >= self.behind and self.handle.should_prune()
         ):
@@ -135,13 +135,13 @@ class Trial:
 
 
 def diverged(epoch: Epoch) -> bool:
-    """Whether a number of the epoch is NaN or infinite."""
+    """Whether the epoch's score or any of its values is NaN or infinite."""
     return not all(map(math.isfinite, (epoch.score, *epoch.values.values())))
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A finished trial, as the display tells it."""
+    """A finished trial, for the display."""
 
     number: int
     ending: Ending
@@ -153,7 +153,7 @@ class Finished:
 
 
 class Unfit(Exception):
-    """A trial that another program queued cannot be trained. It has failed."""
+    """A trial queued by another program cannot be trained. It has been marked as failed."""
 
     def __init__(self, finished: Finished) -> None:
         super().__init__(finished.remark)
@@ -161,10 +161,9 @@ class Unfit(Exception):
 
 
 def ask(study: optuna.Study, spec: Spec) -> Trial:
-    """The next trial of the study, its settings stored before it trains.
+    """Return the next trial of the study, with its settings stored before it trains.
 
-    Raises Unfit if it is none of this study's, TotalReached if the study has as many as it is to
-    have.
+    Raises Unfit if it does not fit the study, TotalReached if the study has all its trials.
     """
     trial = study.ask()
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
@@ -185,23 +184,23 @@ def ask(study: optuna.Study, spec: Spec) -> Trial:
 
 
 def misfit(trial: FrozenTrial, spec: Spec) -> str | None:
-    """What keeps a trial that another program put in from being one of the study's."""
+    """Return why a trial added by another program does not fit the study, or None."""
     return attributes_misfit(trial) or spec.misfit(trial)
 
 
 def finish(
     study: optuna.Study, trial: Trial, out_of_memory: str = "", show: Show = lambda *_: None
 ) -> Finished:
-    """Store a finished trial: its score, what belongs to it, and what is to be shown of it.
+    """Store a finished trial: its score, its result, and what the dashboard shows of it.
 
-    Raises TakenOver if it belongs to another process by now.
+    Raises TakenOver if the trial now belongs to another process.
     """
     result = _result(trial, out_of_memory)
     own: dict[str, Any] = {RESULT: result.stored()}
     shown = None
     if result.ending == Ending.COMPLETE:
         shown = show(trial.database.get_trial(trial.id), result)
-    if shown is not None:  # Optuna adds nothing to a trial that is finished
+    if shown is not None:  # attributes of a finished trial can no longer be set
         own |= put(artifacts_beside(trial.database.url), shown.pictures, {})
     trial.store(own, result.shown())
     _tell(study, trial, result.score, complete=result.ending == Ending.COMPLETE)
@@ -213,7 +212,7 @@ def finish(
 
 
 def _result(trial: Trial, out_of_memory: str) -> Result:
-    """What the epochs of a trial came to."""
+    """Return the result of a trial's epochs."""
     valid = [epoch for epoch in trial.epochs if not diverged(epoch)]
     best = max(valid, key=lambda epoch: epoch.score, default=None)
     ending = Ending.COMPLETE if valid else Ending.PRUNED
@@ -247,9 +246,9 @@ def _result(trial: Trial, out_of_memory: str) -> Result:
 
 
 def repeat(study: optuna.Study, trial: Trial, where: str, twin: FrozenTrial) -> Finished:
-    """Store a trial whose settings the finished trial `twin` had, with its result.
+    """Finish a trial with the result of `twin`, a finished trial with the same settings.
 
-    `where` is the study of `twin` if it is another one.
+    `where` is the study of `twin`, or empty if it is this one.
     """
     for number, score in twin.intermediate_values.items():
         if number not in trial.known:
@@ -266,7 +265,7 @@ def repeat(study: optuna.Study, trial: Trial, where: str, twin: FrozenTrial) -> 
 
 
 def leave_out(study: optuna.Study, trial: Trial, reason: str) -> Finished:
-    """Finish a trial without training it: its settings are out of the race."""
+    """Finish a trial without training it because its settings are out of the race."""
     result = Result(Ending.OUT_OF_RACE, None, None, len(trial.known), 0.0, reason=reason)
     trial.store({RESULT: result.stored()})
     _tell(study, trial, None, complete=False)
@@ -274,7 +273,7 @@ def leave_out(study: optuna.Study, trial: Trial, reason: str) -> Finished:
 
 
 def fail(study: optuna.Study, trial: Trial, reason: str, traceback: str = "") -> Finished:
-    """Store that a trial could not be trained; it does not count and is not tried again."""
+    """Mark a trial as failed: it does not count and is not tried again."""
     trial.store({FAILURE: {"reason": reason, "traceback": traceback}})
     study.tell(trial.handle, state=TrialState.FAIL)
     trial.state = State.TOLD
@@ -284,14 +283,14 @@ def fail(study: optuna.Study, trial: Trial, reason: str, traceback: str = "") ->
 
 
 def put_back(database: OwnedDatabase, trial: Trial) -> None:
-    """Put a trial back into the queue: same number, settings and stored epochs."""
+    """Put a trial back into the queue with the same number, settings and stored epochs."""
     study_id = database.get_study_id_from_name(trial.handle.study.study_name)
     database.requeue(study_id, trial.number, database.owner)
     trial.state = State.TOLD
 
 
 def another_death(trial: Trial, reason: str) -> bool:
-    """Note that the trial's worker ended; whether that was once too often in this epoch."""
+    """Record that the trial's worker died; return whether to give up on the trial."""
     epoch = len(trial.epochs) + 1
     times = trial.deaths["times"] + 1 if trial.deaths.get("epoch") == epoch else 1
     trial.deaths = {"epoch": epoch, "times": times, "reason": reason}
@@ -300,10 +299,10 @@ def another_death(trial: Trial, reason: str) -> bool:
 
 
 def _tell(study: optuna.Study, trial: Trial, score: float | None, complete: bool) -> None:
-    """Tell Optuna a trial's score.
+    """Tell Optuna the score of a trial.
 
-    Its own `tell` would give a stopped trial the last report in the place of the score, and a
-    dashboard another number than every table here.
+    `Study.tell` would use the last report of a pruned trial as its score, so a dashboard would
+    show another number than the tables here.
     """
     if complete:
         study.tell(trial.handle, score)

@@ -65,8 +65,8 @@ def waits_while(
                     start = start or now
                     if now - start > PATIENCE:
                         raise DatabaseAway(
-                            f"the storage is out of reach for {PATIENCE:.0f} s: {reason}; what "
-                            "was stored is safe, the same command continues"
+                            f"the storage has been unreachable for {PATIENCE:.0f} s: {reason}; "
+                            "what was stored is safe, the same command continues"
                         )
                     self.waiting(reason, now - start)
                     time.sleep(PAUSE)
