@@ -33,7 +33,7 @@ def test_search_export_train_evaluate_predict(
     assert best["provenance"]["data"] == "fer2013"
     assert (best["config"]["epochs"], best["config"]["threads"]) == (30, 0)
     assert (best["provenance"]["epochs"], best["provenance"]["threads"]) == (2, 1)
-    assert "trains for the usual 30 epochs, where a trial had 2" in exported.out
+    assert "trains for the default 30 epochs instead of the trial's 2" in exported.out
 
     # The demo faces must not be trained on by forgetting --data.
     forgotten = command("fer.train", "--config", "best.yaml", "--out", "run")

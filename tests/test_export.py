@@ -43,8 +43,10 @@ def test_a_final_model_has_the_usual_epochs_or_more_and_all_cores(
     settings = Config(epochs=epochs, threads=1, lr=0.01).settings()
     found, line = for_final_model(settings, {**FACES, "data": name})
     assert found == {**settings, "epochs": exported, "threads": 0}
-    assert (f"usual {exported} epochs, where a trial had {epochs}" in line) == (exported > epochs)
-    assert "all cores, where a trial had 1 thread" in line
+    assert (f"default {exported} epochs instead of the trial's {epochs}" in line) == (
+        exported > epochs
+    )
+    assert "all cores instead of the trial's 1 thread" in line
     assert f"--epochs {epochs} --threads 1 repeats the trial" in line
 
 

@@ -183,7 +183,7 @@ def test_studies_of_an_older_version_are_read_and_say_why_they_do_not_go_on(
     assert "other data" in refused.err
     continued = command("study.run", *study, "--trials", 31, "--workers", 1)
     assert continued.code == 2
-    assert "an older version of this program began it and kept no" in continued.err
+    assert "it was started by an older version that did not store" in continued.err
 
 
 def test_replay_repeats_a_trial_from_the_database_alone(trained: None, command: Command) -> None:

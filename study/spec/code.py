@@ -1,4 +1,4 @@
-"""The version of a pipeline's own code, for one that does not tell it."""
+"""The code version of pipelines that do not define one."""
 
 import ast
 import hashlib
@@ -11,15 +11,15 @@ from pathlib import Path
 from fer.syntax import statement_hashes
 from study.pipeline import Pipeline
 
-PROGRAM = ("study", "fer")  # whose packages have versions of their own
+PROGRAM = ("study", "fer")  # packages with their own version
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 def code_of(pipeline: Pipeline) -> dict[str, str]:
-    """A hash of what a pipeline's class computes: of its module and the modules beside it that
-    it imports, or of what it uses of the script or notebook that runs.
+    """Hash what a pipeline's class computes.
 
-    Nothing of one that was typed into `python -`: its source is not to be had.
+    Covers its module and the neighbouring modules it imports, or what it uses of the running
+    script or notebook. Empty for code typed into `python -`, whose source is not available.
     """
     module = type(pipeline).__module__
     if module == "__main__":
@@ -38,7 +38,7 @@ def _parse(source: str | bytes) -> list[ast.stmt]:
 
 
 def _other_names(statements: list[ast.stmt]) -> Iterator[str]:
-    """What is imported under another name: as much a part of the code as a call."""
+    """Yield imports under another name: they change what the code computes."""
     for node in (each for statement in statements for each in ast.walk(statement)):
         if isinstance(node, ast.Import | ast.ImportFrom):
             place = getattr(node, "module", "")
@@ -48,7 +48,7 @@ def _other_names(statements: list[ast.stmt]) -> Iterator[str]:
 
 
 def _running_source() -> list[ast.stmt]:
-    """The statements of the running script, or of a notebook's cells so far."""
+    """Return the statements of the running script, or of the notebook cells run so far."""
     main = sys.modules["__main__"]
     cells = vars(main).get("In")
     if isinstance(cells, list):
@@ -62,9 +62,9 @@ def _running_source() -> list[ast.stmt]:
 
 
 def _used(statements: list[ast.stmt], name: str) -> list[ast.stmt]:
-    """The statements that define a name, and the names that those use, and so on.
+    """Return the statements that define a name and, transitively, the names they use.
 
-    What is defined again, as when a cell is run again, counts as it was defined last.
+    If a name is defined more than once, as when a cell is run again, the last definition counts.
     """
     defining: dict[str, list[ast.stmt]] = {}
     for statement in statements:
@@ -91,7 +91,7 @@ def _defines_anew(statement: ast.stmt) -> bool:
 
 
 def _bound(statement: ast.stmt) -> set[str]:
-    """The names that a statement at the top defines or changes a part of."""
+    """Return the names that a top-level statement defines or modifies."""
     if isinstance(statement, DEFINITIONS):
         return {statement.name}
     match statement:
@@ -108,7 +108,7 @@ def _bound(statement: ast.stmt) -> set[str]:
 
 
 def _sources(module: str) -> list[Path]:
-    """The file of a module, and of all that it imports, also indirectly, from the same place."""
+    """Return the files of a module and of everything it transitively imports from its folder."""
     place = _place_of(module.partition(".")[0])
     found: dict[str, Path] = {}
     names = [module]
@@ -124,7 +124,7 @@ def _sources(module: str) -> list[Path]:
 
 
 def _place_of(top: str) -> Path | None:
-    """The folder that holds a module or package which no other holds."""
+    """Return the folder that contains a top-level module or package."""
     spec = find_spec(top)
     if spec is not None and spec.submodule_search_locations:
         return Path(next(iter(spec.submodule_search_locations))).parent
@@ -133,21 +133,21 @@ def _place_of(top: str) -> Path | None:
 
 def _file_of(name: str) -> Path | None:
     spec = None
-    with suppress(ImportError, ValueError):  # a name within a module, a module without a spec
+    with suppress(ImportError, ValueError):  # not a module, or a module without a spec
         spec = find_spec(name)
     origin = spec.origin if spec is not None else None
     return Path(origin) if origin is not None and origin.endswith(".py") else None
 
 
 def _imports(name: str, file: Path) -> Iterator[str]:
-    """The modules that a module imports, and names in them that may be modules."""
+    """Yield the modules that a module imports, and imported names that may be modules."""
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
     for node in ast.walk(ast.parse(file.read_bytes())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             relative = "." * node.level + (node.module or "")
-            with suppress(ImportError):  # beyond the package: it was not reached when it ran
+            with suppress(ImportError):  # beyond the package: never executed
                 base = resolve_name(relative, package) if node.level else relative
                 yield base
                 yield from (f"{base}.{alias.name}" for alias in node.names)

@@ -1,4 +1,4 @@
-"""FER-2013 as the pipeline of a command: from its options, or as a stored study had it."""
+"""FER-2013's pipeline, from a command's options or as a stored study used it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -33,11 +33,11 @@ def faces(
     accept: Callable[["Dataset", "Dataset"], None] | None = None,
     vary_split: bool = False,
 ) -> "FacePipeline":
-    """FER-2013 as the options describe it, without the emotions `remove`; prints their counts.
+    """Return FER-2013's pipeline for the options, without the emotions `remove`; print the counts.
 
-    With `vary_split` each seed of a trial has a split of its own.
-    Settings that are not varied are those of `config`; a search begins with the report's. Raises
-    UserError where the images cannot be had; `accept` may refuse them before they are split.
+    With `vary_split` each trial seed gets its own split. Settings that are not varied come from
+    `config`; a search starts with the report's. `accept` may reject the images before they are
+    split. Raises UserError if the images cannot be loaded.
     """
     from fer.pipeline import prepare
 
@@ -62,8 +62,10 @@ def faces(
 def noting_origin(
     file: Path, settings: Config, images: Images, epochs: int
 ) -> Callable[["Dataset", "Dataset"], None]:
-    """Says, as `accept` of `faces`, what is otherwise than where the `settings` of a file come
-    from. Raises UserError if where is not written as it should be."""
+    """Return an `accept` for `faces` that prints how the data differs from the origin of `file`.
+
+    Raises UserError if the file's origin is malformed.
+    """
     origin = read_origin(file, settings)
     now = Taken((), images.subset, images.split, images.split_seed, images.holdout)
 
@@ -84,16 +86,16 @@ def pipeline_again(
     whole: bool = False,
     vary_split: bool = False,
 ) -> Pipeline:
-    """The pipeline of a stored study: `pipeline` by its name, else FER-2013 as `faces_again`.
+    """Return the pipeline of a stored study: `pipeline` by name, else FER-2013's (`faces_again`).
 
-    Raises UserError if the study is of another one or other data.
+    Raises UserError if the study used another pipeline or other data.
     """
     if pipeline:
         named = load_pipeline(pipeline)
         check_data(study, identity, named.identity())
         return named
     if not is_of_faces(identity):
-        raise UserError(f"study {study!r} is not of FER-2013: name its --pipeline")
+        raise UserError(f"study {study!r} is not of FER-2013: give its --pipeline")
     return faces_again(study, identity, data, device, whole, vary_split)
 
 
@@ -105,12 +107,15 @@ def faces_again(
     whole: bool = False,
     vary_split: bool = False,
 ) -> "FacePipeline":
-    """FER-2013 as a study had it; with `whole` all images, with `vary_split` split anew for each
-    seed of a trial. Raises UserError if the study is of other data."""
+    """Return FER-2013's pipeline as a study used it.
+
+    With `whole`, use all images; with `vary_split`, draw a new split for each trial seed.
+    Raises UserError if the study used other data.
+    """
     from fer.data import SEED
     from fer.pipeline import OF_EACH_TRIAL
 
-    seed = identity.get("split_seed", SEED)  # older versions had no other
+    seed = identity.get("split_seed", SEED)  # older versions always used it
     images = Images(
         data=data,
         subset=None if whole else identity["subset"],
@@ -129,17 +134,17 @@ def faces_again(
 
 
 def is_of_faces(identity: Mapping[str, Any]) -> bool:
-    """Whether a study is of FER-2013's pipeline."""
+    """Whether a study used FER-2013's pipeline."""
     return {"data_sha256", "classes", "split", "subset"} <= identity.keys()
 
 
 def removed(identity: Mapping[str, Any]) -> tuple[str, ...]:
-    """The emotions that were left out of a study."""
+    """Return the emotions that a study excluded."""
     return tuple(name for name in EMOTIONS if name not in identity["classes"])
 
 
 def in_this_version(settings: Settings, identity: Identity, trial: int) -> dict[str, Any]:
-    """Settings stored with a trial as this version has them. Raises UserError if it has none."""
+    """Convert a trial's stored settings to this version. Raise UserError if that is impossible."""
     if not is_of_faces(identity):
         return dict(settings)
     try:
@@ -149,24 +154,26 @@ def in_this_version(settings: Settings, identity: Identity, trial: int) -> dict[
 
 
 def for_final_model(settings: Settings, identity: Identity) -> tuple[dict[str, Any], str]:
-    """Settings of a trial as a final model is trained with them, and in a line what is otherwise:
-    with the epochs that are usual where the study had fewer, and on all cores."""
+    """Return a trial's settings for training a final model, and a line that says what changed.
+
+    A final model trains for the default number of epochs if the study had fewer, on all cores.
+    """
     if not is_of_faces(identity):
         return dict(settings), ""
     usual = DEMO_EPOCHS if identity["data"] == "demo" else Config().epochs
     epochs, threads = settings["epochs"], settings["threads"]
     words = []
     if epochs < usual:
-        words.append(f"for the usual {usual} epochs, where a trial had {epochs}")
+        words.append(f"for the default {usual} epochs instead of the trial's {epochs}")
     if threads:
-        words.append(f"on all cores, where a trial had {counted(threads, 'thread')}")
+        words.append(f"on all cores instead of the trial's {counted(threads, 'thread')}")
     again = f"fer.train --epochs {epochs} --threads {threads} repeats the trial"
     line = f"it trains {', and '.join(words)}; {again}" if words else ""
     return {**settings, "epochs": max(epochs, usual), "threads": 0}, line
 
 
 def check(name: str, base: Config, variants: Mapping[str, Settings], last_seed: int) -> None:
-    """Raise UserError if a variant and `base` do not go together, or a seed is too large."""
+    """Raise UserError if a variant is not valid with `base`, or a seed is too large."""
     for label, changes in variants.items():
         try:
             Config.model_validate({**base.settings(), **changes, "seed": last_seed})

@@ -1,4 +1,4 @@
-"""What a study's numbers depend on. Trials of two identities are never mixed."""
+"""What the results of a study depend on. Trials with different identities are never mixed."""
 
 import hashlib
 import json
@@ -14,15 +14,15 @@ from study.spec.space import describe
 from study.spec.spec import BUDGET, Kind, Spec
 
 IDENTITY = "identity"
-"""The system attribute of a study that holds it; see `study.storage.records.kept`."""
-FORMAT = 4  # of what is stored with a study; raise it when an older program could misread it
+"""System attribute of a study that holds its identity; see `study.storage.records.kept`."""
+FORMAT = 4  # of the stored data; increase it when an older program could misread it
 
 HARDWARE = ("device", "kernels")
-"""What a study may go on with another of: it computes the same but for the last bits. A trial that
-is not trained on that of its study says so."""
-# A study that differs in these alone has the same question asked of another installation.
+"""What may change within a study, because results agree up to rounding. It is recorded with
+trials that were not trained on their study's hardware."""
+# Studies that differ only in these ask the same question on different installations.
 INSTALLATION = ("format", "code", "versions", "precision", *HARDWARE)
-# Trials of studies that differ in these alone have the same curve if their settings are the same.
+# In studies that differ only in these, trials with equal settings have equal learning curves.
 QUESTION = (
     "kind",
     "space",
@@ -33,7 +33,7 @@ QUESTION = (
     "pruner",
     "begins_with",
 )
-# How settings are proposed and stopped: another one may go on with a study if a person says so.
+# How settings are proposed and trials pruned: the user may change it within a study.
 SEARCH = ("sampler", "pruner")
 
 Identity = dict[str, Any]
@@ -42,10 +42,10 @@ Identity = dict[str, Any]
 def identity_of(
     pipeline: Pipeline, spec: Spec, sampler: Mapping[str, Any], pruner: Mapping[str, Any]
 ) -> Identity:
-    """The identity of a study: what it asks, how it searches, and what the pipeline depends on.
+    """Return the identity of a study: its spec, its search method, and the pipeline's identity.
 
-    Raises TypeError if the pipeline's own part has a name that is the study's, or versions that
-    are no dictionary.
+    Raises TypeError if the pipeline's identity uses a reserved name, or its `versions` is not a
+    dictionary.
     """
     study = {
         "format": FORMAT,
@@ -63,55 +63,54 @@ def identity_of(
     }
     own = dict(pipeline.identity())
     if shared := own.keys() & study.keys():
-        raise TypeError(f"the identity of a pipeline must not have {', '.join(sorted(shared))}")
+        raise TypeError(f"a pipeline's identity must not contain {', '.join(sorted(shared))}")
     if not isinstance(own.get("versions", {}), Mapping):
-        raise TypeError("the versions of a pipeline's identity must be a dictionary by package")
+        raise TypeError("versions in a pipeline's identity must be a dictionary by package")
     own = own if "code" in own else {**own, **code_of(pipeline)}
-    # As JSON has it: tuples are lists, whatever the pipeline says.
+    # Normalise to JSON, in which tuples are lists.
     identity: Identity = json.loads(to_json({**study, **own}))
     return identity
 
 
 def definition_of(spec: Spec) -> dict[str, Any]:
-    """What is varied, in plain types."""
+    """Return what is varied, in plain types."""
     if not spec.variants:
         return describe(spec.space)
     return {"variants": spec.variants, "seeds": spec.seeds, **spec.about}
 
 
 def study_name(name: str, spec: Spec, identity: Identity) -> str:
-    """A name that differs where identities differ; `name` begins it."""
+    """Return a study name with the prefix `name`, unique to the identity."""
     about = f"-{spec.name}" if spec.variants else ""
     asked = {key: each for key, each in identity.items() if key not in HARDWARE}
     return f"{name}{about}-{digest(asked)[:6]}"
 
 
 def digest(*content: Any) -> str:
-    """SHA-256 (hexadecimal) of plain types."""
+    """Return the SHA-256 (hexadecimal) of plain types."""
     return hashlib.sha256(to_json(content, sort_keys=True).encode()).hexdigest()
 
 
 def conditions_of(identity: Identity) -> str:
-    """All that the numbers of a study's trials depend on beside their settings and the hardware,
-    as one word."""
+    """Return a digest of all that results depend on, apart from settings and hardware."""
     ignored = (*QUESTION, *HARDWARE)
     return digest({key: each for key, each in identity.items() if key not in ignored})
 
 
 def hardware_of(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of an identity that may change within a study."""
+    """Return the part of an identity that may change within a study."""
     return {key: identity[key] for key in HARDWARE if key in identity}
 
 
 def trial_key(conditions: str, settings: Mapping[str, Any]) -> str:
-    """What the numbers of a trial depend on, as one word: begins the name of its checkpoint."""
+    """Return a digest of what a trial's results depend on, the stem of its checkpoint's name."""
     return digest(conditions, settings)
 
 
 def kind_of(stored: Any) -> Kind | None:
-    """What a study is for; None if this program did not begin it, or a version with more kinds.
+    """Return the kind of a study; None if it was created by another program or is unknown.
 
-    Studies of format 2 and before did not store it.
+    Formats up to 2 did not store it.
     """
     if not isinstance(stored, dict):
         return None
@@ -129,26 +128,26 @@ def kind_of(stored: Any) -> Kind | None:
 
 
 def is_search(stored: Any) -> bool:
-    """Whether a study searched, and did not compare what it was given."""
+    """Whether a study is a search rather than a comparison."""
     return kind_of(stored) == Kind.SEARCH
 
 
 def check(name: str, stored: Any, identity: Identity, change_search: bool = False) -> None:
-    """Raise UserError, naming what differs, if a study was begun with another identity.
+    """Raise UserError naming the differences if a study was started with another identity.
 
-    Its hardware may differ, and with `change_search` its sampler and pruner.
+    The hardware may differ and, with `change_search`, the sampler and pruner.
     """
     if stored is None:
-        raise UserError(f"study {name!r} was not begun by study.run; choose another --study")
+        raise UserError(f"study {name!r} was not created by study.run; choose another --study")
     check_format(name, stored)
     allowed = (*HARDWARE, *(SEARCH if change_search else ()))
     different = differences(stored, identity, allowed)
     if different:
         only_search = all(words.startswith(SEARCH) for words in different)
-        hint = "choose another --study or the settings it was begun with"
+        hint = "choose another --study or the settings it was started with"
         if only_search:
             hint = (
-                "choose another --study, give the sampler and pruner it has now, or change them "
+                "choose another --study, use its current sampler and pruner, or change them "
                 "with --study and --change-search"
             )
         raise UserError(f"study {name!r} cannot be continued: {'; '.join(different)}; {hint}")
@@ -164,28 +163,30 @@ def check_format(name: str, stored: Identity) -> None:
 
 
 def check_data(name: str, stored: Identity, now: Mapping[str, Any]) -> None:
-    """Raise UserError if a study is of another pipeline, or of other data, than one whose own
-    identity is `now`. Installation and subset may differ."""
+    """Raise UserError if a study used another pipeline or other data than the identity `now`.
+
+    Installation and subset may differ.
+    """
     now = json.loads(to_json(now))
     if stored.get("data_sha256") != now.get("data_sha256"):
         theirs, ours = (
             f"{each.get('data')} ({str(each.get('data_sha256'))[:12]})" for each in (stored, now)
         )
         raise UserError(
-            f"other data: study {name!r} is of {theirs}, this is {ours}; name its data with "
+            f"other data: study {name!r} used {theirs}, this is {ours}; give its data with "
             "--data, or its pipeline with --pipeline"
         )
     compared = [key for key in now if key not in (*INSTALLATION, "subset")]
     if different := [key for key in compared if stored.get(key) != now[key]]:
         raise UserError(
-            f"study {name!r} is of another pipeline or other data: {', '.join(different)} differ"
+            f"study {name!r} used another pipeline or other data: {', '.join(different)} differ"
         )
 
 
 def differences(
     stored: Identity, identity: Mapping[str, Any], ignored: tuple[str, ...] = ()
 ) -> list[str]:
-    """What differs, in words. What an older version did not store yet is said so."""
+    """Describe the differences, including what an older version did not store."""
     old, new = _flat(stored), _flat(identity)
     ignored = (*ignored, "format")
     missing = [key for key in new if key not in old and key not in ignored]
@@ -195,49 +196,51 @@ def differences(
         if old[key] != new.get(key) and key not in ignored
     ]
     if missing:
-        words.append(f"an older version of this program began it and kept no {', '.join(missing)}")
+        words.append(f"it was started by an older version that did not store {', '.join(missing)}")
     return words
 
 
 def same_question(stored: Any, identity: Identity) -> bool:
-    """Whether two identities differ in the installation alone."""
+    """Whether two identities differ only in the installation."""
     return _same_but_for(INSTALLATION, stored, identity)
 
 
 def same_conditions(stored: Any, identity: Identity) -> bool:
-    """Whether two identities differ in what was asked alone."""
+    """Whether two identities differ only in the question."""
     return _same_but_for(QUESTION, stored, identity)
 
 
 def same_budget(stored: Any, identity: Identity) -> bool:
-    """Whether two identities differ in what was asked and in the installation alone: their trials
-    have the same data, subset and epochs."""
+    """Whether two identities differ only in question and installation.
+
+    Their trials then have the same data, subset and epochs.
+    """
     return _same_but_for((*QUESTION, *INSTALLATION), stored, identity)
 
 
 def _same_but_for(ignored: tuple[str, ...], stored: Any, identity: Identity) -> bool:
     if not isinstance(stored, dict):
         return False
-    # Of both: one may lack what the other has, such as images that are held out.
+    # Keys of both: one may lack a key that the other has, such as the holdout.
     keys = (stored.keys() | identity.keys()) - {*ignored}
     return all(stored.get(key) == identity.get(key) for key in keys)
 
 
 def _flat(identity: Mapping[str, Any]) -> Identity:
-    """With what is inside `base` and `versions` by its own name."""
+    """Flatten `base` and `versions` into the identity."""
     parts: list[Identity] = [identity.get(name, {}) for name in ("base", "versions")]
     rest = {key: value for key, value in identity.items() if key not in ("base", "versions")}
     return parts[0] | rest | parts[1]
 
 
 def in_words(algorithm: Mapping[str, Any]) -> str:
-    """A sampler or a pruner with its settings."""
+    """Describe a sampler or pruner with its settings."""
     settings = [f"{key} {value}" for key, value in algorithm.items() if key != "name"]
     return f"{algorithm['name']} ({', '.join(settings)})" if settings else str(algorithm["name"])
 
 
 def hardware_in_words(hardware: Mapping[str, Any]) -> str:
-    """Such as "cpu AVX2, compiled 0123456789abcdef"."""
+    """Describe hardware, such as "cpu AVX2, compiled 0123456789abcdef"."""
     return ", ".join(map(str, hardware.values()))
 
 

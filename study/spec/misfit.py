@@ -1,4 +1,4 @@
-"""Trials that other programs put into a study: do they lie in its space?"""
+"""Check whether trials added by other programs lie in the study's space."""
 
 import math
 from collections.abc import Mapping
@@ -18,14 +18,13 @@ from study.spec.space import holds
 
 
 def misfit(trial: FrozenTrial, space: Space, base: Settings, epochs: int) -> str | None:
-    """What keeps a trial from being one of `space` with so many `epochs`, in words; None if
-    nothing does.
+    """Return why a trial does not fit `space` and `epochs`, or None if it does.
 
-    One that waits or runs may lack parameters, a finished one has all that apply.
+    Waiting and running trials may lack parameters; finished ones must have all that apply.
     """
     steps = sorted(trial.intermediate_values)
     if steps != list(range(1, len(steps) + 1)) or len(steps) > epochs:
-        return f"its reports must be of epochs from 1 to {epochs} at most, got {shortly(steps)}"
+        return f"its reports must be for epochs 1 to {epochs} at most, got {shortly(steps)}"
     if trial.state == TrialState.COMPLETE and not math.isfinite(trial.values[0]):
         return f"its value must be a finite number, got {trial.values[0]}"
     return _misfit_of_parameters(trial, space, base)
@@ -65,7 +64,7 @@ def _is_only(space: Space, name: str) -> bool:
 
 
 def in_words(distribution: BaseDistribution) -> str:
-    """The values that a distribution can give."""
+    """Describe the values of a distribution."""
     match distribution:
         case CategoricalDistribution(choices=choices):
             return f"one of {', '.join(map(str, choices))}"
@@ -73,4 +72,4 @@ def in_words(distribution: BaseDistribution) -> str:
             return f"{low}..{high}" + (f" in steps of {step}" if step > 1 else "")
         case FloatDistribution(low=low, high=high, step=float_step):
             return f"{low:g}..{high:g}" + (f" in steps of {float_step:g}" if float_step else "")
-    raise TypeError(f"no such kind of parameter: {distribution}")
+    raise TypeError(f"unsupported distribution: {distribution}")

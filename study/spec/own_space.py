@@ -1,7 +1,7 @@
-"""Search spaces of FER-2013's network in YAML files.
+"""Search spaces for FER-2013's network, defined in YAML files.
 
-A setting of `Config` has a range, choices or one value for all trials; with `by` it has one of
-these for some values of another setting:
+A setting of `Config` has a range, choices, or one value for all trials. With `by`, it has one of
+these for each listed value of another setting:
 
     optimizer: {choices: [adam, sgd]}
     lr:
@@ -36,17 +36,17 @@ from study.spec.space import describe
 from study.spec.spaces import SPACES
 
 NAME = "own"
-"""Of every space that this program does not know, whatever the file is called."""
+"""Name of every user-defined space, whatever its file is called."""
 BY = "by"
 RANGE = ("low", "high", "log", "step")
 FIELDS = {name: field for name, field in Config.model_fields.items() if name not in OWN}
 
 
 def find_space(word: str) -> tuple[str, Space]:
-    """Name and content of the space that `word` names, or that is in the file `word`.
+    """Return name and content of the built-in space `word`, or of the space in the file `word`.
 
-    The name of a file says nothing of what is asked: one with a known space has that one's name.
-    Raises UserError, naming file, setting, rule and value, for what no search can vary.
+    A file with the content of a built-in space gets that space's name. Raises UserError naming
+    file, setting, rule and value if the file is invalid.
     """
     if word in SPACES:
         return word, SPACES[word]
@@ -68,12 +68,12 @@ def find_space(word: str) -> tuple[str, Space]:
 
 
 def read_space(content: Mapping[str, Any]) -> Space:
-    """The space that the content of a file describes. Raises ValueError for what is none."""
+    """Return the space described by the content of a file. Raise ValueError if it is invalid."""
     for setting in content:
         if setting in OWN:
-            raise ValueError(f"{setting}: study.run gives all trials the same")
+            raise ValueError(f"{setting}: study.run sets this for all trials")
         if setting not in FIELDS:
-            raise ValueError(f"{shortly(setting)} is no setting{nearest(setting, FIELDS)}")
+            raise ValueError(f"{shortly(setting)} is not a setting{nearest(setting, FIELDS)}")
     plain = {
         setting: _distribution(setting, given, setting)
         for setting, given in content.items()
@@ -86,7 +86,7 @@ def read_space(content: Mapping[str, Any]) -> Space:
         else:
             space |= _conditional(setting, given, plain)
     if all(_distribution_of(kind).single() for kind in space.values()):
-        raise ValueError("it varies nothing: give a setting a range or choices")
+        raise ValueError("it varies nothing: give at least one setting a range or choices")
     _check_together(space)
     return space
 
@@ -102,7 +102,7 @@ def _distribution_of(kind: BaseDistribution | Only) -> BaseDistribution:
 def _conditional(
     setting: str, given: dict[Any, Any], plain: Mapping[str, BaseDistribution]
 ) -> dict[str, Only]:
-    """What a setting may be for each value of another one, which is among the `plain`."""
+    """Return the distributions of a setting for each value of another one, which is in `plain`."""
     of = given[BY]
     others = [name for name, each in plain.items() if isinstance(each, CategoricalDistribution)]
     if of not in others:
@@ -115,20 +115,20 @@ def _conditional(
             continue
         if not any(type(value) is type(choice) and value == choice for choice in choices):
             raise ValueError(
-                f"{setting}: {shortly(value)} is no choice of {of}"
+                f"{setting}: {shortly(value)} is not a choice of {of}"
                 f"{nearest(str(value), map(str, choices))}"
             )
         name = f"{value}_{setting}"
         found[name] = Only(of, value, setting, _distribution(setting, each, f"{setting}, {value}"))
     if not found:
-        raise ValueError(f"{setting}: a range is missing for each value of {of}")
+        raise ValueError(f"{setting}: no range given for any value of {of}")
     return found
 
 
 def _distribution(setting: str, given: Any, place: str) -> BaseDistribution:
-    """The values that a setting is given at a place of the file."""
+    """Return the distribution of a setting, given at `place` in the file."""
     if isinstance(given, list):
-        raise ValueError(f"{place}: a list is written as {{choices: {shortly(given)}}}")
+        raise ValueError(f"{place}: write a list as {{choices: {shortly(given)}}}")
     if not isinstance(given, dict):
         return CategoricalDistribution([_value(setting, given, place)])
     for key in given:
@@ -143,20 +143,20 @@ def _distribution(setting: str, given: Any, place: str) -> BaseDistribution:
         return _int_range(setting, given, place)
     if FIELDS[setting].annotation is float:
         return _float_range(setting, given, place)
-    raise ValueError(f"{place} = {shortly(given)}: it is no number, name its choices")
+    raise ValueError(f"{place} = {shortly(given)}: not numeric, so list its choices")
 
 
 def _choices(setting: str, given: Mapping[str, Any], place: str) -> BaseDistribution:
     values = given["choices"]
     if len(given) > 1:
-        raise ValueError(f"{place}: choices and a range, give one of them")
+        raise ValueError(f"{place}: both choices and a range, give only one")
     if not isinstance(values, list) or not values:
-        raise ValueError(f"{place}: choices = {shortly(values)}: a list of values is needed")
+        raise ValueError(f"{place}: choices = {shortly(values)}: it must be a list of values")
     choices: list[Any] = []
     for value in values:
         choice = _value(setting, value, f"{place}: choice")
         if choice in choices:
-            raise ValueError(f"{place}: choice = {shortly(value)}: it is there twice")
+            raise ValueError(f"{place}: choice = {shortly(value)}: listed twice")
         choices.append(choice)
     return CategoricalDistribution(choices)
 
@@ -165,7 +165,7 @@ def _int_range(setting: str, given: Mapping[str, Any], place: str) -> BaseDistri
     low, high, log = _ends(setting, given, place)
     step = given.get("step", 1)
     if type(step) is not int or step < 1:
-        raise ValueError(f"{place}: step = {shortly(step)}: it must be a whole number from 1 on")
+        raise ValueError(f"{place}: step = {shortly(step)}: it must be a positive integer")
     _check_step(low, high, step, place)
     return IntDistribution(low, high, log=log, step=step)
 
@@ -176,38 +176,38 @@ def _float_range(setting: str, given: Mapping[str, Any], place: str) -> BaseDist
         return FloatDistribution(low, high, log=log)
     step = _number(given["step"])
     if type(step) not in (int, float) or not step > 0:
-        raise ValueError(f"{place}: step = {shortly(step)}: it must be a number above 0")
+        raise ValueError(f"{place}: step = {shortly(step)}: it must be greater than 0")
     _check_step(low, high, step, place)
     return FloatDistribution(low, high, step=float(step))
 
 
 def _ends(setting: str, given: Mapping[str, Any], place: str) -> tuple[Any, Any, bool]:
-    """Both ends of a range, and whether it is logarithmic."""
+    """Return both ends of a range, and whether it is logarithmic."""
     if lacking := [key for key in ("low", "high") if key not in given]:
         raise ValueError(f"{place} = {shortly(dict(given))}: {' and '.join(lacking)} is missing")
     low, high = (_value(setting, given[end], f"{place}: {end}") for end in ("low", "high"))
     log = given.get("log", False)
     if low == high:
-        raise ValueError(f"{place}: low = high = {low}: one value is written as {setting}: {low}")
+        raise ValueError(f"{place}: low = high = {low}: write a single value as {setting}: {low}")
     if low > high:
-        raise ValueError(f"{place}: low = {low}, high = {high}: an empty range, low must be less")
+        raise ValueError(f"{place}: low = {low}, high = {high}: low must be less than high")
     if not isinstance(log, bool):
         raise ValueError(f"{place}: log = {shortly(log)}: it must be true or false")
     if log and low <= 0:
-        raise ValueError(f"{place}: low = {low}: it must be above 0 with log")
+        raise ValueError(f"{place}: low = {low}: it must be greater than 0 with log")
     if log and "step" in given:
-        raise ValueError(f"{place}: step = {shortly(given['step'])}: log has no steps")
+        raise ValueError(f"{place}: step = {shortly(given['step'])}: a log range has no step")
     return low, high, log
 
 
 def _check_step(low: float, high: float, step: float, place: str) -> None:
     start, end, by = (Decimal(str(each)) for each in (low, high, step))
     if (end - start) % by:
-        raise ValueError(f"{place}: step = {step}: from {low} it does not reach high = {high}")
+        raise ValueError(f"{place}: step = {step}: from low = {low} it misses high = {high}")
 
 
 def _value(setting: str, given: Any, place: str) -> Any:
-    """A value as `Config` has it. Raises ValueError for one that it refuses."""
+    """Validate a value as `Config` does. Raise ValueError if it is invalid."""
     number = _number(given) if FIELDS[setting].annotation is float else given
     try:
         return _rule(setting).validate_python(number, strict=True)
@@ -218,13 +218,13 @@ def _value(setting: str, given: Any, place: str) -> Any:
 
 @cache
 def _rule(setting: str) -> TypeAdapter[Any]:
-    """What `Config` accepts as one of its settings, apart from the others."""
+    """Return the validator of a single setting of `Config`."""
     field: Any = FIELDS[setting]
     return TypeAdapter(Annotated[field.annotation, field], config=ConfigDict(allow_inf_nan=False))
 
 
 def _number(given: Any) -> Any:
-    """A number that YAML 1.1 reads as text, such as 1e-3, which lacks a point."""
+    """Parse a number that YAML 1.1 reads as text, such as 1e-3 (no decimal point)."""
     try:
         return float(given) if isinstance(given, str) else given
     except ValueError:
@@ -232,9 +232,9 @@ def _number(given: Any) -> Any:
 
 
 def _check_together(space: Space) -> None:
-    """Raise ValueError if a trial could have settings that `Config` refuses together.
+    """Raise ValueError if a trial could have a combination of settings that `Config` rejects.
 
-    Its rules are of two settings each: every pair of ends and choices is tried.
+    Each rule involves two settings, so every pair of range ends and choices is checked.
     """
     for settings in _pairs(space):
         try:
@@ -242,15 +242,15 @@ def _check_together(space: Space) -> None:
         except ValidationError as error:
             rule = error.errors()[0]["msg"].removeprefix("Value error, ")
             raise ValueError(
-                f"{rule}; trials could have both, a range for some values of another setting is "
-                f"written with {BY}"
+                f"{rule}; trials could have both: with {BY}, give a range only for some values of "
+                "another setting"
             ) from None
 
 
 def _pairs(space: Space) -> Iterator[dict[str, Any]]:
-    """Settings of trials, in which every two parameters have all pairs of their outermost values.
+    """Yield settings that cover all pairs of outermost values of every two parameters.
 
-    A parameter that another one excludes is not among them.
+    Parameters whose condition does not apply are left out.
     """
     base = PRESETS[HAND_TUNED].settings()
     outer = {name: _outermost(_distribution_of(kind)) for name, kind in space.items()}
@@ -269,7 +269,7 @@ def _pairs(space: Space) -> Iterator[dict[str, Any]]:
 
 
 def _outermost(distribution: BaseDistribution) -> list[Any]:
-    """Both ends of numbers; all other choices."""
+    """Return both ends of a numeric range, or all non-numeric choices."""
     if not isinstance(distribution, CategoricalDistribution):
         return [distribution.low, distribution.high]  # type: ignore[attr-defined]
     choices: Any = distribution.choices

@@ -1,4 +1,4 @@
-"""A search space as a file to start from, with what each setting does."""
+"""Print a search space as a commented YAML file to start from."""
 
 from typing import Any
 
@@ -16,18 +16,18 @@ from study.spec.report import HAND_TUNED, PRESETS
 
 HEAD = """\
 # What python -m study.run --space FILE varies. A setting has a range, choices or one value:
-#   {low: 1, high: 9}    numbers from 1 to 9; log: true draws their logarithm, step: 2 every other
+#   {low: 1, high: 9}    numbers from 1 to 9; log: true for a log scale, step: 2 for every other
 #   {choices: [a, b]}    one of these
 #   a                    the same for all trials
-# and with by: one of these for some values of another setting, else what it has without one.
+# With by:, it has one of these for each listed value of another setting, else its default.
 """
-REST = "# Not varied here, with the values of all trials:"
+REST = "# Not varied here, with the value that all trials use:"
 
 
 def in_yaml(space: Space) -> str:
-    """A space as the content of a file, with what each setting does.
+    """Format a space as the content of a file, with a description of each setting.
 
-    Raises TypeError for parameters that files do not have.
+    Raises TypeError for parameters that the file format does not support.
     """
     plain = {name: kind for name, kind in space.items() if not isinstance(kind, Only)}
     given: dict[str, list[str]] = {}
@@ -36,7 +36,7 @@ def in_yaml(space: Space) -> str:
             given[name] = [f"{name}: {_flow(_written(kind))}"]
             continue
         if name != f"{kind.value}_{kind.setting}" or kind.of not in plain:
-            raise TypeError(f"no file can hold the parameter {name}")
+            raise TypeError(f"the file format does not support the parameter {name}")
         lines = given.setdefault(kind.setting, [f"{kind.setting}:", f"  {BY}: {kind.of}"])
         lines.append(f"  {_flow(kind.value)}: {_flow(_written(kind.distribution))}")
     parts = [HEAD]
@@ -51,7 +51,7 @@ def in_yaml(space: Space) -> str:
 
 
 def _written(distribution: BaseDistribution) -> Any:
-    """Values of a setting in the plain types of a file."""
+    """Convert a distribution to the plain types of a file."""
     match distribution:
         case CategoricalDistribution(choices=(single,)):
             return single
@@ -62,11 +62,11 @@ def _written(distribution: BaseDistribution) -> Any:
         case FloatDistribution(low=low, high=high, log=log, step=float_step):
             steps = {} if float_step is None else {"step": float_step}
         case _:
-            raise TypeError(f"no such kind of parameter: {distribution}")
+            raise TypeError(f"unsupported distribution: {distribution}")
     return {"low": low, "high": high, **({"log": True} if log else {}), **steps}
 
 
 def _flow(content: Any) -> str:
-    """Plain types on one line of YAML."""
+    """Format plain types as one line of YAML."""
     text = yaml.safe_dump(content, default_flow_style=True, sort_keys=False, width=10**6)
     return text.removesuffix("...\n").strip()

@@ -1,7 +1,7 @@
-"""The report's part of a study: its settings, what it varied by hand, its claims and its curves.
+"""The report's settings, factors, claims and curves.
 
-With `spaces` the one file of `study` that names optimizers and layers. Chapters and figures are
-those of "Facial Emotion Recognition with Data Augmentation".
+Only this file and `spaces` in `study` name optimizers and layers. Chapters and figures are those
+of "Facial Emotion Recognition with Data Augmentation".
 """
 
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from study.pipeline import Settings
 
 HAND_TUNED = "hand-tuned"
 OWN = ("epochs", "seed", "precision", "threads")
-"""Settings of a Config that a study decides for all its trials."""
-# The report's final settings, then what its figure 6a kept of its earlier ones.
+"""Settings of a Config that the study sets for all its trials."""
+# The report's final settings, then earlier ones shown in its figure 6a.
 HAND_MADE: dict[str, Config] = {
     HAND_TUNED: PRESETS["hand-tuned"],
     "hand-made adamax": Config(optimizer="adamax", lr=0.0015),
@@ -30,7 +30,7 @@ HAND_MADE: dict[str, Config] = {
     "hand-made rprop, slow": Config(optimizer="rprop", lr=0.0001),
 }
 
-# What is known to do well with small networks on these images, for a search to begin with.
+# Settings known to work well with small networks on these images, as starting points.
 RECIPES: dict[str, Config] = {
     "one-cycle recipe": Config(
         optimizer="adamw",
@@ -53,7 +53,7 @@ RECIPES: dict[str, Config] = {
     ),
 }
 
-# What the report says it reached: validation accuracy after each epoch (figures 5a and 5b).
+# The report's validation accuracy after each epoch (figures 5a and 5b).
 FINAL = (
     *(0.4599, 0.5014, 0.5277, 0.5465, 0.5648, 0.5646, 0.5711, 0.5787, 0.5778, 0.5902),
     *(0.5911, 0.5913, 0.5909, 0.6034, 0.5895, 0.6012, 0.6064, 0.5987, 0.6000, 0.6034),
@@ -75,19 +75,19 @@ CURVES: dict[str, dict[int, float]] = {
 
 @dataclass(frozen=True)
 class Factor:
-    """A setting that the report varied: what each value changes of the base settings, by label.
+    """A setting that the report varied; `values` are changes of the base settings by label.
 
-    The others are compared with `control`, which the report chose.
+    The other values are compared with `control`, the report's choice.
     """
 
     title: str
     values: dict[str, Settings]
     control: str
     claim: str
-    rivals: tuple[str, ...] = ()  # the values that the claim is about; all others if none is named
+    rivals: tuple[str, ...] = ()  # the values that the claim is about; empty for all others
 
 
-# Around the report's rate (figure 6a), which comes first here.
+# The report's rate (figure 6a) comes first, then rates around it.
 RATES = {
     "adam": (2e-4, 5e-5, 1e-4, 5e-4, 1e-3, 2e-3),
     "adamax": (1.5e-3, 2e-4, 5e-4, 4e-3, 1e-2),
@@ -100,7 +100,7 @@ RATES = {
 POOLINGS = list(product(("max", "average"), repeat=3))
 
 UNALTERED = "as it is"
-# What belongs together when settings are set back; another optimizer with all that is its own.
+# Settings that an ablation resets together; an optimizer with all settings that belong to it.
 OPTIMIZER = ("optimizer", "lr", "momentum", "weight_decay", "schedule")
 PARTS = {
     "learning rate": ("lr",),
@@ -236,7 +236,7 @@ FACTORS: dict[str, Factor] = {
 
 
 def values_of(name: str, base: Config) -> dict[str, Settings]:
-    """What a factor tries with these settings. Raises UserError if there is nothing."""
+    """Return the values of a factor with these settings. Raise UserError if there are none."""
     if name != "ablation":
         return FACTORS[name].values
     report = PRESETS[HAND_TUNED].settings()
@@ -244,7 +244,7 @@ def values_of(name: str, base: Config) -> dict[str, Settings]:
     parts = PARTS
     if ours["optimizer"] != report["optimizer"]:
         parts = {"optimizer": OPTIMIZER, **PARTS}
-        del parts["learning rate"]  # another optimizer's says nothing of this one
+        del parts["learning rate"]  # rates of different optimizers are not comparable
     groups = {
         part: {field: report[field] for field in fields if ours[field] != report[field]}
         for part, fields in parts.items()
@@ -256,7 +256,7 @@ def values_of(name: str, base: Config) -> dict[str, Settings]:
 
 
 def settings_from(file: Path | None, preset: str | None) -> tuple[str, Config]:
-    """Name and settings: those in a file, of a preset, or the report's. Raises UserError."""
+    """Return name and settings of a file, a preset, or the report. May raise UserError."""
     if file is not None:
         return file.stem, read_config(file)
     name = preset or HAND_TUNED
@@ -264,13 +264,14 @@ def settings_from(file: Path | None, preset: str | None) -> tuple[str, Config]:
 
 
 def changes_of(config: Config) -> dict[str, Any]:
-    """The settings in which `config` differs from the report's final ones."""
+    """Return the settings in which `config` differs from the report's final ones."""
     report = PRESETS[HAND_TUNED].settings()
     return {key: value for key, value in config.settings().items() if value != report[key]}
 
 
 def described(settings: Settings) -> str:
-    """The preset that these settings are, or what they change of the hand-tuned ones."""
+    """Return the name of the preset with these settings, or their changes of the hand-tuned
+    ones."""
     names: dict[str, dict[str, Any]] = {}
     for name, preset in PRESETS.items():
         theirs = preset.settings()
@@ -289,5 +290,5 @@ def described(settings: Settings) -> str:
 
 
 def write_settings(settings: Settings, path: Path) -> None:
-    """Write settings as a file for `--config`."""
+    """Write settings to a file for `--config`."""
     write_yaml({"config": Config(**settings).settings()}, path)

@@ -5,19 +5,19 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 SCORED = 3
-"""Epochs at the end of a trial whose mean is its score.
+"""Number of final epochs whose mean is the score of a trial.
 
-A best epoch is the luckiest one: it flatters, and settings that fluctuate more than others.
-docs/search.md has how much.
+The best epoch would be biased upwards, and more so for settings with a noisier curve; see
+docs/search.md for numbers.
 """
 
 
 def score_of(scores: Sequence[float]) -> float:
-    """The score of a trial with these scores by epoch, at least one, as far as it was trained."""
+    """Return the score of a trial, given its scores by epoch so far (at least one)."""
     return statistics.fmean(scores[-SCORED:])
 
 
 def holdout_of(told: Iterable[float]) -> float | None:
-    """The same of the accuracies on a holdout; None if no epoch told one."""
+    """Return the same for the accuracies on a holdout; None if no epoch reported one."""
     finite = [each for each in told if math.isfinite(each)]
     return score_of(finite) if finite else None

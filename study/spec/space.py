@@ -1,4 +1,4 @@
-"""A search space, and settings drawn from it."""
+"""Draw settings from a search space, and convert spaces to and from JSON."""
 
 import json
 import math
@@ -19,9 +19,9 @@ from study.pipeline import Only, Settings, Space
 
 
 def suggest(trial: optuna.trial.BaseTrial, space: Space, base: Settings) -> dict[str, Any]:
-    """All settings of a trial: `base` with what the space varies.
+    """Return all settings of a trial: `base`, updated with what the space varies.
 
-    Unconditional parameters come first, so that a joint sampler sees them in every trial.
+    Unconditional parameters come first, so that a multivariate sampler sees them in every trial.
     """
     settings = dict(base)
     for name, kind in space.items():
@@ -41,13 +41,13 @@ def _draw(trial: optuna.trial.BaseTrial, name: str, distribution: BaseDistributi
             return trial.suggest_int(name, low, high, step=step, log=log)
         case FloatDistribution(low=low, high=high, step=step, log=log):
             return trial.suggest_float(name, low, high, step=step, log=log)
-    raise TypeError(f"no such kind of parameter: {distribution}")
+    raise TypeError(f"unsupported distribution: {distribution}")
 
 
 def parameters_of(settings: Settings, space: Space, base: Settings) -> dict[str, Any] | None:
-    """The parameters of a trial that has `settings`; None if the space has none such.
+    """Return the parameters of a trial with `settings`, or None if they are not in the space.
 
-    Settings that are not given are those of `base`.
+    Missing settings are taken from `base`.
     """
     whole = {**base, **settings}
     found: dict[str, Any] = {}
@@ -68,12 +68,12 @@ def parameters_of(settings: Settings, space: Space, base: Settings) -> dict[str,
 
 
 def settings_of(space: Space) -> set[str]:
-    """The settings that a space varies."""
+    """Return the settings that a space varies."""
     return {kind.setting if isinstance(kind, Only) else name for name, kind in space.items()}
 
 
 def holds(distribution: BaseDistribution, value: Any) -> bool:
-    """Whether a distribution can give a value."""
+    """Whether a distribution contains a value."""
     if isinstance(distribution, CategoricalDistribution):
         return value in distribution.choices
     if isinstance(value, bool) or not isinstance(value, float | int):
@@ -83,15 +83,15 @@ def holds(distribution: BaseDistribution, value: Any) -> bool:
             return low <= value <= high and (value - low) % step == 0
         case FloatDistribution(low=low, high=high, step=float_step):
             steps = (value - low) / float_step if float_step else 0.0
-            # As Optuna has it: sums of floats are not exact.
+            # The tolerance is Optuna's: sums of floats are inexact.
             return low <= value <= high and abs(steps - round(steps)) < 1e-8
     return False
 
 
 def examples(space: Space, base: Settings, seed: int, count: int = 5) -> list[dict[str, Any]]:
-    """Settings drawn at random, to measure how long trials take.
+    """Return random settings to measure the speed of trials.
 
-    Every value of the first numeric choice, such as batch sizes, is among them.
+    They include every value of the first numeric choice, such as the batch size.
     """
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     numeric = (
@@ -107,7 +107,7 @@ def examples(space: Space, base: Settings, seed: int, count: int = 5) -> list[di
 
 
 def place(value: float, within: BaseDistribution) -> float:
-    """Where a number lies in its range, 0..1: on a log scale where it is drawn on one."""
+    """Return the position of a number in its range, 0..1, on a log scale for log ranges."""
     assert isinstance(within, FloatDistribution | IntDistribution)
     low, high = float(within.low), float(within.high)
     if within.log:
@@ -116,7 +116,7 @@ def place(value: float, within: BaseDistribution) -> float:
 
 
 def value_at(place: float, within: BaseDistribution) -> float:
-    """The number at a place in 0..1 of its range."""
+    """Return the number at a position, 0..1, in its range."""
     assert isinstance(within, FloatDistribution | IntDistribution)
     low, high = float(within.low), float(within.high)
     if within.log:
@@ -125,7 +125,7 @@ def value_at(place: float, within: BaseDistribution) -> float:
 
 
 def describe(space: Space) -> dict[str, Any]:
-    """The space as JSON, to be stored and compared."""
+    """Convert a space to JSON, to store and compare it."""
     return {name: _described(kind) for name, kind in space.items()}
 
 
@@ -137,7 +137,7 @@ def _described(kind: BaseDistribution | Only) -> Any:
 
 
 def described_as(definition: Mapping[str, Any], settings: Settings) -> Space:
-    """The space that `describe` described, of a study with trials of such `settings`."""
+    """Restore a space from `describe`; `settings` are those of any trial of the study."""
     space: dict[str, BaseDistribution | Only] = {}
     for name, described in definition.items():
         plain = {key: described[key] for key in ("name", "attributes")}
@@ -150,10 +150,10 @@ def described_as(definition: Mapping[str, Any], settings: Settings) -> Space:
 def condition_of(
     parameter: str, definition: Mapping[str, Any], settings: Settings
 ) -> dict[str, Any]:
-    """What an `Only` says of a stored parameter, but for its distribution; empty for any other.
+    """Return the condition of a stored parameter as arguments of `Only`; empty without one.
 
-    Format 2 and before did not store it: the parameter of a setting that only the trials with
-    some value of another one have was called VALUE_SETTING.
+    Formats up to 2 did not store the condition: conditional parameters were called
+    VALUE_SETTING.
     """
     described = definition.get(parameter)
     if isinstance(described, dict) and "only" in described:

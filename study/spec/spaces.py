@@ -1,10 +1,10 @@
-"""What a search of FER-2013's network varies: the main hyperparameters, the report's, and more."""
+"""Built-in search spaces of FER-2013's network."""
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from study.pipeline import Only, Space
 
-# Every optimizer has learning rates of its own, and the sampler must know them apart.
+# Each optimizer has its own range, which the sampler must treat as a separate parameter.
 LEARNING_RATES = {
     "adam": (1e-5, 1e-2),
     "adamw": (1e-4, 1e-2),
@@ -37,7 +37,7 @@ def _space(optimizers: list[str]) -> Space:
 
 SPACES: dict[str, Space] = {
     "default": _space(["adam", "adamax", "sgd", "rmsprop", "adagrad"]),
-    # Everything the report varied by hand.
+    # Everything the report varied manually.
     "report": {
         **_space(["adam", "adamax", "sgd", "rmsprop", "adagrad", "asgd", "rprop"]),
         "conv_activation": CategoricalDistribution(["prelu", "relu"]),
@@ -47,7 +47,7 @@ SPACES: dict[str, Space] = {
         "mirror": CategoricalDistribution([True, False]),
         "oversample": CategoricalDistribution(["none", "disgust"]),
     },
-    # Beyond the report, with the same family of network and less than a million parameters.
+    # More than the report varied; same network family, under a million parameters.
     "extended": {
         **_space(["adam", "adamw", "adamax", "sgd", "rmsprop", "adagrad"]),
         "batch_size": CategoricalDistribution([32, 64, 128, 256]),

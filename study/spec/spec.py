@@ -1,4 +1,4 @@
-"""What a study asks: which settings its trials may have, and which it begins with."""
+"""The spec of a study: which settings its trials may have, and which it starts with."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,22 +15,22 @@ from study.spec.misfit import misfit
 from study.spec.space import examples, parameters_of, settings_of, suggest
 
 BUDGET = ("epochs", "seed")
-"""Settings that the study gives to every trial, beside those of the pipeline."""
+"""Settings that the study gives every trial, in addition to the pipeline's."""
 
 
 class Kind(StrEnum):
-    """What a study is for."""
+    """Purpose of a study."""
 
     SEARCH = "search"
     COMPARE = "compare"  # the values of a setting
     SEEDS = "seeds"  # one setting, several seeds
-    CONFIRM = "confirm"  # the best of a search again
-    REMOVED = "emotions"  # what each class costs
+    CONFIRM = "confirm"  # the best of a search, trained again
+    REMOVED = "emotions"  # without one class at a time
 
 
 @dataclass(frozen=True)
 class Spec:
-    """`space` varies `base`; `queue` holds the parameters of the first trials by origin."""
+    """What to train: `space` varies `base`; `queue` has the first trials' parameters by origin."""
 
     kind: Kind
     name: str
@@ -38,9 +38,9 @@ class Spec:
     base: dict[str, Any]
     queue: Mapping[str, dict[str, Any]]
     control: str = ""  # origin of the trial that is never pruned
-    variants: Mapping[str, Settings] = field(default_factory=dict)  # by label; none in a search
+    variants: Mapping[str, Settings] = field(default_factory=dict)  # by label; empty in a search
     seeds: int = 1
-    about: Mapping[str, Any] = field(default_factory=dict)  # what else is kept with the study
+    about: Mapping[str, Any] = field(default_factory=dict)  # stored with the study
 
     def __post_init__(self) -> None:
         given: list[tuple[str, Sequence[Any]]] = [(key, [each]) for key, each in self.base.items()]
@@ -51,36 +51,35 @@ class Spec:
             for value in values:
                 if isinstance(value, float) and not math.isfinite(value):
                     raise UserError(
-                        f"setting {name} = {value}: must be finite, JSON has no other numbers"
+                        f"setting {name} = {value}: must be finite to be stored as JSON"
                     )
 
     @property
     def epochs(self) -> int:
-        """Epochs of a trial."""
+        """Epochs per trial."""
         epochs: int = self.base["epochs"]
         return epochs
 
     @property
     def seed(self) -> int:
-        """Seed of the sampler, and of every trial that is given no other."""
+        """Seed of the sampler, and of every trial without its own."""
         seed: int = self.base["seed"]
         return seed
 
     def suggest(self, trial: BaseTrial) -> dict[str, Any]:
-        """All settings of a trial. Of a queued one: `spec.suggest(FixedTrial(parameters))`."""
+        """Return all settings of a trial; for a queued one use FixedTrial(parameters)."""
         return suggest(trial, self.space, self.base)
 
     def misfit(self, trial: FrozenTrial) -> str | None:
-        """What keeps a trial that another program put in from being one of this study's; None if
-        nothing does."""
+        """Return why a trial added by another program does not fit the study, or None."""
         reason = misfit(trial, self.space, self.base, self.epochs)
         given = trial.params or trial.system_attrs.get("fixed_params")
         if reason is None and self.variants and given and given not in self.queue.values():
-            return "its parameters are no row of this comparison"
+            return "its parameters are not a row of this comparison"
         return reason
 
     def examples(self) -> list[dict[str, Any]]:
-        """Settings whose pace says how long trials take."""
+        """Return settings to measure the speed of trials on."""
         if not self.variants:
             return examples(self.space, self.base, self.seed)
         return [{**self.base, **changes} for changes in self.variants.values()][:6]
@@ -89,10 +88,10 @@ class Spec:
 def searching(
     pipeline: Pipeline, name: str, epochs: int | None, seed: int, hand_made: bool = True
 ) -> Spec:
-    """What is best in the pipeline's space? Begins with those of its presets that lie in it, if
-    they are to be known.
+    """Return the spec of a search in the pipeline's space.
 
-    Raises UserError if a preset names a setting that neither the space nor the base has.
+    With `hand_made` it starts with the presets that lie in the space. Raises UserError if a
+    preset names a setting that neither the space nor the base has.
     """
     base = {**pipeline.base, "epochs": epochs or pipeline.epochs, "seed": seed}
     known = base.keys() | settings_of(pipeline.space)
@@ -122,10 +121,10 @@ def comparing(
     first_seed: int = 0,
     about: Mapping[str, Any] | None = None,
 ) -> Spec:
-    """Which of the variants of the pipeline's base is better, each trained with as many seeds?
+    """Return the spec of a comparison of variants of the pipeline's base, with equal seeds.
 
-    Every seed is trained in all variants before the next one. Raises UserError if a variant
-    leaves a setting open that another one gives and the base does not have.
+    All variants are trained with one seed before the next. Raises UserError if a variant lacks a
+    setting that another one has and the base does not.
     """
     base = {**pipeline.base, "epochs": epochs or pipeline.epochs, "seed": 0}
     varied = dict.fromkeys(setting for changes in variants.values() for setting in changes)
@@ -136,8 +135,8 @@ def comparing(
     for label, changes in variants.items():
         if lacking := [key for key in varied if key not in changes]:
             raise UserError(
-                f"{label} has no value for {', '.join(lacking)}, which others vary: give the "
-                "pipeline's base one"
+                f"{label} has no value for {', '.join(lacking)}, which others vary: add it to the "
+                "pipeline's base"
             )
     drawn = range(first_seed, first_seed + seeds)
     queue = {
