@@ -140,7 +140,7 @@ def content() -> list[str]:
         (begin_another_of_its_id, "deleted"),
         (rename, "renamed 'renamed'"),
         (drop_the_tables, "deleted"),
-        (restore, "set back"),
+        (restore, "restored to an earlier state"),
     ],
 )
 @pytest.mark.parametrize("report", [1, 21])

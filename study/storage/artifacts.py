@@ -1,4 +1,4 @@
-"""Pictures of a study and its trials, in files beside the database, as Optuna's artifacts."""
+"""Pictures of a study and its trials, stored as Optuna artifacts next to the database."""
 
 import json
 import re
@@ -18,32 +18,32 @@ from fer.strict_json import to_json
 from study.storage.records import Result
 
 PREFIX = "artifacts:"
-"""Begins the system attribute of an artifact, see `optuna.artifacts.upload_artifact`; its id, the
-name of its file, follows."""
+"""Prefix of an artifact's system attribute (see `optuna.artifacts.upload_artifact`), followed by
+its id, which is also its file name."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What a dashboard shows of a trial: a note in Markdown, pictures (SVG) by file name."""
+    """What a dashboard shows of a trial: a Markdown note, and SVG pictures by file name."""
 
     note: str
     pictures: Mapping[str, str] = field(default_factory=dict)
 
 
 Show = Callable[[FrozenTrial, Result], Shown | None]
-"""What is to be shown of a trial that is about to complete with that result; None for nothing."""
+"""Returns what to show of a trial about to complete with this result, or None for nothing."""
 
 
 def put(folder: Path, pictures: Mapping[str, str], known: Mapping[str, str]) -> dict[str, str]:
-    """Write pictures, by file name, as Optuna's FileSystemArtifactStore would; the system
-    attributes that name them.
+    """Write pictures like Optuna's FileSystemArtifactStore; return their system attributes.
 
-    `known` has ids by file name: such a picture is replaced. What can't be written is left out.
+    Pictures whose file name is in `known` (ids by file name) are replaced. Those that cannot be
+    written are skipped.
     """
     attributes = {}
     for name, picture in pictures.items():
         identifier = known.get(name) or str(uuid4())
-        with suppress(OSError, UserError):  # no study ends for want of a picture
+        with suppress(OSError, UserError):  # a missing picture must not stop a study
             folder.mkdir(parents=True, exist_ok=True)
             write_file(folder / identifier, picture)
             meta = {
@@ -57,19 +57,19 @@ def put(folder: Path, pictures: Mapping[str, str], known: Mapping[str, str]) -> 
 
 
 def ids_in(system: Mapping[str, Any]) -> dict[str, str]:
-    """The ids of artifacts by file name, among the system attributes of a study or a trial."""
+    """Return artifact ids by file name, from the system attributes of a study or trial."""
     found = {}
     for key, value in system.items():
-        # A name from a database is no path: it may lead out of the folder.
+        # Validate: a key from a database could be a path out of the folder.
         if re.fullmatch(f"{PREFIX}[0-9a-f-]+", key):
-            with suppress(TypeError, ValueError, KeyError):  # the dashboard's null: it was removed
+            with suppress(TypeError, ValueError, KeyError):  # null: removed in the dashboard
                 meta = json.loads(value)
                 found[str(meta["filename"])] = key.removeprefix(PREFIX)
     return found
 
 
 def copy_artifacts(source: Path, target: Path) -> int:
-    """Copy the artifacts of a database to those of its copy; how many files there were."""
+    """Copy the artifacts of a database to those of its copy; return the number of files."""
     if not source.is_dir():
         return 0
     shutil.copytree(source, target, dirs_exist_ok=True)

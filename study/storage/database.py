@@ -1,4 +1,4 @@
-"""Optuna's tables behind Optuna's interface for storages, in few and short transactions."""
+"""An Optuna storage on Optuna's own tables that uses few and short transactions."""
 
 import copy
 import json
@@ -48,13 +48,14 @@ from study.storage.writing import (
 
 
 class Database(BaseStorage):
-    """An Optuna storage in the tables of Optuna's own, `optuna.storages.RDBStorage`.
+    """An Optuna storage that uses the tables of `optuna.storages.RDBStorage`.
 
-    Both read and write the same database at once. Trials of other processes are read again when a
-    second has passed. While the database is away the methods wait, telling `on_wait` why and for
-    how long, and end in DatabaseAway. Without `writing` an SQLite file keeps its journal mode.
+    Both can use the same database at the same time. Trials of other processes are refreshed after
+    one second. While the database is unreachable, methods retry, call `on_wait` with the reason
+    and the seconds waited, and finally raise DatabaseAway. Without `writing` an SQLite file keeps
+    its journal mode.
 
-    Safe for threads. A pickled copy opens the database anew.
+    Thread-safe. A pickled copy opens its own connections.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Database(BaseStorage):
         self.url, self._writing = url, writing
         self.lock = threading.RLock()
         self.engine = make_engine(url, writing)
-        weakref.finalize(self, self.engine.dispose)  # a copy that nobody closes
+        weakref.finalize(self, self.engine.dispose)  # for copies that are never closed
         self._writer = self.engine.execution_options(**WRITES)
         self._on_wait = on_wait
         self._known: defaultdict[int, KnownTrials] = defaultdict(KnownTrials)
@@ -79,9 +80,9 @@ class Database(BaseStorage):
 
     @waits_while(why_busy)
     def _make_tables(self) -> RDBStorage:
-        """Optuna's own storage, which makes the tables where they are missing.
+        """Open Optuna's own storage, which creates missing tables.
 
-        Raises RuntimeError if they are of another version.
+        Raises RuntimeError if their schema has another version.
         """
         settings = {**arguments(self.url), "poolclass": NullPool}
         tables = RDBStorage(
@@ -90,7 +91,7 @@ class Database(BaseStorage):
         version = tables.get_current_version()
         if version != SCHEMA:
             raise RuntimeError(
-                f"its tables have Optuna's schema {version}, this program knows {SCHEMA}"
+                f"its tables have Optuna's schema {version}, this program supports {SCHEMA}"
             )
         return tables
 
@@ -100,9 +101,9 @@ class Database(BaseStorage):
             pass
 
     def close(self) -> None:
-        """Close every connection. Leaves one plain file on SQLite."""
+        """Close all connections. An SQLite database is left as a single file."""
         if self.engine.name == "sqlite" and self._writing:
-            # Refused while another process has the database open; the last one does it then.
+            # Fails while another process has the database open; the last one will do it.
             with suppress(sqlite3.OperationalError, OperationalError):
                 connection: Any = self.engine.raw_connection()
                 with closing(connection):
@@ -111,18 +112,19 @@ class Database(BaseStorage):
         self.engine.dispose()
 
     def waiting(self, reason: str, seconds: float) -> None:
-        """Told by `patient` before each new try."""
-        self.engine.dispose()  # connections to a server that was restarted are dead
+        """Called by `patient` before each retry."""
+        self.engine.dispose()  # connections to a restarted server are dead
         self._on_wait(reason, seconds)
 
     def check_presence(self, connection: sa.Connection | None = None) -> None:
-        """Raise StudyGone if the study that this process works on was taken away."""
+        """Raise StudyGone if the study that this process works on is gone."""
 
     @contextmanager
     def transaction(self, durable: bool = False) -> Iterator[sa.Connection]:
-        """What the block does in one transaction.
+        """Run the block in one transaction.
 
-        With `durable` a server has it on its disk, and all before it, when the block ends.
+        With `durable`, a server has flushed it and everything before it to disk when the block
+        ends.
         """
         with self._writer.begin() as connection:
             if durable and self.engine.name == "postgresql":
@@ -189,7 +191,7 @@ class Database(BaseStorage):
             write(connection, [attribute(table, study_id, key, value)], replace=True)
 
     def _one(self, column: sa.Column[Any], condition: sa.ColumnElement[bool]) -> Any:
-        """A column of the study that meets a condition. Raises KeyError if none does."""
+        """Return a column of the study that meets a condition. Raise KeyError if none does."""
         with self.engine.connect() as connection:
             rows = connection.execute(sa.select(column).where(condition)).all()
         if not rows:
@@ -252,9 +254,9 @@ class Database(BaseStorage):
     def _open_trial(
         self, trial_id: int, durable: bool = False
     ) -> Iterator[tuple[sa.Connection, Any]]:
-        """A transaction that changes a trial which is not finished, and the trial's row.
+        """Open a transaction to change an unfinished trial, and yield it with the trial's row.
 
-        Raises KeyError if there is none, UpdateFinishedTrialError if it is finished.
+        Raises KeyError if there is no such trial, UpdateFinishedTrialError if it is finished.
         """
         with self.transaction(durable) as connection:
             trial = lock_trial(connection, trial_id)
@@ -285,7 +287,7 @@ class Database(BaseStorage):
         return copy.deepcopy(trials) if deepcopy else trials
 
     def _read_others(self, study_id: int, known: KnownTrials) -> None:
-        """Read trials that another process began, changed or finished; no others."""
+        """Read only trials that another process may have added, changed or finished."""
         if known.read_to < 0:
             self._one(STUDIES.c.study_id, STUDIES.c.study_id == study_id)
         newer = sa.and_(TRIALS.c.study_id == study_id, TRIALS.c.trial_id > known.read_to)
@@ -297,9 +299,9 @@ class Database(BaseStorage):
         known.have_read(may_have_changed, found, max(ids, default=known.read_to))
 
     def _changed(self, study_id: int, trial_id: int) -> None:
-        """A trial was written: it is read again."""
+        """Mark a written trial to be read again."""
         self._known[study_id].forget(trial_id)
 
     def _mine(self) -> Set[int]:
-        """Trials of which the database knows no more than this process."""
+        """Return the ids of trials for which this process is up to date."""
         return set()

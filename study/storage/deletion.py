@@ -1,4 +1,4 @@
-"""What a study has beside its rows in the database, and whether it may be deleted."""
+"""Files that belong to a study, and whether the study may be deleted."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,11 +16,11 @@ from study.storage.records import CONFIG, OWNER, kept
 from study.storage.studies import is_abandoned
 
 ARTIFACT = (PREFIX, f"dashboard:{PREFIX}")
-"""Begin the system attribute of an artifact; it ends with its id, the name of its file."""
+"""Prefixes of an artifact's system attribute, which ends with its id, the file name."""
 
 
 def refuse_if_running(study: optuna.Study, database: Database) -> None:
-    """Raise UserError, naming the process, if one runs a trial of the study."""
+    """Raise UserError naming the process if one runs a trial of the study."""
     silent = silent_trials(database, database.get_study_id_from_name(study.study_name))
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if not is_abandoned(trial, silent):
@@ -33,10 +33,10 @@ def refuse_if_running(study: optuna.Study, database: Database) -> None:
 def checkpoints_of(
     study: optuna.Study, studies: Iterable[optuna.Study], folder: Path
 ) -> list[Path]:
-    """The states of its interrupted trials in a folder.
+    """Return the checkpoints of a study's interrupted trials in a folder.
 
-    Studies under the same conditions share those of equal settings: what a trial of the other
-    `studies` may go on from is not among them.
+    Studies under the same conditions share the checkpoints of equal settings: those that a trial
+    of the other `studies` may resume from are left out.
     """
     keys = set(_keys(study, study.get_trials(deepcopy=False)))
     for other in studies:
@@ -52,7 +52,7 @@ def _is_complete(trial: FrozenTrial) -> bool:
 
 def _keys(study: optuna.Study, trials: Iterable[FrozenTrial]) -> Iterator[str]:
     identity = kept(study, IDENTITY)
-    if not isinstance(identity, dict):  # another program's, which keeps none here
+    if not isinstance(identity, dict):  # created by another program, which has no checkpoints
         return
     conditions = conditions_of(identity)
     for trial in trials:
@@ -64,21 +64,21 @@ def _keys(study: optuna.Study, trials: Iterable[FrozenTrial]) -> Iterator[str]:
 def artifacts_of(
     study: optuna.Study, studies: Iterable[optuna.Study], database: Database, folder: Path
 ) -> list[Path]:
-    """The files of its artifacts, and of those of its trials, in a folder.
+    """Return the artifact files of a study and its trials in a folder.
 
-    Copies of a study have its artifacts: what the other `studies` name as well is not among them.
+    Copies of a study share its artifacts: those that other `studies` also name are left out.
     """
     names = _artifacts(study, database)
     for other in studies:
         if other.study_name != study.study_name and names:
             names -= _artifacts(other, database)
-    # A name from a database is no path: it may lead out of the folder.
+    # Match against existing files: a name from a database could be a path out of the folder.
     files = folder.iterdir() if names and folder.is_dir() else ()
     return sorted(file for file in files if file.name in names and file.is_file())
 
 
 def _artifacts(study: optuna.Study, database: Database) -> set[str]:
-    """The ids of its artifacts and of its trials'."""
+    """Return the artifact ids of a study and its trials."""
     study_id = database.get_study_id_from_name(study.study_name)
     attributes = [database.get_study_system_attrs(study_id)]
     attributes += [trial.system_attrs for trial in study.get_trials(deepcopy=False)]

@@ -1,4 +1,4 @@
-"""What a process knows of a study's trials, so that reading them costs nothing."""
+"""In-memory cache of a study's trials."""
 
 import copy
 import time
@@ -8,49 +8,51 @@ from typing import Any
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-REFRESH = 1.0  # seconds for which trials of other processes are not read again
+REFRESH = 1.0  # seconds before trials of other processes are read again
 ENDED = frozenset(state for state in TrialState if state.is_finished())
 Misfit = Callable[[FrozenTrial], str | None]
-"""Says in words what keeps a trial from being one of the study's; None if nothing does."""
+"""Returns why a trial does not fit the study, or None."""
 
 
 class KnownTrials:
-    """The trials of one study by id, as far as they are known.
+    """The known trials of one study by id.
 
-    A trial that changes is replaced by a changed copy: whoever was given the old one keeps what
-    it saw. One that other programs put in and that is a `misfit` is never listed.
+    A changed trial is replaced by a copy, so earlier references stay unchanged. Trials added by
+    other programs that are a `misfit` are never listed.
     """
 
     def __init__(self, misfit: Misfit = lambda trial: None) -> None:
         self._misfit = misfit
         self.misfits: dict[int, tuple[FrozenTrial, str]] = {}
-        """Those by id, each with the reason. What waits is judged by who asks for it."""
+        """Misfits by id, each with the reason. Waiting trials are checked when they are asked
+        for."""
         self.complete: list[FrozenTrial] = []
-        """The complete trials in the order in which this process learnt of them."""
+        """Complete trials in the order in which this process read them."""
         self.distributions: dict[str, BaseDistribution] = {}
-        """Of each parameter, as the first trial that has it."""
+        """Distribution of each parameter in the first trial that has it."""
         self._trials: dict[int, FrozenTrial] = {}
-        self._open: set[int] = set()  # those that are not finished
-        self._lists: dict[frozenset[TrialState], list[FrozenTrial]] = {}  # of finished trials
+        self._open: set[int] = set()  # unfinished trials
+        self._lists: dict[frozenset[TrialState], list[FrozenTrial]] = {}  # finished, by states
         self.read_to = -1
-        """The id up to which all were read: they ascend, for numbers are given under a lock."""
+        """Highest id up to which all trials were read. Ids ascend: they are assigned under a
+        lock."""
         self._read_at = -REFRESH
 
     @property
     def fresh(self) -> bool:
-        """Whether the trials of other processes were read just now."""
+        """Whether the trials of other processes were read less than REFRESH seconds ago."""
         return time.monotonic() - self._read_at < REFRESH
 
     def not_final(self, newer: Set[int]) -> set[int]:
-        """Those among `newer` and the known ones that may be otherwise by now."""
+        """Return the ids, of `newer` and of known trials, that may have changed since."""
         return self._open | (newer - self._trials.keys() - self.misfits.keys())
 
     def get(self, trial_id: int) -> FrozenTrial | None:
-        """One of them, if it is known."""
+        """Return a trial if it is known."""
         return self._trials.get(trial_id)
 
     def have_read(self, ids: Set[int], trials: Mapping[int, FrozenTrial], read_to: int) -> None:
-        """Add what was found of the trials `ids` in the database just now, by id."""
+        """Add the `trials` just found in the database when looking for `ids`."""
         for trial_id, trial in trials.items():
             reason = None if trial.state == TrialState.WAITING else self._misfit(trial)
             if reason is None:
@@ -65,7 +67,7 @@ class KnownTrials:
         self.read_to, self._read_at = read_to, time.monotonic()
 
     def put(self, trial_id: int, trial: FrozenTrial) -> None:
-        """Add a trial, or the present state of one."""
+        """Add or update a trial."""
         in_order = trial_id in self._trials or trial_id > next(reversed(self._trials), -1)
         self._trials[trial_id] = trial
         if not in_order:
@@ -86,7 +88,7 @@ class KnownTrials:
         (self._open.discard if trial.state.is_finished() else self._open.add)(trial_id)
 
     def change(self, trial_id: int, **parts: Any) -> FrozenTrial:
-        """Replace parts of a trial: a mapping is added to the one it has."""
+        """Replace attributes of a trial; mappings are merged with the existing ones."""
         trial = copy.copy(self._trials[trial_id])
         for name, part in parts.items():
             mapping = isinstance(part, dict)
@@ -95,24 +97,24 @@ class KnownTrials:
         return trial
 
     def forget(self, trial_id: int) -> None:
-        """Another process may have changed a trial: read it at the next look."""
+        """Read a trial again next time: another process may have changed it."""
         self._read_at = -REFRESH
 
     def all(self) -> list[FrozenTrial]:
-        """All of them in the order of their numbers, misfits too."""
+        """Return all trials, including misfits, ordered by number."""
         misfits = [trial for trial, _ in self.misfits.values()]
         return sorted([*self._trials.values(), *misfits], key=lambda trial: trial.number)
 
     def count(self, *states: TrialState) -> int:
-        """How many are in one of these states, misfits among them."""
+        """Return how many trials, including misfits, are in one of these states."""
         return len(self.listed(states)) + self.misfits_in(*states)
 
     def misfits_in(self, *states: TrialState) -> int:
-        """How many misfits are in one of these states."""
+        """Return how many misfits are in one of these states."""
         return sum(trial.state in states for trial, _ in self.misfits.values())
 
     def listed(self, states: Container[TrialState] | None) -> list[FrozenTrial]:
-        """The trials in the order of their ids, with `states` those in one of them."""
+        """Return the trials ordered by id, with `states` only those in one of them."""
         if states is None:
             return list(self._trials.values())
         wanted = frozenset(state for state in TrialState if state in states)

@@ -1,4 +1,4 @@
-"""Processes that work on one study: who begins it, the number of each, and signs of life."""
+"""Processes that share a study: creating it once, session numbers, heartbeats."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ from study.storage.tables import DIRECTIONS, STUDIES, STUDY_SYSTEM, STUDY_USER
 from study.storage.writing import attribute, insert_trial, lock_study, write
 
 SESSIONS = "sessions"
-"""The system attribute of a study that counts the processes which worked on it."""
+"""System attribute of a study that counts the processes that have worked on it."""
 
 
 @patient
@@ -28,9 +28,9 @@ def begin_study(
     user: Mapping[str, Any],
     queue: Sequence[FrozenTrial],
 ) -> bool:
-    """Make a study that is maximised, with its attributes and its first trials.
+    """Create a study to maximise, with its attributes and first trials, in one transaction.
 
-    All or nothing of it is stored. False if there is one of that name.
+    Returns False if there already is one of that name.
     """
     try:
         with database.transaction(durable=True) as connection:
@@ -52,7 +52,7 @@ def begin_study(
 
 
 def next_session(database: OwnedDatabase, study_id: int) -> int:
-    """A number, from 0, that no other process working on the study has."""
+    """Return a number, from 0, that is unique among the processes working on the study."""
     return int(change_attribute(database, study_id, SESSIONS, lambda count: (count or 0) + 1)) - 1
 
 
@@ -60,11 +60,10 @@ def next_session(database: OwnedDatabase, study_id: int) -> int:
 def change_attribute(
     database: OwnedDatabase, study_id: int, key: str, change: Callable[[Any], Any]
 ) -> Any:
-    """Give a system attribute of a study the value that `change` makes of its present one (None
-    without one).
+    """Set a system attribute of a study to `change` of its current value (None if missing).
 
-    No other process changes it meanwhile. A commit may succeed although the client saw an error,
-    and `change` is then applied twice.
+    Atomic across processes. If a commit succeeds although the client saw an error, `change` is
+    applied twice.
     """
     with database.transaction() as connection:
         lock_study(connection, study_id)
@@ -80,8 +79,10 @@ def change_attribute(
 
 @patient
 def keep_apart(database: OwnedDatabase, study_id: int, names: Sequence[str]) -> None:
-    """Move the program's own attributes of a study out of the user's, where they were until the
-    dashboard had notes."""
+    """Move the program's own attributes from a study's user to its system attributes.
+
+    Earlier versions stored them as user attributes.
+    """
     with database.transaction() as connection:
         lock_study(connection, study_id)
         old = sa.and_(STUDY_USER.c.study_id == study_id, STUDY_USER.c.key.in_(names))
@@ -94,13 +95,13 @@ def keep_apart(database: OwnedDatabase, study_id: int, names: Sequence[str]) -> 
 
 @patient
 def show_life(database: OwnedDatabase) -> None:
-    """Let other machines know that this process runs its trials."""
+    """Send a heartbeat for the trials of this process, for other machines to see."""
     with database.transaction() as connection:
         owner.beat(connection, database.own)
 
 
 @patient
 def silent_trials(database: Database, study_id: int) -> set[int]:
-    """The numbers of running trials whose process, on whatever machine, shows no life any more."""
+    """Return the numbers of running trials whose process, on any machine, sends no heartbeats."""
     with database.engine.connect() as connection:
         return owner.silent(connection, study_id)

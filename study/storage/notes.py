@@ -1,6 +1,6 @@
-"""Notes in Markdown on a study and its trials, stored as optuna-dashboard stores them.
+"""Markdown notes on a study and its trials, stored as optuna-dashboard stores them.
 
-`optuna_dashboard.save_note` does the same one commit a line; nothing of that package is needed.
+Does not depend on that package, whose `save_note` needs a commit for each line.
 """
 
 import json
@@ -16,15 +16,15 @@ from study.storage.tables import STUDY_SYSTEM
 from study.storage.writing import Row, attribute, lock_study, write
 
 LONGEST = 2045
-"""Characters of one attribute: a longer note has several, which the dashboard puts together."""
+"""Maximum characters per attribute. The dashboard joins the parts of a longer note."""
 
 Notes = Mapping[int | None, str]
-"""Notes by id of the trial; that of None is the study's."""
+"""Notes by trial id; None is the note on the study."""
 
 
 @patient
 def write_notes(database: Database, study_id: int, notes: Notes) -> None:
-    """Write notes, all in one transaction; one that is there is replaced."""
+    """Write notes in one transaction, replacing existing ones."""
     with database.transaction() as connection:
         lock_study(connection, study_id)
         rows: list[Row] = []
@@ -35,7 +35,7 @@ def write_notes(database: Database, study_id: int, notes: Notes) -> None:
                 f"{_prefix(trial_id)}{i}": text[start : start + LONGEST]
                 for i, start in enumerate(range(0, len(text), LONGEST))
             }
-            # All parts count for the dashboard, also those that a longer note left.
+            # Clear leftover parts of a longer note: the dashboard would show them.
             left = dict.fromkeys(stored.keys() - parts.keys() - {version}, "")
             new = {version: int(stored.get(version, 0)) + 1, **parts, **left}
             rows += [attribute(STUDY_SYSTEM, study_id, *each) for each in new.items()]
@@ -43,7 +43,7 @@ def write_notes(database: Database, study_id: int, notes: Notes) -> None:
 
 
 def _stored(connection: sa.Connection, study_id: int, trial_id: int | None) -> dict[str, Any]:
-    """The attributes of a note."""
+    """Return the attributes of a note."""
     keys = STUDY_SYSTEM.c.key
     mine = sa.or_(keys == _version(trial_id), keys.startswith(_prefix(trial_id), autoescape=True))
     chosen = sa.select(keys, STUDY_SYSTEM.c.value_json)
@@ -52,8 +52,7 @@ def _stored(connection: sa.Connection, study_id: int, trial_id: int | None) -> d
 
 
 def note_in(system: Mapping[str, Any], trial_id: int | None) -> str | None:
-    """The note on a trial, or on the study, among the study's system attributes; None without
-    one."""
+    """Return the note on a trial or the study from the study's system attributes, or None."""
     if _version(trial_id) not in system:
         return None
     prefix = _prefix(trial_id)
@@ -62,9 +61,9 @@ def note_in(system: Mapping[str, Any], trial_id: int | None) -> str | None:
 
 
 def renumbered(system: Mapping[str, Any], ids: Mapping[int, int]) -> dict[str, Any]:
-    """A study's system attributes where its trials have other ids, by the old ones.
+    """Return a study's system attributes with trial ids replaced; `ids` maps old to new.
 
-    What belongs to a trial that is not there any more is left out.
+    Attributes of trials not in `ids` are dropped.
     """
     found = {}
     for key, value in system.items():

@@ -1,4 +1,4 @@
-"""The database of a study that runs here: each trial has an owner, and the study a total."""
+"""The database of a running study: each trial has an owner, and the study a total."""
 
 import json
 from collections import defaultdict
@@ -46,16 +46,15 @@ from study.storage.writing import (
 
 
 class OwnedDatabase(WatchedDatabase):
-    """A database in which this process, `owner`, runs trials.
+    """A database in which this process, identified by `owner`, runs trials.
 
-    A trial that it asks for is its own: `owner` is stored with it in the very transaction that
-    begins it, and another process finishes it only after taking it over; then it is not finished
-    here (TakenOver). No trial begins beyond `total` finished and running ones (TotalReached),
-    whoever runs them.
+    The process owns the trials it asks for: `owner` is stored in the transaction that starts the
+    trial. Another process must take a trial over before finishing it; finishing it here then
+    raises TakenOver. Starting a trial raises TotalReached if `total` trials of all processes are
+    finished or running.
 
-    Own trials are kept in memory, so that reading them costs nothing. Their parameters wait for
-    the next write of an attribute, a report or a state, and go with it in one transaction; a
-    report is committed before the call returns. For one thread.
+    Own trials are cached in memory. Their parameters are written in one transaction with the next
+    attribute, report or state. Reports are committed before the call returns. Not thread-safe.
     """
 
     def __init__(
@@ -66,23 +65,23 @@ class OwnedDatabase(WatchedDatabase):
         on_wait: Callable[[str, float], None] = say_nothing,
     ) -> None:
         self.owner, self._total = owner, total
-        self._own: dict[int, KnownTrials] = {}  # by id of the trial, those of its study
-        self._unwritten: dict[int, list[Row]] = defaultdict(list)  # by id, for the next commit
-        self._doubtful = False  # whether a commit may have succeeded without saying so
+        self._own: dict[int, KnownTrials] = {}  # cache of the trial's study, by trial id
+        self._unwritten: dict[int, list[Row]] = defaultdict(list)  # pending, by trial id
+        self._doubtful = False  # whether a commit may have succeeded despite an error
         super().__init__(url, on_wait)
 
     @property
     def own(self) -> frozenset[int]:
-        """The ids of the trials that this process runs."""
+        """Ids of the trials that this process runs."""
         return frozenset(self._own)
 
     def owns(self, study_id: int, number: int) -> bool:
-        """Whether this process runs that trial of a study."""
+        """Whether this process runs trial `number` of the study."""
         trials = map(self._known[study_id].get, self._own)
         return any(trial is not None and trial.number == number for trial in trials)
 
     def close(self) -> None:
-        """Write what is unwritten and close every connection."""
+        """Write pending rows and close all connections."""
         if self._unwritten:
             with suppress(OperationalError, StudyGone), self.transaction():
                 pass
@@ -91,7 +90,7 @@ class OwnedDatabase(WatchedDatabase):
     def waiting(self, reason: str, seconds: float) -> None:
         super().waiting(reason, seconds)
         self._doubtful = True
-        # A server that crashed may have lost the last reports it said it had.
+        # A crashed server may have lost the last reports it confirmed.
         self._unwritten.clear()
         for trial_id, known in self._own.items():
             if (trial := known.get(trial_id)) is not None:
@@ -99,10 +98,10 @@ class OwnedDatabase(WatchedDatabase):
 
     @contextmanager
     def transaction(self, durable: bool = False) -> Iterator[sa.Connection]:
-        """What is unwritten and what the block does, in one transaction."""
+        """Write pending rows and run the block in one transaction."""
         with super().transaction(durable) as connection:
             for trial_id, rows in list(self._unwritten.items()):
-                with suppress(UpdateFinishedTrialError):  # it is another process's now
+                with suppress(UpdateFinishedTrialError):  # another process has it now
                     check_own(connection, trial_id, self.owner)
                     write(connection, rows, replace=False)
             yield connection
@@ -146,10 +145,10 @@ class OwnedDatabase(WatchedDatabase):
 
     @patient
     def queue_second_chance(self, study_id: int, trial: FrozenTrial) -> bool:
-        """Let `trial`, which continues another one, wait to be asked for.
+        """Queue `trial`, which continues another one.
 
-        False, and nothing done, if another trial continues that one already. Raises TotalReached
-        if the study has its total.
+        Returns False, and changes nothing, if another trial already continues that one. Raises
+        TotalReached if the study has its total.
         """
         first = trial.system_attrs[CONTINUES]
         with self.transaction(durable=True) as connection:
@@ -158,7 +157,7 @@ class OwnedDatabase(WatchedDatabase):
             queued = not is_continued(connection, study_id, first)
             if queued:
                 changed, _ = insert_trial(connection, study_id, trial)
-        self._changed(study_id, changed)  # whoever was faster is to be seen
+        self._changed(study_id, changed)  # make a faster process's trial visible
         return queued
 
     @patient
@@ -188,7 +187,7 @@ class OwnedDatabase(WatchedDatabase):
         state: TrialState,
         values: Sequence[float] | None,
     ) -> bool:
-        """Whether a commit that did not say so has finished an own trial just like this."""
+        """Whether a commit that seemed to fail has already finished an own trial like this."""
         if not self._doubtful or trial_id not in self._own:
             return False
         stored = read_trial(connection, trial_id)
@@ -198,13 +197,13 @@ class OwnedDatabase(WatchedDatabase):
         )
 
     def _begin(self, trial_id: int) -> bool:
-        """Make a waiting trial this process's; whether it was there to be had."""
+        """Take ownership of a waiting trial; return whether it was still available."""
         with self.transaction(durable=True) as connection:
             row = lock_trial(connection, trial_id)
             if row.state.is_finished():
                 raise UpdateFinishedTrialError(f"trial {row.number} is finished")
             known = self._known[row.study_id]
-            unsaid = (  # a commit that succeeded without saying so
+            unsaid = (  # an earlier commit succeeded despite an error
                 self._doubtful
                 and row.state == TrialState.RUNNING
                 and trial_id not in self._own
@@ -224,10 +223,10 @@ class OwnedDatabase(WatchedDatabase):
 
     @patient
     def requeue(self, study_id: int, number: int, owner: Any) -> bool:
-        """Put a trial that `owner` runs back into the queue: same number, settings and stored
-        epochs. False if it is no longer that owner's.
+        """Put a trial run by `owner` back into the queue with the same number and stored epochs.
 
-        Optuna's own calls could only fail the trial and queue a copy behind all others.
+        Returns False if the owner no longer has it. Optuna itself can only fail the trial and
+        queue a copy behind all others.
         """
         with self.transaction(durable=True) as connection:
             trial_id = id_of(connection, study_id, number)
@@ -255,7 +254,7 @@ class OwnedDatabase(WatchedDatabase):
             raise
 
     def _forget(self, trial_id: int) -> None:
-        """Know no more of a trial that is another process's than the database does."""
+        """Drop local state of a trial that belongs to another process."""
         self._own.pop(trial_id, None)
         self._unwritten.pop(trial_id, None)
         for known in self._known.values():
@@ -282,7 +281,7 @@ class OwnedDatabase(WatchedDatabase):
         if before is None or param_name in trial.params:
             with self._own_trial(trial_id), self.transaction() as connection:
                 check_own(connection, trial_id, self.owner)
-                # Another process may have been first, with another distribution.
+                # Another process may already have set it with another distribution.
                 before = distribution_in(connection, trial_id, param_name)
                 if before is not None:
                     check_distribution_compatibility(before, distribution)
@@ -315,7 +314,7 @@ class OwnedDatabase(WatchedDatabase):
         user: Mapping[str, Any] | None = None,
     ) -> None:
         """Set attributes of an own trial in one transaction."""
-        # As they are read again: tuples are lists, keys are text.
+        # Normalise to JSON, as when read back: tuples become lists, keys text.
         new = [json.loads(json.dumps(dict(each or {}))) for each in (system, user)]
         rows = [
             attribute(table, trial_id, key, value)

@@ -1,4 +1,4 @@
-"""Whose trial is it: the processes that run trials, and what the database knows of them."""
+"""Ownership of trials: which process runs which trial, and heartbeats."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from study.storage.tables import HEARTBEATS, REPORTS, TRIAL_SYSTEM, TRIAL_USER, 
 from study.storage.writing import lock_study
 
 HEARTBEAT_SECONDS = 60.0
-GRACE = timedelta(minutes=5)  # without a heartbeat, after which a trial is abandoned
+GRACE = timedelta(minutes=5)  # without a heartbeat before a trial counts as abandoned
 
 STANDING = (
     sa.select(
@@ -41,41 +41,41 @@ STANDING = (
     .with_for_update(of=TRIALS)
 )
 ANYWHERE = (TRIAL_SYSTEM, TRIAL_USER)
-"""Where an attribute may be: programs before had their own among the user's."""
+"""Where an attribute may be: earlier versions stored their own as user attributes."""
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 
 
 class TotalReached(Exception):
-    """As many trials are finished or running as the study is to have."""
+    """The study's total of finished and running trials is reached."""
 
 
 class TakenOver(UpdateFinishedTrialError):
-    """A trial was given up for lost and belongs to another process now.
+    """A trial was considered abandoned and now belongs to another process.
 
-    If that has finished it already, Optuna's own UpdateFinishedTrialError says so.
+    If that process has already finished it, UpdateFinishedTrialError is raised instead.
     """
 
 
 @dataclass(frozen=True)
 class Owner:
-    """The process that runs a trial, and the processor it runs on."""
+    """The process that runs a trial, and its CPU."""
 
     host: str
     process: int
-    started: float  # since the boot; a process number alone may be used again
+    started: float  # since boot; process ids are reused
     processor: str = ""
     boot: str = ""
-    namespace: str = ""  # of process numbers: a container's differs from its host's
+    namespace: str = ""  # PID namespace: a container's differs from its host's
 
     @classmethod
     def this(cls) -> "Owner":
-        """This process."""
+        """Return the owner for this process."""
         host, process = socket.gethostname(), os.getpid()
         return cls(host, process, _started(process), processor(), _boot(), _namespace())
 
     @classmethod
     def of(cls, stored: Any) -> "Owner | None":
-        """The owner that was stored with a trial; None if it is none."""
+        """Parse the owner stored with a trial; None if invalid."""
         try:
             found = cls(**stored)
         except TypeError:
@@ -87,16 +87,16 @@ class Owner:
         return f"process {self.process} on {self.host}"
 
     def is_here(self) -> bool:
-        """Whether it is a process of this machine, numbered as this one's are.
+        """Whether the process is on this machine, boot and PID namespace.
 
-        Containers and copied machines have one host name. Of a machine that was started anew
-        nothing tells it from a copy: whether its trials are abandoned, their heartbeats say.
+        Containers and cloned machines may share a host name. A rebooted machine cannot be told
+        from a clone, so heartbeats decide whether its trials are abandoned.
         """
         here = (socket.gethostname(), _boot(), _namespace())
         return (self.host, self.boot, self.namespace) == here
 
     def is_gone(self) -> bool:
-        """Whether it is known to run no longer; of other machines nothing is known."""
+        """Whether the process is known to have ended; always False for other machines."""
         if not self.is_here():
             return False
         try:
@@ -107,21 +107,21 @@ class Owner:
 
 
 def _started(process: int) -> float:
-    """When a process began, in a time that does not move when the clock is set."""
+    """Return the start time of a process, unaffected by clock changes where possible."""
     if not sys.platform.startswith("linux"):
         return psutil.Process(process).create_time()
-    # proc(5): field 22 counts ticks since the boot; the name in field 2 may hold anything.
+    # proc(5): field 22 is in ticks since boot; the name in field 2 may contain anything.
     return float(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19])
 
 
 def _boot() -> str:
-    """Changes with every boot, where the system says so."""
+    """Return the boot id, or "" if the system has none."""
     file = Path("/proc/sys/kernel/random/boot_id")
     return file.read_text().strip() if file.exists() else ""
 
 
 def _namespace() -> str:
-    """Differs between the containers of a machine, where the system has such."""
+    """Return the PID namespace, which differs between containers, or "" if unknown."""
     file = Path("/proc/self/ns/pid")
     try:
         return str(file.readlink())
@@ -130,10 +130,10 @@ def _namespace() -> str:
 
 
 def check_total(connection: sa.Connection, study_id: int, total: int | None) -> None:
-    """Raise TotalReached if no further trial of the study may begin.
+    """Raise TotalReached if the study may start no further trial.
 
-    The study's row is locked until the transaction ends, so that no two processes begin the
-    same last one.
+    Locks the study's row until the transaction ends, so that two processes cannot both start the
+    last trial.
     """
     lock_study(connection, study_id)
     if total is None:
@@ -145,7 +145,7 @@ def check_total(connection: sa.Connection, study_id: int, total: int | None) -> 
 
 
 def is_continued(connection: sa.Connection, study_id: int, number: int) -> bool:
-    """Whether a trial that has not failed continues the one of that number."""
+    """Whether a non-failed trial continues trial `number`."""
     return any(
         connection.scalar(
             sa.select(sa.func.count())
@@ -163,7 +163,7 @@ def is_continued(connection: sa.Connection, study_id: int, number: int) -> bool:
 
 
 def owner_of(connection: sa.Connection, trial_id: int) -> Any:
-    """The owner stored with a trial, as plain types; None without one."""
+    """Return the owner stored with a trial, in plain types, or None."""
     for table in ANYWHERE:
         mine = (table.c.trial_id == trial_id, table.c.key == OWNER)
         text = connection.scalar(sa.select(table.c.value_json).where(*mine))
@@ -173,10 +173,10 @@ def owner_of(connection: sa.Connection, trial_id: int) -> Any:
 
 
 def check_own(connection: sa.Connection, trial_id: int, owner: dict[str, Any]) -> int:
-    """How many reports a trial has that `owner` runs. Raises UpdateFinishedTrialError if it is
-    finished, TakenOver if another process runs it.
+    """Check that `owner` runs a trial, and return its number of reports.
 
-    No other process changes its state until the transaction ends.
+    Raises UpdateFinishedTrialError if it is finished, TakenOver if another process runs it. Locks
+    the trial until the transaction ends.
     """
     row = connection.execute(STANDING, {"trial": trial_id}).one_or_none()
     if row is None:
@@ -189,14 +189,14 @@ def check_own(connection: sa.Connection, trial_id: int, owner: dict[str, Any]) -
 
 
 def disown(connection: sa.Connection, trial_id: int) -> None:
-    """Let a trial be nobody's."""
+    """Remove the owner of a trial."""
     for table in ANYWHERE:
         mine = (table.c.trial_id == trial_id, table.c.key == OWNER)
         connection.execute(table.delete().where(*mine))
 
 
 def running(connection: sa.Connection, study_id: int, owner: dict[str, Any]) -> set[int]:
-    """The ids of the trials that the database believes `owner` to run."""
+    """Return the ids of the trials that `owner` runs according to the database."""
     theirs = sa.select(TRIALS.c.trial_id).where(
         TRIALS.c.study_id == study_id,
         TRIALS.c.state == TrialState.RUNNING,
@@ -208,14 +208,14 @@ def running(connection: sa.Connection, study_id: int, owner: dict[str, Any]) -> 
 
 
 def beat(connection: sa.Connection, trial_ids: Set[int]) -> None:
-    """Note that these trials run now, by the database's clock."""
+    """Store a heartbeat for these trials, using the database's clock."""
     if trial_ids:
         connection.execute(HEARTBEATS.delete().where(HEARTBEATS.c.trial_id.in_(trial_ids)))
         connection.execute(HEARTBEATS.insert(), [{"trial_id": each} for each in trial_ids])
 
 
 def silent(connection: sa.Connection, study_id: int) -> set[int]:
-    """The numbers of running trials of which nothing was heard for longer than GRACE."""
+    """Return the numbers of running trials without a heartbeat for longer than GRACE."""
     now = connection.execute(sa.select(sa.func.now())).scalar_one().replace(tzinfo=None)
     beats = sa.select(TRIALS.c.number, HEARTBEATS.c.heartbeat).where(
         TRIALS.c.study_id == study_id,

@@ -1,4 +1,4 @@
-"""Is it still the study that was opened? Other programs delete, rename, replace and restore."""
+"""Detect whether another program has deleted, renamed, replaced or restored the open study."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from study.storage.watched_file import FileGone, StudyGone, move_log_into_file, 
 from study.storage.writing import attribute, lock_study, write
 
 UID = "uid"
-"""The system attribute that tells a study from any other: databases use an id again."""
+"""System attribute that identifies a study uniquely: databases reuse ids."""
 
 NAME_AND_UID = (
     sa.select(STUDIES.c.study_name, STUDY_SYSTEM.c.value_json)
@@ -29,13 +29,13 @@ COUNTS = sa.select(
 
 
 class Presence:
-    """A study, and the file it is in, as this process has opened them.
+    """The study and the file that this process has opened.
 
-    Once it is gone every check says so.
+    Once the study is gone, every check raises.
     """
 
     def __init__(self, url: str, connection: sa.Connection, study_id: int) -> None:
-        """Gives the study a UID if it has none."""
+        """Give the study a UID if it has none."""
         lock_study(connection, study_id)
         write(connection, [attribute(STUDY_SYSTEM, study_id, UID, uuid4().hex)], replace=False)
         self._file = watched(url, connection)
@@ -44,21 +44,23 @@ class Presence:
         self.gone: StudyGone | None = None
 
     def begin(self, engine: sa.Engine) -> None:
-        """The transaction is over: what marks the file goes into it."""
+        """Write the file's mark to disk after the transaction."""
         if self._file is not None:
-            with suppress(sqlite3.Error):  # a full disk: the mark follows with the next commits
+            with suppress(sqlite3.Error):  # disk full: a later commit writes the mark
                 move_log_into_file(engine)
             self._file.written()
 
     def find(self) -> None:
-        """Raise FileGone if there is another file, or none. For a database that is closed."""
+        """Raise FileGone if the file was replaced or removed. Needs no open database."""
         with self._remembered():
             if self._file is not None:
                 self._file.find()
 
     def check(self, connection: sa.Connection, begun: int, ended: int) -> None:
-        """Raise StudyGone if the study is not there, has another name, or has not so many trials
-        that were `begun`, and of these `ended`."""
+        """Raise StudyGone if the study is missing, was renamed, or has lost trials.
+
+        It must have at least `begun` trials, `ended` of them finished.
+        """
         with self._remembered():
             if self._file is not None and not self._file.check(connection):
                 return
@@ -74,25 +76,25 @@ class Presence:
                     f"study {self._name!r} was "
                     + (f"renamed {found[0]!r}" if renamed and found else "deleted")
                 )
-            if self._file is not None:  # who restores a server's database ends its clients
+            if self._file is not None:  # restoring a server's database disconnects its clients
                 self._check_trials(connection, begun, ended)
 
     def check_reports(self, found: int, stored: int) -> None:
-        """Raise StudyGone if a trial has fewer reports than this process has stored.
+        """Raise StudyGone if a trial has fewer reports than this process stored.
 
-        A server that crashed may have lost some, and gets them again.
+        Applies to files only: reports lost in a server crash are written again.
         """
         if self._file is not None and found < stored:
             with self._remembered():
-                raise StudyGone(f"study {self._name!r} was set back: epochs are missing in it")
+                raise StudyGone(f"study {self._name!r} was restored to an earlier state: epochs are missing")
 
     def written(self) -> None:
-        """This process has written to the file."""
+        """Record that this process has written to the file."""
         if self._file is not None:
             self._file.written()
 
     def close(self, engine: sa.Engine) -> bool:
-        """Close what is gone; False if it is there."""
+        """Close a study that is gone; return False if it is not."""
         if self._file is not None and isinstance(self.gone, FileGone):
             self._file.leave(engine)
         elif self.gone is not None:
@@ -100,7 +102,7 @@ class Presence:
         return self.gone is not None
 
     def closed(self) -> None:
-        """The database is closed."""
+        """Release the file after the database was closed."""
         if self._file is not None and self.gone is None:
             self._file.close()
 
@@ -108,8 +110,8 @@ class Presence:
         found = connection.execute(COUNTS, {"study": self.study_id}).one()
         if found[0] < begun or found[1] < ended:
             raise StudyGone(
-                f"study {self._name!r} was set back: it had {begun} trials, {ended} of them "
-                f"finished, and has {found[0]} and {found[1]}"
+                f"study {self._name!r} was restored to an earlier state: it had {begun} "
+                f"trials, {ended} of them finished; now {found[0]} and {found[1]}"
             )
 
     def _read(self, connection: sa.Connection) -> tuple[str, str] | None:

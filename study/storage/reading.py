@@ -1,4 +1,4 @@
-"""Trials from the rows of Optuna's tables, many at once."""
+"""Read trials from Optuna's tables, many at once."""
 
 import json
 from collections import defaultdict
@@ -21,16 +21,16 @@ from study.storage.tables import (
     to_local,
 )
 
-AT_ONCE = 5_000  # ids in one statement: databases limit its parameters
+AT_ONCE = 5_000  # ids per statement: databases limit the number of parameters
 
 distribution_of: Any = lru_cache(maxsize=4096)(json_to_distribution)
-"""The distribution that some JSON describes; the same object for the same text."""
+"""Parse a distribution from JSON; returns the same object for the same text."""
 
 
 def read_trials(
     connection: sa.Connection, study_id: int, ids: Collection[int] | None = None
 ) -> dict[int, FrozenTrial]:
-    """A study's trials by id, ascending; with `ids` those among them."""
+    """Return a study's trials by ascending id, with `ids` only those."""
     of_study = TRIALS.c.study_id == study_id
     if ids is None:
         return _read(connection, of_study)
@@ -43,14 +43,14 @@ def read_trials(
 
 
 def read_trial(connection: sa.Connection, trial_id: int) -> FrozenTrial | None:
-    """One trial; None if there is none."""
+    """Return a trial, or None if there is none."""
     return _read(connection, TRIALS.c.trial_id == trial_id).get(trial_id)
 
 
 def distribution_in(
     connection: sa.Connection, trial_id: int, name: str
 ) -> BaseDistribution | None:
-    """The distribution of a parameter in the study of a trial; None if none has it yet."""
+    """Return a parameter's distribution in the study of a trial; None if no trial has it yet."""
     study = sa.select(TRIALS.c.study_id).where(TRIALS.c.trial_id == trial_id).scalar_subquery()
     text = connection.scalar(
         sa.select(PARAMETERS.c.distribution_json)
@@ -63,7 +63,7 @@ def distribution_in(
 
 
 def _read(connection: sa.Connection, which: Any) -> dict[int, FrozenTrial]:
-    """The trials that meet a condition, by id."""
+    """Return the trials that meet a condition, by id."""
     rows = connection.execute(sa.select(TRIALS).where(which).order_by(TRIALS.c.trial_id)).all()
     if not rows:
         return {}
@@ -99,7 +99,7 @@ ByTrial = defaultdict[int, dict[Any, Any]]
 
 
 def _parameters(of: Any) -> tuple[ByTrial, ByTrial]:
-    """Parameters and their distributions by trial and name, in the order they were drawn."""
+    """Return parameters and distributions by trial and name, in the order they were suggested."""
     parameters: ByTrial = defaultdict(dict)
     distributions: ByTrial = defaultdict(dict)
     columns = (PARAMETERS.c.param_name, PARAMETERS.c.param_value, PARAMETERS.c.distribution_json)
@@ -110,9 +110,9 @@ def _parameters(of: Any) -> tuple[ByTrial, ByTrial]:
 
 
 def _numbers(of: Any, table: sa.Table, key: str, value: str, kind: str) -> ByTrial:
-    """Numbers in two columns, by trial and `key`."""
+    """Return numbers stored in two columns, by trial and `key`."""
     found: ByTrial = defaultdict(dict)
-    # As text: SQLAlchemy would look up each row's enumeration.
+    # As text: converting each row to an enum would be slow.
     columns = (table.c[key], table.c[value], sa.type_coerce(table.c[kind], sa.String))
     for trial_id, which, number, type_ in of(table, *columns):
         found[trial_id][which] = joined(number, type_)
@@ -120,7 +120,7 @@ def _numbers(of: Any, table: sa.Table, key: str, value: str, kind: str) -> ByTri
 
 
 def _attributes(of: Any, table: sa.Table) -> ByTrial:
-    """Attributes by trial and key."""
+    """Return attributes by trial and key."""
     found: ByTrial = defaultdict(dict)
     for trial_id, key, text in of(table, table.c.key, table.c.value_json):
         found[trial_id][key] = json.loads(text)

@@ -1,4 +1,4 @@
-"""What is stored with a trial beside Optuna's own: its settings, its result, how it ended."""
+"""What this program stores with a trial: settings, result, how it ended."""
 
 import base64
 import math
@@ -18,18 +18,19 @@ from study.pipeline import Mistake
 from study.spec.identity import hardware_in_words, hardware_of
 
 CONFIG, RESULT, FAILURE, DEATHS = "config", "result", "failure", "deaths"
-"""System attributes of a trial: the program's own. `kept` reads them."""
+"""System attributes of a trial used by this program; read them with `kept`."""
 OWNER = "owner"
-"""Likewise, the process that runs the trial."""
+"""System attribute: the process that runs the trial."""
 CONTINUES = "continues"
-"""Likewise, of a second chance: the number of the stopped trial that it trains on."""
+"""System attribute of a second chance: the number of the stopped trial it continues."""
 CONTINUES_FROM = "continues_from"
-"""Likewise, how many of that trial's epochs it does not train again: 0 without its state."""
+"""System attribute of a second chance: how many of those epochs it resumed from; 0 without a
+checkpoint."""
 TRAINED_ON = "trained_on"
-"""Likewise, of a trial that was not trained on its study's hardware alone: from which epoch on it
-was on which, as pairs."""
+"""System attribute of a trial not trained only on its study's hardware: pairs of first epoch and
+hardware."""
 ORIGIN = "origin"
-"""The user attribute that says who put in a trial's settings; a search's own trials have none."""
+"""User attribute: where a trial's settings came from; missing if the sampler proposed them."""
 NAMES = frozenset(
     {CONFIG, RESULT, FAILURE, DEATHS, OWNER, CONTINUES, CONTINUES_FROM, TRAINED_ON, ORIGIN}
 )
@@ -37,55 +38,55 @@ FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 class Ending(StrEnum):
-    """How a trial ended. All but the first and the last are pruned for Optuna."""
+    """How a trial ended. All but the first and the last are PRUNED for Optuna."""
 
     COMPLETE = "complete"
     PRUNED = "pruned"
     DIVERGED = "diverged"
     OUT_OF_MEMORY = "out of memory"
-    OUT_OF_RACE = "out of the race"  # its settings are clearly beaten: not trained
+    OUT_OF_RACE = "out of the race"  # its settings were clearly beaten, so it was not trained
     FAILED = "failed"
 
 
 Number = Annotated[float, BeforeValidator(number)]
-"""JSON has null where there was no number."""
+"""NaN and infinity are stored as null in JSON."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished trial gave."""
+    """Result of a finished trial."""
 
     ending: str
-    score: float | None  # see `study.spec.score`; None if it trained none
-    epoch: int | None  # the best one
-    epochs: int  # trained
+    score: float | None  # see `study.spec.score`; None without a trained epoch
+    epoch: int | None  # the best epoch
+    epochs: int  # epochs trained
     seconds: float
     best: float | None = None  # of the best epoch
-    values: Mapping[str, Number] = field(default_factory=dict)  # beside the score, likewise
-    # By epoch. Not for comparing trials: they have every bit, and show whether one repeats.
+    values: Mapping[str, Number] = field(default_factory=dict)  # mean of the last epochs
+    # By epoch, at full precision, to check that a trial repeats. Not for comparing trials.
     curves: Mapping[str, list[Number]] = field(default_factory=dict)
-    # base64 of numpy.packbits: which validation cases were right in the last epoch
+    # base64 of numpy.packbits: which validation cases were correct in the last epoch
     right: str = ""
-    # Likewise on cases that are neither trained on nor chosen by: no part of choosing reads it.
+    # Score on the holdout. Never used for selection.
     holdout: float | None = None
-    # Of the last epoch: rows true class, columns said.
+    # Confusion matrix of the last epoch: rows true class, columns predicted class.
     confusion: list[list[int]] = field(default_factory=list)
-    mistakes: list[Mistake] = field(default_factory=list)  # the surest
+    mistakes: list[Mistake] = field(default_factory=list)  # the most confident ones
     reason: str = ""
-    repeats: int | None = None  # the trial that had these settings, of the study named next
+    repeats: int | None = None  # the trial whose result was reused, in the study below
     repeats_study: str = ""
 
     def stored(self) -> dict[str, Any]:
-        """As JSON; what is empty is left out."""
+        """Convert to JSON, omitting empty fields."""
         kept = {
             key: value for key, value in asdict(self).items() if value not in (None, "", {}, [])
         }
         return dict(finite(kept))
 
     def shown(self) -> dict[str, Any]:
-        """What a person wants to see beside the score: user attributes, flat and few.
+        """Return the user attributes to show alongside the score: flat and few.
 
-        Losses, and whatever is of training, are among the curves.
+        Losses and training metrics are found in the curves.
         """
         values = {
             name: round(value, 6)
@@ -100,14 +101,14 @@ class Result:
 
 
 def as_text(right: bytes) -> str:
-    """Which cases were right, as it is stored."""
+    """Encode which cases were correct, as stored."""
     return base64.b64encode(right).decode()
 
 
 def kept(of: Any, name: str, otherwise: Any = None) -> Any:
-    """What the program stores under that name with a trial or a study, which may be frozen.
+    """Return the program's attribute `name` of a trial or study, which may be frozen.
 
-    It is a system attribute. Until the dashboard had notes all were user attributes.
+    Reads the system attribute, or the user attribute in data of earlier versions.
     """
     if isinstance(of, optuna.Study):
         system = of._storage.get_study_system_attrs(of._study_id)
@@ -117,7 +118,7 @@ def kept(of: Any, name: str, otherwise: Any = None) -> Any:
 
 
 class _Attributes(BaseModel):
-    """What the program stores with a trial, and reads without further question."""
+    """The program's attributes of a trial, whose types are relied on when reading."""
 
     config: dict[str, Any] = {}
     result: dict[str, Any] = {}
@@ -133,7 +134,7 @@ _RESULT = TypeAdapter(Result)
 
 
 def attributes_misfit(trial: FrozenTrial) -> str | None:
-    """What in the attributes of a trial this program did not write, in words; None if nothing."""
+    """Return why a trial's attributes were not written by this program, or None."""
     try:
         _Attributes.model_validate({**trial.user_attrs, **trial.system_attrs})
     except ValidationError as error:
@@ -147,12 +148,12 @@ def attributes_misfit(trial: FrozenTrial) -> str | None:
 def hardware_by_epoch(
     trial: FrozenTrial, identity: Mapping[str, Any]
 ) -> dict[int, dict[str, Any]]:
-    """On which hardware a trial of a study was trained, by the first epoch there."""
+    """Return the hardware a trial was trained on, by its first epoch there."""
     return {1: hardware_of(identity), **dict(kept(trial, TRAINED_ON, []))}
 
 
 def other_hardware(trials: Iterable[FrozenTrial], identity: Mapping[str, Any]) -> dict[str, int]:
-    """How many trials of a study were trained on what hardware beside its own, if only in part."""
+    """Count the trials trained, at least partly, on hardware other than the study's."""
     own = hardware_of(identity)
     return Counter(
         words
@@ -166,13 +167,13 @@ def other_hardware(trials: Iterable[FrozenTrial], identity: Mapping[str, Any]) -
 
 
 def result_of(trial: FrozenTrial) -> Result | None:
-    """The result stored with a trial; None if there is none, or it is not this program's."""
+    """Return the result stored with a trial, or None if missing or not of this program."""
     stored = kept(trial, RESULT)
     if not isinstance(stored, dict):
         return None
     if "accuracy" in stored:
         stored = _of_format_2(stored)
-    # Format 3 and before had the best epoch's as the score.
+    # Formats up to 3 stored the best epoch's score as the score.
     known = {"score": None, "epoch": None, "best": stored.get("score"), **stored}
     try:
         return _RESULT.validate_python({**known, "ending": str(ending(trial))})
@@ -194,10 +195,10 @@ def _of_format_2(stored: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def ending(trial: FrozenTrial) -> str:
-    """How a trial ended, or its state if it did not."""
+    """Return how a trial ended, or its state if it has not."""
     stored = kept(trial, RESULT) or {}
     if trial.state == TrialState.PRUNED:
-        # Older studies kept whether it diverged, and no ending.
+        # Older studies stored `diverged` instead of an ending.
         return stored.get("ending") or ("diverged" if stored.get("diverged") else "pruned")
     if trial.state == TrialState.WAITING and trial.intermediate_values:
         return "interrupted"
@@ -205,7 +206,7 @@ def ending(trial: FrozenTrial) -> str:
 
 
 def settings_of(trial: FrozenTrial) -> dict[str, Any]:
-    """The settings of a trial. Raises UserError if none are stored."""
+    """Return the settings of a trial. Raise UserError if none are stored."""
     settings = kept(trial, CONFIG)
     if not isinstance(settings, dict):
         raise UserError(f"trial {trial.number} has no stored settings")
@@ -213,20 +214,20 @@ def settings_of(trial: FrozenTrial) -> dict[str, Any]:
 
 
 def finished(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials that count toward a study's total: complete and pruned ones."""
+    """Return the trials that count towards a study's total: complete and pruned ones."""
     return study.get_trials(deepcopy=False, states=FINISHED)
 
 
 def scored(study: optuna.Study) -> list[tuple[FrozenTrial, Result]]:
-    """The finished trials that this program trained and that reached a score, with their results.
+    """Return the finished trials with a score that this program trained, with their results.
 
-    Whoever tells a trial through the dashboard leaves no result.
+    Trials told through the dashboard have no result.
     """
     return with_scores(finished(study))
 
 
 def with_scores(trials: Iterable[FrozenTrial]) -> list[tuple[FrozenTrial, Result]]:
-    """Those of some finished trials that this program trained and that reached a score."""
+    """Return those of the finished `trials` that have a result with a score."""
     found = [(trial, result_of(trial)) for trial in trials]
     return [
         (trial, result)
@@ -238,9 +239,9 @@ def with_scores(trials: Iterable[FrozenTrial]) -> list[tuple[FrozenTrial, Result
 def finished_twin(
     finished: Mapping[str, list[FrozenTrial]], settings: Mapping[str, Any]
 ) -> tuple[str, FrozenTrial] | None:
-    """One of the finished trials that had these very settings and trained, after its study.
+    """Return a finished trial that was trained with exactly these settings, and its study.
 
-    A complete one, if there is one: a stopped trial may have got a second chance.
+    Complete trials are preferred, because a stopped trial may have had a second chance.
     """
     found = [
         (where, trial)

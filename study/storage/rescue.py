@@ -1,4 +1,4 @@
-"""A study whose file was taken away under it, saved in a new one."""
+"""Save a study to a new file if its file disappears while it runs."""
 
 import os
 import time
@@ -26,9 +26,9 @@ from study.storage.watched_file import FileGone
 
 @contextmanager
 def saved_if_lost(study: optuna.Study, database: OwnedDatabase) -> Iterator[None]:
-    """Save what this process knows of a study if its file is taken away while the block runs.
+    """Save what this process knows of a study if its file disappears while the block runs.
 
-    The file may be restored from a backup, and lack it.
+    A backup that replaced the file may lack it.
     """
     study_id = database.get_study_id_from_name(study.study_name)
     system, user = database.get_study_system_attrs(study_id), study.user_attrs
@@ -47,7 +47,7 @@ def save_beside(
     user: Mapping[str, Any],
     trials: Sequence[FrozenTrial],
 ) -> str:
-    """Save a study beside the SQLite file at `url`; what became of it, in words."""
+    """Save a study next to the SQLite file at `url`; return a message about the outcome."""
     lost = Path(str(make_url(url).database))
     moment = time.strftime("%Y%m%d-%H%M%S")
     path = lost.with_name(f"{lost.stem}-saved-{moment}-{os.getpid()}{lost.suffix}")
@@ -62,12 +62,12 @@ def save_beside(
     except (SQLAlchemyError, OSError) as error:
         path.unlink(missing_ok=True)
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-        return f"what this run knows of the study could not be saved beside it: {reason}"
-    return f"the study as this run knows it is saved, continue it with {given('storage', saved)}"
+        return f"what this run knows of the study could not be saved next to it: {reason}"
+    return f"this run saved the study as it knows it; continue with {given('storage', saved)}"
 
 
 def _at_rest(trial: FrozenTrial) -> FrozenTrial:
-    """The trial, which waits if it ran: nobody runs it in the new file."""
+    """Return the trial, waiting if it was running: no process runs it in the new file."""
     if trial.state != TrialState.RUNNING:
         return trial
     resting = copy(trial)

@@ -1,4 +1,4 @@
-"""Waiting for a database that is away for a while: a full disk, a restarted server, a lock."""
+"""Retry while a database is unavailable: full disk, restarted server, lock."""
 
 import functools
 import threading
@@ -11,26 +11,26 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from fer.errors import UserError
 
-PATIENCE = 90.0  # seconds until a database that does not come back ends the program
-PAUSE = 0.5  # seconds between two tries
+PATIENCE = 90.0  # seconds to retry before giving up
+PAUSE = 0.5  # seconds between attempts
 BUSY = ("locked", "already exists", "unique constraint", "duplicate key", "no such table")
-"""What a database says of which another process is just making the tables."""
+"""Error messages of a database whose tables another process is creating."""
 
 
 class DatabaseAway(UserError):
-    """The database did not come back. What was stored in it is safe."""
+    """The database stayed unavailable. What was stored in it is safe."""
 
 
 class Waiting(Protocol):
-    """What waits for its database."""
+    """An object that waits for its database."""
 
     lock: threading.RLock  # held while a method runs
 
     def waiting(self, reason: str, seconds: float) -> None:
-        """Told before each new try, with the seconds it has been waiting."""
+        """Called before each retry with the seconds waited so far."""
 
     def check_presence(self) -> None:
-        """Raise a UserError if nothing is left to wait for."""
+        """Raise a UserError if waiting is pointless."""
 
 
 Parameters = ParamSpec("Parameters")
@@ -42,10 +42,10 @@ Method = Callable[Concatenate[Self, Parameters], Result]
 def waits_while(
     why: Callable[[Any], str | None],
 ) -> Callable[[Method[Self, Parameters, Result]], Method[Self, Parameters, Result]]:
-    """Call a method again, for PATIENCE seconds, while `why` gives a reason for its error.
+    """Retry a method for up to PATIENCE seconds while `why` returns a reason for its error.
 
     The method must be idempotent: a commit may succeed although the client saw an error. Only
-    one thread runs it at a time. Raises DatabaseAway in the end.
+    one thread runs it at a time. Raises DatabaseAway when time is up.
     """
 
     def decorate(method: Method[Self, Parameters, Result]) -> Method[Self, Parameters, Result]:
@@ -77,16 +77,16 @@ def waits_while(
 
 
 def _is_wrapped(error: BaseException) -> bool:
-    return isinstance(error, StorageInternalError)  # Optuna's own storage hides the cause
+    return isinstance(error, StorageInternalError)  # Optuna's storage wraps the cause
 
 
 def why_away(error: Any) -> str | None:
-    """The database's own words if `error` says that it is out of reach, else None."""
+    """Return the database's message if it is unreachable, else None."""
     return _words(error) if isinstance(error, OperationalError) else None
 
 
 def why_busy(error: Any) -> str | None:
-    """The database's own words if `error` says that others are making its tables, else None."""
+    """Return the database's message if another process is creating its tables, else None."""
     words = _words(error) if isinstance(error, DBAPIError) else ""
     return words if any(each in words.lower() for each in BUSY) else None
 
@@ -99,4 +99,4 @@ patient = waits_while(why_away)
 
 
 def say_nothing(reason: str, seconds: float) -> None:
-    """Say nothing while the database is away."""
+    """Wait silently."""

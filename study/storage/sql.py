@@ -1,4 +1,4 @@
-"""Connections that many writers can share, and INSERT statements for rows that may be there."""
+"""Engines for concurrent writers, and INSERT statements that tolerate existing rows."""
 
 from functools import cache
 from typing import Any
@@ -10,32 +10,31 @@ from sqlalchemy.pool import NullPool
 
 from study.storage.tables import UNIQUE
 
-LOCK_SECONDS = 10.0  # for which one attempt waits for another writer on SQLite
+LOCK_SECONDS = 10.0  # that an attempt waits for another writer on SQLite
 WRITES = {"study_writes": True}
-"""Execution option of a transaction that will write."""
+"""Execution option of transactions that write."""
 BACKENDS = ("sqlite", "postgresql", "mysql", "mariadb")
 
 
 def arguments(url: str) -> dict[str, Any]:
-    """What `sqlalchemy.create_engine` is told beside the URL.
+    """Return the arguments of `sqlalchemy.create_engine` in addition to the URL.
 
-    No ping before use: a connection that broke must raise, for the server may have crashed and
-    lost what it had not put on its disk.
+    No ping before use: a broken connection must raise, because the server may have crashed and
+    lost unflushed data.
     """
     match make_url(url).get_backend_name():
         case "sqlite":
             return {"connect_args": {"timeout": LOCK_SECONDS}}
         case "postgresql":
             return {}
-    # Else a transaction counts trials as they were when it began.
+    # Otherwise a transaction would count trials as of its start.
     return {"isolation_level": "READ COMMITTED"}
 
 
 def make_engine(url: str, writing: bool) -> sa.Engine:
-    """An engine for Optuna's tables at `url`.
+    """Create an engine for Optuna's tables at `url`.
 
-    One that is not for writing leaves an SQLite file in the journal mode it has, and keeps no
-    connection beyond the statement it was made for.
+    Without `writing`, an SQLite file keeps its journal mode and no connection is kept open.
     """
     engine = sa.create_engine(
         url, **arguments(url), **({} if writing else {"poolclass": NullPool})
@@ -49,35 +48,35 @@ def make_engine(url: str, writing: bool) -> sa.Engine:
 
 
 def _begin_explicitly(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # the driver's own BEGIN would come too late
+    connection.isolation_level = None  # the driver would issue BEGIN too late
 
 
 def _write_ahead(connection: Any, _record: object) -> None:
-    # Readers and a writer do not wait for each other, and a commit is no disk flush: after a
-    # power failure the last epochs may be missing, after a kill nothing is.
+    # Readers and a writer do not block each other, and a commit does not flush to disk: a power
+    # failure may lose the last epochs, a kill loses nothing.
     connection.isolation_level = None
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
 def _commit_without_waiting(connection: Any, _record: object) -> None:
-    # The same on PostgreSQL: its own default waits for the disk at every epoch. What begins or
-    # ends a trial does wait, see Database.transaction.
+    # The same for PostgreSQL, whose default flushes at every commit. Starting or ending a trial
+    # does flush, see Database.transaction.
     with connection.cursor() as cursor:
         cursor.execute("SET synchronous_commit TO off")
-        cursor.execute("SET TIME ZONE 'UTC'")  # heartbeats are stored without a zone
+        cursor.execute("SET TIME ZONE 'UTC'")  # heartbeats are stored without a time zone
     connection.commit()
 
 
 def _begin(connection: sa.Connection) -> None:
-    # A transaction that reads first and writes later fails at once where another wrote between.
+    # A transaction that reads and then writes would fail at once if another one wrote in between.
     writes = WRITES.keys() <= connection.get_execution_options().keys()
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 @cache
 def insert_or_keep(dialect: str, table: sa.Table) -> sa.Insert:
-    """An INSERT that leaves a row alone which is there already."""
+    """Return an INSERT that keeps existing rows."""
     match dialect:
         case "sqlite":
             return sqlite.insert(table).on_conflict_do_nothing()
@@ -88,7 +87,7 @@ def insert_or_keep(dialect: str, table: sa.Table) -> sa.Insert:
 
 @cache
 def insert_or_replace(dialect: str, table: sa.Table) -> sa.Insert:
-    """An INSERT that gives a row which is there already the new values."""
+    """Return an INSERT that updates existing rows."""
     keys = UNIQUE[table]
     others = [column.name for column in table.c if not column.primary_key]
     others = [name for name in others if name not in keys]

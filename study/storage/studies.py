@@ -1,4 +1,4 @@
-"""The database of studies: opening it, finding studies in it, and whose trials are abandoned."""
+"""Open the database, find or create studies, and requeue abandoned trials."""
 
 import os
 import re
@@ -47,18 +47,18 @@ from study.storage.retry import say_nothing
 from study.storage.sql import BACKENDS
 
 COMMAND = "command"
-"""The user attribute with the latest command that worked on a study, without a password."""
+"""User attribute with the last command that worked on a study, without passwords."""
 SEARCH_CHANGES = "search_changes"
-"""The system attribute with each later sampler and pruner, and the first trial they hold for."""
+"""System attribute with each change of sampler and pruner, and the first trial it applies to."""
 METRIC_NAMES = "study:metric_names"
-"""Optuna's own, `Study.set_metric_names`: the dashboard's axes have it."""
+"""Attribute set by Optuna's `Study.set_metric_names`, shown on the dashboard's axes."""
 
 
 def hidden(url: str) -> str:
-    """The URL without its password, wherever it has one."""
+    """Return the URL with all passwords hidden."""
     try:
         parsed = make_url(url)
-    except (ArgumentError, ValueError):  # ValueError: a port that is no number
+    except (ArgumentError, ValueError):  # ValueError: the port is not a number
         return re.sub(r":[^/@][^@]*($|@)", r":***\1", url)
     secret = {
         key: "***"
@@ -73,10 +73,10 @@ def open_database(
     total: int | None = None,
     on_wait: Callable[[str, float], None] = say_nothing,
 ) -> OwnedDatabase:
-    """The database at an SQLAlchemy URL, made if it is missing, for this process's trials.
+    """Open the database at an SQLAlchemy URL to run trials; create it if missing.
 
-    For `total` and `on_wait` see OwnedDatabase. Raises UserError if it is no database
-    or cannot be written.
+    For `total` and `on_wait` see OwnedDatabase. Raises UserError if it is not a database or not
+    writable.
     """
     _check(url)
     with _refusals(url):
@@ -84,23 +84,23 @@ def open_database(
 
 
 def open_to_read(url: str) -> Database:
-    """The database at an SQLAlchemy URL. Raises UserError if there is none."""
+    """Open the database at an SQLAlchemy URL read-only. Raise UserError if there is none."""
     parsed = _check(url)
     if parsed.get_backend_name() == "sqlite":
         is_path = not str(parsed.database).startswith("file:")
         if is_path and not Path(str(parsed.database)).is_file():
-            raise UserError(f"no such storage: {hidden(url)}; study.run makes one")
+            raise UserError(f"no such storage: {hidden(url)}; study.run creates one")
     with _refusals(url):
         found = inspect(create_engine(url, poolclass=NullPool)).get_table_names()
-        if not {"studies", "version_info"} <= set(found):  # it is a stranger's database
-            hint = _without_log(url) or "study.run makes one"
+        if not {"studies", "version_info"} <= set(found):  # not Optuna's database
+            hint = _without_log(url) or "study.run creates one"
             raise UserError(f"no study in {hidden(url)}; {hint}")
         return Database(url, writing=False)
 
 
 def _without_log(url: str) -> str | None:
-    """What to do if an SQLite file may have been copied without its log; None if it was not."""
-    path = Path(os.path.realpath(str(make_url(url).database)))  # beside a link's target is the log
+    """Return a hint if an SQLite file may have been copied without its log, else None."""
+    path = Path(os.path.realpath(str(make_url(url).database)))  # a link's log is at its target
     log = path.with_name(f"{path.name}-wal")
     if make_url(url).get_backend_name() != "sqlite" or log.exists() or not path.is_file():
         return None
@@ -108,13 +108,13 @@ def _without_log(url: str) -> str | None:
         if file.read(19)[18:] != b"\x02":
             return None
     return (
-        f"if it is a copy, {log.name} with the latest trials was left behind: copy both, or with "
+        f"if it is a copy, {log.name} with the latest trials was left behind: copy both, or use "
         "python -m study.copy"
     )
 
 
 def _check(url: str) -> URL:
-    """The URL's parts. Raises UserError if it is none, or if its database would be lost."""
+    """Parse the URL. Raise UserError if it is invalid or names an in-memory database."""
     option = STORAGE if url == os.environ.get(STORAGE) else "--storage"
     try:
         parsed = make_url(url)
@@ -124,11 +124,11 @@ def _check(url: str) -> URL:
         ) from None
     if parsed.get_backend_name() not in BACKENDS:
         raise UserError(
-            f"{option} must be of SQLite, PostgreSQL or MySQL, got {parsed.get_backend_name()}"
+            f"{option} must be SQLite, PostgreSQL or MySQL, got {parsed.get_backend_name()}"
         )
     in_memory = not parsed.database or parsed.database == ":memory:"
     if parsed.get_backend_name() == "sqlite" and in_memory:
-        raise UserError(f"{option} must name a file, a study in memory is lost: {hidden(url)}")
+        raise UserError(f"{option} must name a file, not an in-memory database: {hidden(url)}")
     return parsed
 
 
@@ -156,10 +156,11 @@ def begin_or_check(
     command: str = "",
     change_search: bool = False,
 ) -> tuple[int, bool]:
-    """The id of the study `name`, and whether it is new and has `queue` as its first trials.
+    """Create the study `name` with `queue` as its first trials, or check that it can continue.
 
-    Raises UserError naming what differs if it was begun with another identity. With
-    `change_search` another sampler or pruner is noted in it instead.
+    Returns its id and whether it is new. Raises UserError naming the differences if it was
+    started with another identity. With `change_search` a change of sampler or pruner is recorded
+    instead.
     """
     try:
         made_by = {COMMAND: command} if command else {}
@@ -187,8 +188,10 @@ def begin_or_check(
 
 
 def current(study: optuna.Study) -> Identity | None:
-    """The identity of a study with the sampler and pruner it has now; None if this program did
-    not begin it."""
+    """Return a study's identity with its current sampler and pruner.
+
+    None if it was not created by this program.
+    """
     identity: Identity | None = kept(study, IDENTITY)
     if identity is None:
         return None
@@ -198,7 +201,7 @@ def current(study: optuna.Study) -> Identity | None:
 
 
 def waiting(parameters: dict[str, Any], origin: str) -> FrozenTrial:
-    """A trial for the queue of a study that is to be begun."""
+    """Return a waiting trial for the queue of a new study."""
     return create_trial(
         state=TrialState.WAITING,
         system_attrs={"fixed_params": parameters},
@@ -207,12 +210,12 @@ def waiting(parameters: dict[str, Any], origin: str) -> FrozenTrial:
 
 
 def hidden_url(storage: Database) -> str:
-    """The URL of an open storage without its password."""
+    """Return the URL of an open storage with passwords hidden."""
     return hidden(storage.url)
 
 
 def similar(database: OwnedDatabase, name: str, identity: Identity) -> str | None:
-    """Another study that asks the same question of another installation."""
+    """Return the name of another study with the same question on another installation, if any."""
     for study in database.get_all_studies():
         stored = kept(study, IDENTITY)
         other = study.study_name != name and stored != identity
@@ -224,7 +227,7 @@ def similar(database: OwnedDatabase, name: str, identity: Identity) -> str | Non
 def trained_elsewhere(
     database: OwnedDatabase, name: str, identity: Identity
 ) -> dict[str, list[FrozenTrial]]:
-    """By study, the complete trials of others than `name` under the same conditions."""
+    """Return the complete trials of other studies under the same conditions, by study name."""
     return {
         study.study_name: database.get_all_trials(
             database.get_study_id_from_name(study.study_name),
@@ -237,14 +240,14 @@ def trained_elsewhere(
 
 
 def load_studies(url: str) -> list[optuna.Study]:
-    """All studies in the database at an SQLAlchemy URL. Raises UserError if there is none."""
+    """Load all studies at an SQLAlchemy URL. Raise UserError if there is no database."""
     storage = open_to_read(url)
     names = optuna.get_all_study_names(storage)
     return [optuna.load_study(study_name=name, storage=storage) for name in names]
 
 
 def load_study(url: str, name: str | None, search: bool = False) -> optuna.Study:
-    """The study `name`, or the one that was worked on last, with `search` of those that search.
+    """Load the study `name`, or the most recent study (with `search`, the most recent search).
 
     Raises UserError if there is none.
     """
@@ -260,13 +263,13 @@ def load_study(url: str, name: str | None, search: bool = False) -> optuna.Study
         copied = f"; {hint}" if (hint := _without_log(url)) else ""
         raise UserError(f"{lacks} in {hidden(url)}{has}{copied}")
     if studies[name].get_trials(False, (TrialState.RUNNING,)) and (hint := _without_log(url)):
-        print(f"note: {hidden(url)} has trials that run; {hint}", file=sys.stderr)
+        print(f"note: {hidden(url)} has running trials; {hint}", file=sys.stderr)
     check_format(name, kept(studies[name], IDENTITY, {}))
     return studies[name]
 
 
 def last_activity(study: optuna.Study) -> float:
-    """When a trial of the study last began or ended, in seconds since 1970; 0 without any."""
+    """Return when a trial last started or ended, as a Unix timestamp; 0 without trials."""
     times = [
         moment.timestamp()
         for trial in study.get_trials(deepcopy=False)
@@ -277,9 +280,9 @@ def last_activity(study: optuna.Study) -> float:
 
 
 def requeue_abandoned(study: optuna.Study, database: OwnedDatabase) -> int:
-    """Put trials whose process is gone back into the queue; how many.
+    """Put trials whose process is gone back into the queue; return how many.
 
-    On this machine that is known at once, of others after five minutes of silence.
+    On this machine this is known at once, on others after five minutes without a heartbeat.
     """
     study_id = database.get_study_id_from_name(study.study_name)
     silent = silent_trials(database, study_id)
@@ -294,18 +297,18 @@ def requeue_abandoned(study: optuna.Study, database: OwnedDatabase) -> int:
 
 
 def is_abandoned(trial: FrozenTrial, silent: Collection[int]) -> bool:
-    """Whether the process of a running trial is gone; those of the `silent` numbers show no life.
+    """Whether the process of a running trial is gone.
 
-    On its own machine that is known at once.
+    On this machine this is known at once; on others, if its number is in `silent`.
     """
     owner = Owner.of(kept(trial, OWNER))
-    if owner is None:  # plain Optuna runs it, or did
+    if owner is None:  # run by plain Optuna
         return datetime.now() - (trial.datetime_start or datetime.min) > ownership.GRACE
     return owner.is_gone() or (trial.number in silent and not owner.is_here())
 
 
 def checkpoints_beside(url: str) -> Path:
-    """Where the states of interrupted trials are kept: beside an SQLite file, else here."""
+    """Return the checkpoint folder: next to an SQLite file, else in the working directory."""
     parsed = _check(url)
     if parsed.get_backend_name() == "sqlite" and not str(parsed.database).startswith("file:"):
         return Path(f"{parsed.database}.checkpoints")
@@ -313,5 +316,5 @@ def checkpoints_beside(url: str) -> Path:
 
 
 def artifacts_beside(url: str) -> Path:
-    """Where the pictures and files of trials are kept that the dashboard shows."""
+    """Return the folder of the artifacts that the dashboard shows."""
     return checkpoints_beside(url).with_suffix(".artifacts")

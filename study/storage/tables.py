@@ -1,4 +1,4 @@
-"""Optuna's tables as its schema SCHEMA has them: all that is relied on beside its interface."""
+"""Optuna's tables in schema version SCHEMA: all that is used beyond its public interface."""
 
 import math
 from datetime import UTC, datetime
@@ -8,7 +8,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 SCHEMA = "v3.2.0.a"
-"""The schema version that this program reads and writes: checked whenever a database is opened."""
+"""Supported schema version, checked whenever a database is opened."""
 
 METADATA = sa.MetaData()
 
@@ -33,7 +33,7 @@ TRIALS = sa.Table(
     sa.Column("number", sa.Integer),
     sa.Column("study_id", sa.ForeignKey("studies.study_id")),
     sa.Column("state", sa.Enum(TrialState)),
-    sa.Column("datetime_start", sa.DateTime),  # UTC, as the other
+    sa.Column("datetime_start", sa.DateTime),  # UTC, like the next
     sa.Column("datetime_complete", sa.DateTime),
 )
 PARAMETERS = sa.Table(
@@ -100,31 +100,31 @@ UNIQUE: dict[sa.Table, tuple[str, str]] = {
     VALUES: ("trial_id", "objective"),
     REPORTS: ("trial_id", "step"),
 }
-"""The columns that tell the rows of a table apart."""
+"""Unique columns of each table."""
 
 _TYPES = {math.inf: "INF_POS", -math.inf: "INF_NEG"}
 _NUMBERS = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
 
 
 def split(value: float) -> tuple[float | None, str]:
-    """A number as two columns: no database stores infinities and NaN alike."""
+    """Split a number into two columns: databases differ in how they store infinity and NaN."""
     if math.isnan(value):
         return None, "NAN"
     return (None, _TYPES[value]) if value in _TYPES else (value, "FINITE")
 
 
 def joined(value: float | None, kind: str) -> float:
-    """The number that was split into these two columns."""
+    """Restore a number from two columns."""
     return _NUMBERS[kind] if value is None else value
 
 
 def to_utc(moment: datetime | None) -> datetime | None:
-    """A local time without a zone as UTC without one, as it is stored."""
+    """Convert a naive local time to naive UTC, as stored."""
     return None if moment is None else moment.astimezone(UTC).replace(tzinfo=None)
 
 
 def to_local(moment: datetime | None) -> datetime | None:
-    """A stored time as Optuna gives it: local, without a zone."""
+    """Convert a stored time to naive local time, as in Optuna."""
     if moment is None:
         return None
     return moment.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)

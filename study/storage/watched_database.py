@@ -1,4 +1,4 @@
-"""A database with a study that others may change or take away while this process works on it."""
+"""A database that notices when its study is changed or removed by another program."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,7 +14,7 @@ from study.storage.retry import patient, say_nothing
 
 
 class WatchedDatabase(Database):
-    """A database in which one study is watched, from `work_on` on."""
+    """A database that watches one study, from the call of `work_on` on."""
 
     def __init__(self, url: str, on_wait: Callable[[str, float], None] = say_nothing) -> None:
         self._presence: Presence | None = None
@@ -22,8 +22,10 @@ class WatchedDatabase(Database):
 
     @patient
     def work_on(self, study_id: int, misfit: Misfit) -> None:
-        """From now on raise StudyGone, and write nothing, if this study was taken away; its
-        trials of other programs that are a `misfit` are as if they were not there."""
+        """From now on raise StudyGone and write nothing if this study is gone.
+
+        Trials added by other programs that are a `misfit` are ignored.
+        """
         with self.transaction() as connection:
             presence = Presence(self.url, connection, study_id)
         presence.begin(self.engine)
@@ -33,7 +35,7 @@ class WatchedDatabase(Database):
     def check_presence(self, connection: sa.Connection | None = None) -> None:
         if (presence := self._presence) is None:
             return
-        presence.find()  # before SQLite makes a new file of that name
+        presence.find()  # before SQLite creates a new file of that name
         known = self._known[presence.study_id]
         counts = known.count(*TrialState), known.count(*ENDED)
         if connection is not None:
@@ -43,15 +45,15 @@ class WatchedDatabase(Database):
             presence.check(another, *counts)
 
     def known(self, study_id: int) -> list[FrozenTrial]:
-        """All trials of a study that this process has read, those left out too, by number."""
+        """Return all trials of a study read by this process, including misfits, by number."""
         return self._known[study_id].all()
 
     def misfits(self, study_id: int) -> list[tuple[FrozenTrial, str]]:
-        """The trials of other programs that were left out, each with the reason."""
+        """Return the ignored trials of other programs, each with the reason."""
         return list(self._known[study_id].misfits.values())
 
     def complete(self, study_id: int) -> list[FrozenTrial]:
-        """The complete trials of a study, to which later ones are added."""
+        """Return the live list of complete trials, to which later ones are appended."""
         return self._known[study_id].complete
 
     @contextmanager

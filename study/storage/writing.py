@@ -1,4 +1,4 @@
-"""Writing a trial: its rows in Optuna's tables, and the locks under which they are written."""
+"""Write trials to Optuna's tables, and the locks that protect the writes."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,38 +25,38 @@ from study.storage.tables import (
 )
 
 Row = tuple[sa.Table, dict[str, Any]]
-"""A row, and the table it belongs in."""
+"""A table and a row for it."""
 
 
 def parameter(trial_id: int, name: str, value: float, distribution: BaseDistribution) -> Row:
-    """A parameter; `value` is its internal representation."""
+    """Return the row of a parameter; `value` is its internal representation."""
     text = distribution_to_json(distribution)
     named = {"trial_id": trial_id, "param_name": name}
     return PARAMETERS, {**named, "param_value": value, "distribution_json": text}
 
 
 def report(trial_id: int, step: int, value: float) -> Row:
-    """An intermediate value."""
+    """Return the row of an intermediate value."""
     number, kind = split(value)
     row = {"trial_id": trial_id, "step": step}
     return REPORTS, {**row, "intermediate_value": number, "intermediate_value_type": kind}
 
 
 def objective(trial_id: int, number: int, value: float) -> Row:
-    """A value of a finished trial, `number` counting the objectives from 0."""
+    """Return the row of a finished trial's value; `number` counts objectives from 0."""
     finite, kind = split(value)
     row = {"trial_id": trial_id, "objective": number}
     return VALUES, {**row, "value": finite, "value_type": kind}
 
 
 def attribute(table: sa.Table, belongs_to: int, key: str, value: Any) -> Row:
-    """An attribute of a study or a trial, `value` of JSON's types; NaN is stored as null."""
+    """Return the row of an attribute of a study or trial; `value` must be JSON-serialisable."""
     owner = "trial_id" if "trial_id" in table.c else "study_id"
     return table, {owner: belongs_to, "key": key, "value_json": json.dumps(value)}
 
 
 def belongings(trial_id: int, trial: FrozenTrial) -> Iterator[Row]:
-    """All rows of a trial but its own."""
+    """Yield all rows that belong to a trial, except its own."""
     for name, distribution in trial.distributions.items():
         value = distribution.to_internal_repr(trial.params[name])
         yield parameter(trial_id, name, value, distribution)
@@ -71,7 +71,7 @@ def belongings(trial_id: int, trial: FrozenTrial) -> Iterator[Row]:
 
 
 def write(connection: sa.Connection, rows: Iterable[Row], replace: bool) -> None:
-    """Insert rows; one that is there already gets the new values, or without `replace` stays."""
+    """Insert rows; existing ones are updated with `replace`, else kept."""
     insert = insert_or_replace if replace else insert_or_keep
     for table, group in groupby(rows, itemgetter(0)):
         connection.execute(insert(connection.dialect.name, table), [row for _, row in group])
@@ -80,8 +80,7 @@ def write(connection: sa.Connection, rows: Iterable[Row], replace: bool) -> None
 def insert_trial(
     connection: sa.Connection, study_id: int, trial: FrozenTrial
 ) -> tuple[int, FrozenTrial]:
-    """Add a trial like `trial` to a study that is locked, as the next one: its id, and it with its
-    number."""
+    """Append a copy of `trial` to a locked study; return its id and the copy with its number."""
     count = sa.select(sa.func.count()).where(TRIALS.c.study_id == study_id)
     number = connection.scalar(count) or 0
     inserted = connection.execute(
@@ -114,7 +113,7 @@ def insert_trial(
 
 
 def id_of(connection: sa.Connection, study_id: int, number: int) -> int:
-    """The id of a trial. Raises KeyError if there is none."""
+    """Return the id of a trial. Raise KeyError if there is none."""
     where = (TRIALS.c.study_id == study_id, TRIALS.c.number == number)
     trial_id = connection.scalar(sa.select(TRIALS.c.trial_id).where(*where))
     if trial_id is None:
@@ -123,7 +122,7 @@ def id_of(connection: sa.Connection, study_id: int, number: int) -> int:
 
 
 def lock_study(connection: sa.Connection, study_id: int) -> None:
-    """Let no other process add a trial or change an attribute until the transaction ends.
+    """Lock a study's trials and attributes until the transaction ends.
 
     Raises KeyError if there is no such study. Optuna's own storage takes the same lock.
     """
@@ -133,7 +132,7 @@ def lock_study(connection: sa.Connection, study_id: int) -> None:
 
 
 def lock_trial(connection: sa.Connection, trial_id: int) -> Any:
-    """The row of a trial, which no other process changes until the transaction ends.
+    """Lock a trial until the transaction ends, and return its row.
 
     Raises KeyError if there is no such trial.
     """
@@ -152,7 +151,7 @@ def change_state(
     now: datetime,
     values: Sequence[float] | None = None,
 ) -> None:
-    """Give a trial a state, the time of its beginning or end, and its values."""
+    """Set a trial's state, its start or end time, and its values."""
     row: dict[str, Any] = {"state": state}
     if state == TrialState.RUNNING:
         row["datetime_start"] = to_utc(now)
