@@ -86,7 +86,9 @@ class Presence:
         """
         if self._file is not None and found < stored:
             with self._remembered():
-                raise StudyGone(f"study {self._name!r} was restored to an earlier state: epochs are missing")
+                raise StudyGone(
+                    f"study {self._name!r} was restored to an earlier state: epochs missing"
+                )
 
     def written(self) -> None:
         """Record that this process has written to the file."""
