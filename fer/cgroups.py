@@ -1,7 +1,7 @@
-"""The limits of the container this process runs in: control groups of Linux, version 2 and 1.
+"""CPU and memory limits of the container this process runs in (Linux cgroups v2 and v1).
 
-A group's limit holds for the groups within it too, so the smallest on the path counts. Where a
-container hides the path, its own group stands at the place where groups are mounted.
+A limit also applies to all nested groups, so the smallest one on the path counts. Where a
+container hides the path, its own group appears at the mount point.
 """
 
 import math
@@ -13,9 +13,9 @@ MOUNTED = "sys/fs/cgroup"
 
 
 def cpu_limit(root: Path = ROOT) -> float:
-    """Processors that the process may use at a time, as a number of cores; infinite if unlimited.
+    """Number of cores that this process may use at a time; infinite if unlimited.
 
-    `root` is the root of the file system, another one in tests.
+    `root` is the root of the file system; tests use another.
     """
     limits = [math.inf]
     for group in _groups(root, "cpu"):
@@ -28,9 +28,9 @@ def cpu_limit(root: Path = ROOT) -> float:
 
 
 def free_memory(root: Path = ROOT) -> float:
-    """Bytes that the process and its children may still take; infinite if unlimited.
+    """Bytes that this process and its children may still allocate; infinite if unlimited.
 
-    Memory that only caches files counts as free.
+    Page cache counts as free.
     """
     free = [math.inf]
     for group in _groups(root, "memory"):
@@ -43,7 +43,7 @@ def free_memory(root: Path = ROOT) -> float:
         cached = 0
         for line in _read(group / "memory.stat").splitlines():
             name, _, count = line.partition(" ")
-            if name in ("inactive_file", "total_inactive_file"):  # the latter has all below
+            if name in ("inactive_file", "total_inactive_file"):  # the latter: with nested
                 cached = max(cached, int(count))
         if limits:
             free.append(max(0, min(limits) - int(used) + cached))
@@ -51,7 +51,7 @@ def free_memory(root: Path = ROOT) -> float:
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:
-    """Folders of the groups that this process is in, from the innermost to where they begin."""
+    """Yield the folders of this process's groups, from the innermost to the mount point."""
     mounted = root / MOUNTED
     starts = {mounted: "/", mounted / controller: "/"}
     for line in _read(root / "proc/self/cgroup").splitlines():

@@ -1,4 +1,4 @@
-"""What every command shares: reading its options, and ending with one line on a user's error."""
+"""What all commands share: option parsing, one-line errors, exit codes."""
 
 import contextlib
 import io
@@ -23,9 +23,9 @@ from fer.machine import limit_threads
 from fer.output import OutputLost, occupy_standard_streams, output
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
+"""Exit code after Ctrl-C, as in shells."""
 LONGEST = 2000
-"""Characters of a line that is printed of something from a file."""
+"""Maximum characters of a printed line that comes from a file."""
 
 
 def parse(
@@ -35,13 +35,13 @@ def parse(
     default: Any = None,
     only_known: bool = False,
 ) -> Any:
-    """Read `argv` (default: the process's) into the dataclass `options`.
+    """Parse `argv` (default: `sys.argv`) into the class `options`.
 
-    With `only_known`, options it does not have are left alone. Raises UserError in one line for
-    whatever it cannot accept; prints the help and exits with 0 on `--help`. What it accepts is
-    for this machine: see `prepare_libraries`.
+    With `only_known`, unknown options are ignored. Raises a one-line UserError for invalid
+    options; prints the help and exits with 0 on `--help`. On success, prepares libraries for this
+    machine: see `prepare_libraries`.
     """
-    # The parser frames its errors in boxes; the contract here is one line.
+    # The parser draws boxes around its errors; errors here must be one line.
     errors = io.StringIO()
     settings: dict[str, Any] = {} if default is None else {"default": default}
     try:
@@ -70,14 +70,14 @@ def parse(
 
 
 def prepare_libraries() -> None:
-    """Tell libraries, which are not loaded yet, and child processes what this machine has."""
+    """Configure libraries not loaded yet, and child processes, for this machine."""
     limit_threads()
     if note := home.settle():
         print(printable(f"note: {note}"), file=sys.stderr)
 
 
 def _refusal(error: ValidationError) -> str:
-    """One line for the first option that was given a value it cannot have."""
+    """Return a line about the first option with an invalid value."""
     first = error.errors()[0]
     rule = first["msg"].removeprefix("Value error, ").replace("Input", "it", 1)
     option = "-".join(str(part) for part in first["loc"]).replace("_", "-")
@@ -85,13 +85,13 @@ def _refusal(error: ValidationError) -> str:
 
 
 def _one_line(box: str) -> str:
-    """The first section of the parser's box, without its frame and title, and what was meant."""
-    # Where the output is no UTF-8, the frame is of dashes alone.
+    """Return the first section of the parser's box, without frame and title, and a suggestion."""
+    # Without UTF-8 output, the frame consists of dashes only.
     rows = [re.sub(r"^[─-]*$", "", row.strip(" ╭╮╰╯│")) for row in box.splitlines()[1:]]
     sections = "\n".join(rows).strip().split("\n\n")
     line, rest = " ".join(sections[0].split("\n")), "\n".join(sections[1:])
     if wrong := re.match(r"Unrecognized options: .*?(--[\w-]+)", line):
-        similar = set(re.findall(r"--[\w-]+", rest)) - {wrong[1]}  # named with their help
+        similar = set(re.findall(r"--[\w-]+", rest)) - {wrong[1]}  # listed with their help
         return line + nearest(wrong[1], sorted(similar))
     if wrong := re.match(r"invalid choice '(.*)' for argument .* Expected one of (.*)", line):
         return line.removesuffix(".") + nearest(wrong[1], re.findall(r"'(.*?)'", wrong[2]))
@@ -99,7 +99,7 @@ def _one_line(box: str) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`; did you mean X?` with the known word that is most like `word`; empty if none is."""
+    """Return `; did you mean X?` with the closest known word; empty if none is close."""
     found = get_close_matches(word, list(known), n=1)
     return f"; did you mean {found[0]}?" if found else ""
 
@@ -109,7 +109,7 @@ _shortly.maxlevel, _shortly.maxstring, _shortly.maxother = 2, 80, 80
 
 
 def explain(error: ValidationError, place: str) -> str:
-    """One line for the first rule that `error` says was broken, with value and place."""
+    """Return a line about the first violated rule in `error`, with value and place."""
     first, more = error.errors()[0], error.error_count() - 1
     key = ".".join(str(part)[:80] for part in first["loc"])
     if first["type"] == "extra_forbidden":
@@ -122,14 +122,14 @@ def explain(error: ValidationError, place: str) -> str:
 
 
 def shortly(value: Any) -> str:
-    """`value` as Python writes it, cut short however long or deep it is."""
+    """Return the repr of `value`, truncated in length and depth."""
     return _shortly.repr(value)
 
 
 def printable(text: str) -> str:
-    """One line of `text` that is safe on a terminal: what cannot be shown is written as escapes.
+    """Return `text` as one line that is safe on a terminal, with unprintable characters escaped.
 
-    File names and contents may hold control characters, and bytes that are no UTF-8.
+    File names and contents may contain control characters and invalid UTF-8.
     """
     line = "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()
@@ -139,14 +139,14 @@ def printable(text: str) -> str:
 
 
 def quoted(*words: object) -> str:
-    """Words as a person can paste them into a shell, safe on a terminal."""
+    """Quote words to paste into a shell; safe on a terminal."""
     return " ".join(_quoted(str(word)) for word in words)
 
 
 def _quoted(word: str) -> str:
     if word.isprintable():
         return shlex.quote(word)
-    # Line ends, control characters, bytes that are no UTF-8: as bash, zsh and ksh have them.
+    # Line ends, control characters, invalid UTF-8: in the syntax of bash, zsh and ksh.
     letters = (
         letter if letter.isprintable() and letter not in "\\'" else _escaped(letter)
         for letter in word
@@ -159,27 +159,27 @@ def _escaped(letter: str) -> str:
 
 
 def given(option: str, *values: object) -> str:
-    """An option with its values, to be pasted. A value that begins with a dash is no option."""
+    """Quote an option with its values; a value that starts with a dash is not read as an
+    option."""
     if len(values) == 1 and str(values[0]).startswith("-"):
         return quoted(f"--{option}={values[0]}")
     return quoted(f"--{option}", *values)
 
 
 def operand(path: Path) -> str:
-    """A path without an option, to be pasted."""
+    """Quote a positional path."""
     return quoted(f"./{path}" if str(path).startswith("-") else path)
 
 
 def run(main: Callable[[], None], lasting: bool = False) -> None:
-    """Call `main`; a UserError becomes one line on stderr and exit code 2.
+    """Call `main`; print a UserError as one line on stderr and exit with code 2.
 
-    A command that trains, works for minutes or writes files is `lasting`: it goes on though its
-    output can no longer be written. Another one ends then, quietly where the reader left
-    (`| head`).
+    A `lasting` command (one that trains, runs for minutes or writes files) continues if its output
+    can no longer be written. Others exit then, silently if the reader closed the pipe (`| head`).
     """
     occupy_standard_streams()
     before = signal.getsignal(signal.SIGINT)
-    if before is signal.default_int_handler:  # a shell may have it ignored
+    if before is signal.default_int_handler:  # a shell may ignore SIGINT
         signal.signal(signal.SIGINT, _interrupted)
     try:
         with output(lasting):
@@ -197,7 +197,7 @@ def run(main: Callable[[], None], lasting: bool = False) -> None:
 
 
 def _exit_code(main: Callable[[], None]) -> Any:
-    """Of a process that calls `main`: 128 and the signal's number if one ended it."""
+    """Call `main` and return the exit code: 128 plus its number if a signal ended it."""
     try:
         main()
     except SystemExit as exit:
@@ -211,9 +211,9 @@ def _exit_code(main: Callable[[], None]) -> Any:
 
 
 def _interrupted(number: int, frame: FrameType | None) -> None:
-    """Ctrl-C: raise KeyboardInterrupt, or end at once within an import.
+    """Handle Ctrl-C: raise KeyboardInterrupt, or exit at once during an import.
 
-    PyTorch imports Python modules while it initialises; an exception there aborts the process.
+    PyTorch imports Python modules while it initialises, and an exception there aborts the process.
     """
     place = frame
     while place is not None:

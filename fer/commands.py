@@ -1,4 +1,4 @@
-"""The commands of a package: a list of them, or one of them run."""
+"""List the commands of a package, or run one."""
 
 import ast
 import runpy
@@ -13,7 +13,7 @@ from fer.errors import UserError
 
 
 def listed(package: str) -> dict[str, str]:
-    """Each command of a package by its name, with what it is for; imports none of them."""
+    """Return the commands of a package by name, with their summaries, without importing them."""
     found = find_spec(package)
     assert found is not None
     assert found.origin is not None
@@ -29,7 +29,7 @@ def listed(package: str) -> dict[str, str]:
 
 
 def choose(package: str) -> None:
-    """Run the command that the first argument names, or list all."""
+    """Run the command named by the first argument, or list all commands."""
     commands = listed(package)
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in commands:
@@ -40,7 +40,7 @@ def choose(package: str) -> None:
 
 
 def show(package: str, commands: Mapping[str, str], asked: str) -> None:
-    """List the commands of a package. Raises UserError if anything but help was `asked` for."""
+    """List the commands of a package. Raise UserError if anything but help was `asked` for."""
     if asked not in ("--help", "-h"):
         raise UserError(f"{package} has no command {asked!r}{command.nearest(asked, commands)}")
     width = max(map(len, commands))

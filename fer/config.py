@@ -1,4 +1,4 @@
-"""Every hyperparameter of one training run, in one frozen and typed place."""
+"""All hyperparameters of a training run in one frozen, typed class."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -17,15 +17,15 @@ from fer.command import explain, shortly
 from fer.errors import UserError
 from fer.files import read_file, write_file
 
-# Of a YAML file of settings.
+# Limits for YAML files of settings.
 MAX_YAML = 100_000  # bytes
-MAX_VALUE = 3000  # characters; fewer digits than Python refuses to print
+MAX_VALUE = 3000  # characters; below Python's limit for printing integers
 MAX_DEPTH = 20  # levels
 
 EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """Class names in the label order 0..6 of every FER-2013 file."""
 DEMO_EPOCHS = 4
-"""Epochs on the demo faces where no other number is asked for."""
+"""Default number of epochs on the demo faces."""
 
 
 def _lower(value: Any) -> Any:
@@ -46,20 +46,20 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     optimizer: Optimizer = Field("adam", description="Update rule.")
-    lr: float = Field(2e-4, gt=0, le=10, description="Learning rate, the highest of a schedule.")
+    lr: float = Field(2e-4, gt=0, le=10, description="Learning rate (peak of the schedule).")
     schedule: Literal["constant", "cosine", "one-cycle"] = Field(
-        "constant", description="Course of the learning rate over all steps of the run."
+        "constant", description="Learning rate schedule over all steps of the run."
     )
     momentum: float = Field(
-        0.0, ge=0, lt=1, description="Of sgd, then Nesterov's, and of rmsprop; others have none."
+        0.0, ge=0, lt=1, description="Momentum of sgd (Nesterov) and rmsprop; others have none."
     )
     weight_decay: float = Field(
-        0.0, ge=0, le=1, description="L2 penalty of the optimizer; decoupled with adamw."
+        0.0, ge=0, le=1, description="L2 penalty of the optimizer; decoupled for adamw."
     )
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="Share of each training label spread over all classes."
     )
-    batch_size: int = Field(32, ge=2, le=4096, description="Images a step.")
+    batch_size: int = Field(32, ge=2, le=4096, description="Images per step.")
     epochs: int = Field(30, ge=1, le=10_000, description="Passes over the training images.")
     channels1: int = Field(44, ge=1, le=512, description="Feature maps of block 1.")
     channels2: int = Field(40, ge=1, le=512, description="Feature maps of block 2.")
@@ -69,7 +69,7 @@ class Config(BaseModel):
     pool2: Pooling = Field("max", description="Pooling of block 2 (3x3, stride 2).")
     pool3: Pooling = Field("average", description="Pooling of block 3 (3x3, stride 1).")
     output_activation: Literal["none", "tanh", "sigmoid", "softmax"] = Field(
-        "tanh", description="Applied to the scores before cross entropy."
+        "tanh", description="Applied to the outputs before cross entropy."
     )
     conv_activation: Literal["prelu", "relu", "elu", "silu"] = Field(
         "prelu", description="Activation after each convolution."
@@ -77,7 +77,7 @@ class Config(BaseModel):
     norm: Literal["batch", "group", "none"] = Field(
         "batch", description="Normalisation after each pooling."
     )
-    # The report's listing has 0.5, its conclusion none: its loss curves are those of none.
+    # The report's listing uses 0.5, its conclusion none; its loss curves match none.
     dropout: float = Field(0.0, ge=0, lt=1, description="Drop probability before the dense part.")
     scaling: Literal["zero-one", "minus-one-one"] = Field(
         "minus-one-one", description="Range the pixels are scaled to."
@@ -98,24 +98,24 @@ class Config(BaseModel):
     oversample: Literal["none", *EMOTIONS] = Field(  # type: ignore[valid-type]
         "disgust", description="Class quadrupled in training: mirrored, then all rotated."
     )
-    # As Normalize stores it, ToPILImage reads a grey p back as 2p + 1 modulo 256 (figures 3a, 3b).
+    # After Normalize, ToPILImage reads grey p as 2p + 1 modulo 256 (figures 3a, 3b).
     copies: Literal["once", "twice"] = Field(
         "once",
-        description="How often these copies are scaled; twice is what the report's code does.",
+        description="How often these copies are scaled; the report's code does it twice.",
     )
     mirror_validation: bool = Field(
-        False, description="Mirror validation images as training images, anew in each epoch."
+        False, description="Mirror validation images like training images, in each epoch."
     )
     tta: Literal["none", "mirror", "ten-crop"] = Field(
-        "none", description="Views of an image whose scores are averaged where it is evaluated."
+        "none", description="Views of an image whose scores are averaged for evaluation."
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="Of the convolutions; auto is bfloat16 where the device has it."
+        "auto", description="Precision of the convolutions; auto is bfloat16 if supported."
     )
     threads: int = Field(
-        0, ge=0, le=1024, description="Processor threads, which change how sums round; 0 is all."
+        0, ge=0, le=1024, description="CPU threads, which affect rounding; 0 is all."
     )
-    seed: int = Field(0, ge=0, lt=2**31, description="Seed of every random draw of the run.")
+    seed: int = Field(0, ge=0, lt=2**31, description="Seed of all randomness in the run.")
 
     @model_validator(mode="before")
     @classmethod
@@ -130,7 +130,7 @@ class Config(BaseModel):
         lacking: list[tuple[str, Any]] = []
         if self.optimizer not in WITH_MOMENTUM:
             lacking.append(("momentum", 0.0))
-        if self.optimizer == "rprop":  # its steps have sizes of their own
+        if self.optimizer == "rprop":  # it adapts its own step sizes
             lacking += [("weight_decay", 0.0), ("schedule", "constant")]
         for name, without in lacking:
             if getattr(self, name) != without:
@@ -154,14 +154,14 @@ class Config(BaseModel):
         return self
 
     def settings(self) -> dict[str, Any]:
-        """The values as plain Python types, in the order of the fields."""
+        """Return the values as plain Python types, in field order."""
         return self.model_dump()
 
 
 PRESETS = {
-    # The report's final model, chapters 4 to 6.
+    # The report's final model (chapters 4 to 6).
     "hand-tuned": Config(),
-    # The report's starting point, before its tuning (figure 5a).
+    # The report's starting point before tuning (figure 5a).
     "baseline": Config(
         epochs=20,
         output_activation="softmax",
@@ -170,15 +170,15 @@ PRESETS = {
         mirror=False,
         oversample="none",
     ),
-    # The final model as the listing trains it: what becomes of its copies was hardly meant.
+    # The final model as the report's listing trains it: scaling copies twice is probably a bug.
     "reproduction": Config(copies="twice"),
-    # And as the listing validates it, by the transform of the training images.
+    # Also validated as in the listing, with the transform of the training images.
     "reproduction-mirrored": Config(copies="twice", mirror_validation=True),
 }
 
 
 def read_config(path: Path) -> Config:
-    """The Config in a YAML file: its `config` section, or the whole file where it has none.
+    """Read a Config from a YAML file: its `config` section, or the whole file if it has none.
 
     Raises UserError if the file cannot be read, has unknown keys or values out of range.
     """
@@ -187,7 +187,7 @@ def read_config(path: Path) -> Config:
 
 
 def to_config(section: Any, path: Path) -> Config:
-    """The Config that stands in a file as `section`. Raises UserError if it is none."""
+    """Parse the `section` of a file as a Config. Raise UserError if it is invalid."""
     if not isinstance(section, dict):
         raise UserError(f"'config' must hold keys and values, got {shortly(section)} in {path}")
     try:
@@ -197,19 +197,19 @@ def to_config(section: Any, path: Path) -> Config:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file of plain values.
+    """Read a mapping of plain values from a YAML file.
 
-    Raises UserError if there is none, or if it is larger or deeper than settings are.
+    Raises UserError if it is not one, or exceeds the limits on size and depth.
     """
     return parse_yaml(read_file(path, MAX_YAML), path)
 
 
 def parse_yaml(text: bytes | str, path: Path) -> dict[str, Any]:
-    """The same of what was read of the file at `path`. Raises UserError likewise."""
+    """Parse the content of the file at `path` like `read_yaml`."""
     try:
         decoded = text.decode("utf-8") if isinstance(text, bytes) else text
         content = yaml.load(decoded, _PlainLoader)
-    # The last two are of dates, numbers and characters that do not exist.
+    # The last two: invalid dates, numbers and characters.
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise UserError(f"not a YAML file: {path}: {str(error)[:300]}") from None
     if not isinstance(content, dict):
@@ -220,7 +220,7 @@ def parse_yaml(text: bytes | str, path: Path) -> dict[str, Any]:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Refuses what can grow without bounds, and what names a type."""
+    """Rejects aliases, tags, and values or nesting without bound."""
 
     depth = 0
 
@@ -228,9 +228,9 @@ class _PlainLoader(yaml.SafeLoader):
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         reason = None
         if event.anchor or getattr(event, "tag", None):
-            reason = "anchors, aliases and tags are not read"
+            reason = "anchors, aliases and tags are not allowed"
         elif isinstance(event, yaml.ScalarEvent) and len(event.value) > MAX_VALUE:
-            reason = f"a value of {len(event.value):,} characters, at most {MAX_VALUE:,} are read"
+            reason = f"a value of {len(event.value):,} characters, at most {MAX_VALUE:,} allowed"
         elif self.depth == MAX_DEPTH:
             reason = f"more than {MAX_DEPTH} levels"
         if reason:
@@ -243,15 +243,15 @@ class _PlainLoader(yaml.SafeLoader):
     def compose_mapping_node(self, anchor: Any) -> Any:
         node = super().compose_mapping_node(anchor)
         seen = set()
-        for key, _ in node.value:  # of two values YAML keeps the last in silence
+        for key, _ in node.value:  # YAML silently keeps the last of two values
             if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in seen:
                 raise yaml.MarkedYAMLError(
-                    problem=f"key {key.value!r} is there twice", problem_mark=key.start_mark
+                    problem=f"key {key.value!r} appears twice", problem_mark=key.start_mark
                 )
             seen.add((key.tag, str(key.value)))
         return node
 
 
 def write_yaml(content: dict[str, Any], path: Path) -> None:
-    """Write a mapping of plain types as YAML, keys in their order. Raises UserError."""
+    """Write a mapping of plain types as YAML, in key order. May raise UserError."""
     write_file(path, yaml.safe_dump(content, sort_keys=False))

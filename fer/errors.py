@@ -1,9 +1,9 @@
-"""The one exception for mistakes of the user's."""
+"""The exception for user errors."""
 
 
 class UserError(Exception):
-    """A mistake the user can mend; its text is one line naming rule, value and place.
+    """A mistake the user can fix; the message is one line with rule, value and place.
 
-    Commands print it on stderr and exit with code 2. Anything else that goes wrong is ours
-    and keeps its traceback.
+    Commands print it on stderr and exit with code 2. Any other exception is a bug and keeps its
+    traceback.
     """

@@ -1,4 +1,4 @@
-"""Read the sealed test split, once: `python -m fer.evaluate runs/final`."""
+"""Evaluate a model on the sealed test split, once: `python -m fer.evaluate runs/final`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,14 +27,14 @@ class Options:
     run: Annotated[Path, tyro.conf.Positional]
     """Folder written by fer.train."""
     data: Path | None = None
-    """FER-2013 in any known form; else FER_DATA, ./data, or demo faces."""
+    """FER-2013 in any supported format; by default FER_DATA, ./data, or the demo faces."""
     split: Literal["test", "PrivateTest", "PublicTest", "Test", "Validation"] = "test"
-    """test is PrivateTest where the data has it, else PublicTest, else a labelled test folder;
-    never a validation split."""
+    """test is PrivateTest if the data has it, else PublicTest, else a labelled test folder; never
+    a validation split."""
     out: Path | None = None
     """Also write the figures to this JSON file."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute."""
+    """Device to compute on."""
 
 
 def main() -> None:
@@ -62,7 +62,7 @@ def main() -> None:
             f"this is {dataset.name} ({dataset.sha256[:12]})"
         )
         if options.data is None:
-            raise UserError(f"other data: {difference}; name the images with --data")
+            raise UserError(f"other data: {difference}; give the images with --data")
         print(f"note: {command.printable(difference)}")
     usage, faces = choose_split(dataset, options.split)
     out = options.out
@@ -93,7 +93,7 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Look:
-    """A look at the test split of some data: its number, and its number for the run, from 1."""
+    """A look at a test split: its number over all runs and for this run, from 1."""
 
     data_sha256: str
     number: int
@@ -102,7 +102,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Shown:
-    """What a look at a test split gave."""
+    """Results of a look at a test split."""
 
     usage: str
     dataset: "Dataset"
@@ -111,16 +111,16 @@ class Shown:
     confusion: "Counts"
     fresh: "NDArray[np.bool_]"  # [N]: images without a twin in training
     scores: "dict[str, Score]"
-    fresh_scores: "dict[str, Score]"  # without the others; empty if none is left
+    fresh_scores: "dict[str, Score]"  # on these images only; empty if there are none
 
 
 def show(shown: Shown, run: Path) -> None:
-    """Print scores and classes, and draw the confusion matrix into the folder of the run."""
+    """Print scores and classes, and save the confusion matrix in the run folder."""
     from fer.pages import plots
 
     confusion, classes = shown.confusion, shown.dataset.classes
     look = shown.look
-    more = "; each makes the score a little less believable" if look.number > 1 else ""
+    more = "; each look makes the score a little less reliable" if look.number > 1 else ""
     print(
         f"{shown.usage}: {len(shown.fresh)} images of {shown.dataset.name}; look {look.number} at "
         f"this split of data {look.data_sha256[:12]} ({look.of_run} by this run){more}"
@@ -131,8 +131,8 @@ def show(shown: Shown, run: Path) -> None:
         print(f"{name:18} {score}   {shown.fresh_scores.get(name, 'no image is left')}")
     print(f"{'loss':18} {shown.loss:.4f}")
     print(
-        "intervals: of other images like these (bootstrap); other seeds and other kinds of "
-        "pictures are not in them"
+        "intervals: over images like these (bootstrap); they cover neither other seeds nor "
+        "other kinds of pictures"
     )
     print()
     print(class_table(confusion, classes))
@@ -144,8 +144,10 @@ def show(shown: Shown, run: Path) -> None:
 
 
 def add_to_card(shown: Shown, run: Path) -> None:
-    """Add the scores to the model card of the run, if it has one; say so if it cannot be changed,
-    since the look is taken."""
+    """Add the scores to the run's model card, if it has one.
+
+    Prints a note if that fails, because the look has already been counted.
+    """
     from fer.pages import card
 
     images, look, dataset = len(shown.fresh), shown.look, shown.dataset
@@ -153,7 +155,7 @@ def add_to_card(shown: Shown, run: Path) -> None:
         f"{images:,} images of {dataset.name}, of which {int((~shown.fresh).sum()):,} have a twin "
         f"in training. It was look {look.number} at this split of data "
         f"`{look.data_sha256[:12]}`, {look.of_run} of them by this model: each makes the score a "
-        "little less believable."
+        "little less reliable."
     )
     try:
         added = card.add_test(
@@ -161,14 +163,14 @@ def add_to_card(shown: Shown, run: Path) -> None:
             *(shown.confusion, dataset.classes, words),
         )
     except UserError as error:
-        print(command.printable(f"note: the model card stays as it was: {error}"))
+        print(command.printable(f"note: the model card was not updated: {error}"))
         return
     if added:
         print(f"saved  {command.printable(str(run / card.FILE))}, with these scores")
 
 
 def write_figures(shown: Shown, out: Path) -> None:
-    """Write the figures as JSON. Raises UserError if they cannot be written."""
+    """Write the figures as JSON. Raise UserError if they cannot be written."""
     figures = {
         "split": shown.usage,
         "images": len(shown.fresh),
@@ -185,20 +187,21 @@ def write_figures(shown: Shown, out: Path) -> None:
 
 
 def choose_split(dataset: "Dataset", wanted: str) -> "tuple[str, Faces]":
-    """The usage meant by `wanted` and its images. Raises UserError if the data has none."""
+    """Return the usage that `wanted` stands for, and its images. Raise UserError if there are
+    none."""
     usages = ("PrivateTest", "PublicTest", "Test") if wanted == "test" else (wanted,)
     counts = dataset.counts()
     has = ", ".join(f"{count} {usage}" for usage, count in counts.items())
     present = [usage for usage in usages if usage in counts]
     if not present:
         raise UserError(f"the data has no labelled {wanted} images, it has {has}; see --data")
-    if len(present) > 1 and "Test" in present:  # what it is beside the others is not known
-        raise UserError(f"several splits may be the test, name one with --split: there are {has}")
+    if len(present) > 1 and "Test" in present:  # its relation to the others is unknown
+        raise UserError(f"several splits could be the test, choose one with --split: {has}")
     return present[0], dataset.part(present[0])
 
 
 def class_table(confusion: "Counts", classes: tuple[str, ...]) -> str:
-    """A line a class: precision, recall, F1, and the counts behind them."""
+    """Format a line per class: precision, recall, F1, and the underlying counts."""
     from fer.training import metrics
 
     lines = [f"{'class':10} {'precision':>9} {'recall':>7} {'F1':>7} {'right':>6} {'support':>8}"]

@@ -1,4 +1,4 @@
-"""Look at the data (report, chapter 1): `python -m fer.explore --data fer2013.csv --out DIR`."""
+"""Explore the data (report, chapter 1): `python -m fer.explore --data fer2013.csv --out DIR`."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,20 +28,20 @@ STYLE = (
 
 @dataclass(frozen=True)
 class Options:
-    """Count and picture the images: classes, faces, duplicates, ambiguous and empty ones.
+    """Count and show the images: classes, faces, duplicates, ambiguous and empty ones.
 
-    Writes one self-contained HTML page, explore.html. Only training images are pictured.
+    Writes one self-contained HTML page, explore.html. Only training images are shown.
     """
 
     data: Path | None = None
-    """FER-2013 in any known form; else FER_DATA, ./data, or demo faces."""
+    """FER-2013 in any supported format; by default FER_DATA, ./data, or the demo faces."""
     out: Path = Path("explored")
     """Folder for the page."""
     split: Literal["grouped", "stratified", "file-order"] = "grouped"
-    """Which split to count: grouped keeps identical images on one side; stratified is the
-    report's; file-order is that over the rows as they stand in the file."""
+    """Split to count: grouped keeps identical images on one side; stratified is the report's;
+    file-order is stratified over the rows in file order."""
     seed: int = 0
-    """Seed of the draw of the faces that are shown."""
+    """Seed for choosing the faces to show."""
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 Facts = dict[str, list[tuple[str, str]]]
-"""By title, names and values in words."""
+"""Pairs of name and text by title."""
 
 
 def gather(
@@ -89,7 +89,7 @@ def gather(
     sides: "tuple[Faces, Faces]",
     grown: "Oversampled",
 ) -> Facts:
-    """What is printed and stands on the page, in words."""
+    """Return the facts to print and to show on the page."""
     import numpy as np
 
     from fer.data.faces import image_digests
@@ -113,7 +113,7 @@ def gather(
         f"{dataset.images.shape[2]} greys (0 to 255)": [
             (usage, f"{count:,}") for usage, count in usages.items()
         ],
-        f"Training: mean {mean:,.0f} a class, {len(below)} below it": [
+        f"Training: mean {mean:,.0f} per class, {len(below)} below it": [
             (name, f"{count:,} ({count / len(training):.1%})") for name, count in counts.items()
         ],
         "Identical images": [
@@ -123,8 +123,8 @@ def gather(
             *((f"in {a} and {b}", f"{n:,} groups") for (a, b), n in census.shared.items()),
         ],
         "Ambiguous and empty": [
-            ("identical images of different labels", f"{len(census.conflicting)} groups"),
-            ("of these within Training", f"{within} groups"),
+            ("identical images with different labels", f"{len(census.conflicting)} groups"),
+            ("of these, within Training", f"{within} groups"),
             ("constant images", f"{len(census.constant)}"),
         ],
         f"The {kind} split": [
@@ -142,7 +142,7 @@ def gather(
 def render(
     dataset: "Dataset", census: "Census", facts: Facts, grown: "Oversampled", seed: int
 ) -> str:
-    """The page's HTML; it loads nothing from the network."""
+    """Return the page's HTML; it loads nothing from the network."""
     from html import escape
 
     import numpy as np
@@ -168,14 +168,14 @@ def render(
     return (
         f"<!doctype html><html lang=en><meta charset='utf-8'><title>{name}</title>"
         f"<style>{STYLE}</style><h1>{name}</h1>"
-        "<p>Only training images are pictured: whoever looks at test images tunes by them.</p>"
+        "<p>Only training images are shown: looking at test images means tuning on them.</p>"
         + "".join(parts)
         + "</html>"
     )
 
 
 def fact_tables(facts: Facts, labels: Any, classes: tuple[str, ...]) -> Iterator[str]:
-    """A table of each kind of facts; below that of the training images their classes as bars."""
+    """Yield a table for each kind of facts, and a bar chart of the training classes."""
     from html import escape
 
     for title, pairs in facts.items():
@@ -188,7 +188,7 @@ def fact_tables(facts: Facts, labels: Any, classes: tuple[str, ...]) -> Iterator
 
 
 def first_rows(dataset: "Dataset", rows: Any) -> str:
-    """The first training images as a table shows them."""
+    """Return a table of the first training images."""
     head = "".join(
         f"<tr><td>{dataset.labels[row]} {dataset.classes[dataset.labels[row]]}</td>"
         f"<td><code>{' '.join(map(str, dataset.images[row].ravel()[:12]))} ...</code></td></tr>"
@@ -196,13 +196,13 @@ def first_rows(dataset: "Dataset", rows: Any) -> str:
     )
     return (
         f"<h2>Shape and head</h2><p>Training has {len(rows):,} rows of an emotion and "
-        f"{dataset.images[0].size:,} pixels, here in the order of the images' hashes.</p>"
+        f"{dataset.images[0].size:,} pixels, here in order of the images' hashes.</p>"
         f"<table><tr><th>emotion</th><th>pixels</th></tr>{head}</table>"
     )
 
 
 def faces_of_classes(dataset: "Dataset", rows: Any, generator: Any) -> Iterator[str]:
-    """Faces of each class, drawn from the training images."""
+    """Yield faces of each class, drawn from the training images."""
     from html import escape
 
     from fer.pages.pictures import picture
@@ -215,7 +215,7 @@ def faces_of_classes(dataset: "Dataset", rows: Any, generator: Any) -> Iterator[
 
 
 def doubtful(dataset: "Dataset", census: "Census") -> str:
-    """Training images whose labels contradict each other, and those without a picture."""
+    """Return training images with conflicting labels, and empty ones."""
     from fer.pages.pictures import captioned
 
     def figure(rows: list[int]) -> str:
@@ -230,15 +230,15 @@ def doubtful(dataset: "Dataset", census: "Census") -> str:
     groups = [training(group) for group in census.conflicting]
     ambiguous = [group for group in groups if len({dataset.labels[row] for row in group}) > 1]
     return (
-        "<h2>Ambiguous: the same pixels, different labels</h2>"
+        "<h2>Ambiguous: identical pixels, different labels</h2>"
         + "".join(map(figure, ambiguous))
-        + "<h2>Empty: one grey alone</h2>"
+        + "<h2>Empty: a single grey</h2>"
         + figure(training(census.constant))
     )
 
 
 def class_plot(labels: Any, classes: tuple[str, ...]) -> str:
-    """Images of each class as bars, with the mean (report, figure 1e)."""
+    """Return a bar chart of the images per class, with the mean (report, figure 1e)."""
     import numpy as np
     import plotly.graph_objects as go
 

@@ -1,4 +1,4 @@
-"""A trained model as an ONNX file: `python -m fer.export_onnx runs/final`."""
+"""Export a trained model as an ONNX file: `python -m fer.export_onnx runs/final`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +12,17 @@ from fer.errors import UserError
 
 @dataclass(frozen=True)
 class Options:
-    """Write model.onnx of a run that has none, as fer.train does where the extra [onnx] is there.
+    """Write model.onnx for a run, as fer.train does if the extra [onnx] is installed.
 
-    It takes uint8 [batch, 48, 48], grey 0 to 255, and gives the probabilities of the classes:
-    scaling and the views of --tta are in the graph, names of the classes in the metadata. It is
-    checked with onnxruntime against PyTorch to 1e-4 before it is written.
+    The model takes uint8 [batch, 48, 48], grey 0 to 255, and returns class probabilities. Scaling
+    and the views of --tta are part of the graph; class names are in the metadata. Before writing,
+    its output is checked with onnxruntime against PyTorch to 1e-4.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
     """Folder written by fer.train."""
     out: Path | None = None
-    """File to write; by default model.onnx in the folder."""
+    """File to write; by default model.onnx in the run folder."""
 
     def __post_init__(self) -> None:
         if self.out is not None and (self.out.is_dir() or not self.out.parent.is_dir()):

@@ -1,4 +1,4 @@
-"""Files: read whole, but only if they are files and small; written whole or not at all."""
+"""Read small regular files, and write files atomically."""
 
 import errno
 import io
@@ -14,21 +14,21 @@ from fer.errors import UserError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LONGEST = 200  # bytes of a file's stem that its temporary name repeats; names have 255 at most
+LONGEST = 200  # maximum bytes of a stem in a temporary name; file names have at most 255
 
 
 def read_file(path: Path | str, limit: int) -> bytes:
-    """The content of a regular file of at most `limit` bytes.
+    """Read a regular file of at most `limit` bytes.
 
-    Raises UserError for anything else: devices and pipes could go on, or be waited for, for ever.
+    Raises UserError for anything else: reading a device or pipe might never end.
     """
     try:
-        status = os.stat(path)  # noqa: PTH116 - Path takes thrice as long for 32,298 files
+        status = os.stat(path)  # noqa: PTH116 - Path takes three times as long for 32,298 files
         if not stat.S_ISREG(status.st_mode):
             raise UserError(f"not a regular file: {path}")
         if status.st_size > limit:
             raise UserError(
-                f"a file of {status.st_size:,} bytes, at most {limit:,} are read: {path}"
+                f"a file of {status.st_size:,} bytes, at most {limit:,} are allowed: {path}"
             )
         with open(path, "rb") as file:  # noqa: PTH123 - as above
             return file.read(status.st_size)
@@ -37,11 +37,11 @@ def read_file(path: Path | str, limit: int) -> bytes:
 
 
 def write_file(path: Path, content: bytes | str) -> None:
-    """Write a file (text as UTF-8) that appears whole or not at all.
+    """Write a file (text as UTF-8) atomically.
 
-    It is written beside `path`, then renamed: a file that was there stays as it was until then,
-    and the new one gets its mode. A link is followed; a device or pipe is written to directly.
-    Raises UserError if it cannot be written.
+    Writes a temporary file next to `path`, then renames it: an existing file stays intact until
+    then, and its mode is kept. Links are followed; devices and pipes are written directly. Raises
+    UserError if the file cannot be written.
     """
     data = content.encode() if isinstance(content, str) else content
     try:
@@ -52,13 +52,13 @@ def write_file(path: Path, content: bytes | str) -> None:
         target = Path(os.path.realpath(path))
         part = part_of(target)
         try:
-            with part.open("xb") as file:  # its mode is what the umask leaves
+            with part.open("xb") as file:  # mode from the umask
                 file.write(data)
             if mode is not None:
                 part.chmod(stat.S_IMODE(mode))
             part.replace(target)
         except OSError as error:
-            # A file that is mounted by itself, or that alone may be written in its folder.
+            # A bind-mounted file, or the only writable file in its folder.
             if mode is None or error.errno not in (errno.EBUSY, errno.EACCES, errno.EPERM):
                 raise
             target.write_bytes(data)
@@ -70,8 +70,10 @@ def write_file(path: Path, content: bytes | str) -> None:
 
 
 def drop_link(path: Path) -> None:
-    """Remove `path` if it is a link: in a stranger's folder it would lead what is written there to
-    another file. Raises UserError if that is impossible."""
+    """Remove `path` if it is a link, which could redirect a write to another file.
+
+    Raises UserError if that is impossible.
+    """
     try:
         if path.is_symlink():
             path.unlink()
@@ -80,13 +82,13 @@ def drop_link(path: Path) -> None:
 
 
 def part_of(path: Path) -> Path:
-    """A name of its own beside `path`, for what is to be renamed to it once it is whole."""
+    """Return a unique temporary name next to `path`, to rename to it once complete."""
     stem = path.stem if len(os.fsencode(path.stem)) <= LONGEST else "long"
     return path.with_name(f"{stem}.{secrets.token_hex(4)}.part")
 
 
 def write_figure(figure: "Figure", path: Path) -> None:
-    """Write a picture of matplotlib's, of the kind that the file's suffix names, likewise."""
+    """Write a matplotlib figure atomically, in the format given by the file's suffix."""
     picture = io.BytesIO()
     figure.savefig(picture, format=path.suffix[1:], dpi=120)
     write_file(path, picture.getvalue())

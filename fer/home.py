@@ -1,4 +1,4 @@
-"""The user's home and cache folders, and what serves where a container or a cluster has none."""
+"""Home and cache folders, with fallbacks for containers and clusters that have none."""
 
 import os
 import stat
@@ -8,8 +8,8 @@ from pathlib import Path
 import platformdirs
 
 NAME = "fer-study"
-NOWHERE = Path(os.devnull)  # no file can be in it
-# What libraries keep in the home, which complain or stop where they cannot.
+NOWHERE = Path(os.devnull)  # cannot contain files
+# Folders that libraries create in the home directory, and complain or fail if they cannot.
 OF_LIBRARIES = {
     "MPLCONFIGDIR": "matplotlib",
     "TRITON_CACHE_DIR": "triton",
@@ -18,11 +18,11 @@ OF_LIBRARIES = {
 
 
 def settle() -> str:
-    """Let a temporary folder serve this process, its libraries and its children where there is no
-    home or it can't be written.
+    """Set up a temporary folder for this process, its libraries and its children if the home is
+    missing or read-only.
 
-    Says where the cache is if it is not where it should be; else the text is empty. To be called
-    before libraries are loaded and processes started.
+    Returns a note if the cache is not in its usual place, else "". Call it before libraries are
+    loaded and processes started.
     """
     home = os.path.expanduser("~")  # noqa: PTH111 - Path raises where there is none
     has_home = os.path.isabs(home) and os.access(home, os.X_OK)  # noqa: PTH117
@@ -31,7 +31,7 @@ def settle() -> str:
             os.environ["HOME"] = str(spare)
         for variable, folder in OF_LIBRARIES.items():
             os.environ.setdefault(variable, str(spare / folder))
-        # Where memory can't be shared either joblib would warn; nothing here trains with it.
+        # joblib would warn if shared memory is missing too; it is not used for training.
         os.environ.setdefault("JOBLIB_MULTIPROCESSING", "0")
     cache, *others = _folders()
     if others:
@@ -42,14 +42,14 @@ def settle() -> str:
         return ""
     kept = (others or [cache])[0]
     where = "nowhere" if kept == NOWHERE else f"in {kept}"
-    return f"{why}: what can be made again is kept {where} (FER_CACHE names a folder)"
+    return f"{why}: cache files are kept {where} (set FER_CACHE to choose a folder)"
 
 
 def cached(name: str) -> Path:
-    """The file `name` of what this program can make again: where it is, else where it is to be.
+    """Return the path of the cache file `name`: where it exists, else where to write it.
 
-    In the folder FER_CACHE, by default the user's cache folder; what is not there is kept in a
-    temporary one where it can't be written, else nowhere.
+    Looks in FER_CACHE, by default the user's cache folder. If that is read-only, new files go to
+    a temporary folder, or nowhere.
     """
     folders = _folders()
     found = (folder for folder in folders if os.path.isfile(folder / name))  # noqa: PTH113
@@ -57,7 +57,7 @@ def cached(name: str) -> Path:
 
 
 def _folders() -> tuple[Path, ...]:
-    """The folders of the cache, the last one for writing."""
+    """Return the cache folders; the last one is for writing."""
     cache = cache_folder()
     if _writable(cache):
         return (cache,)
@@ -66,7 +66,7 @@ def _folders() -> tuple[Path, ...]:
 
 
 def cache_folder() -> Path:
-    """FER_CACHE, or the user's cache folder, whether or not it can be written."""
+    """Return FER_CACHE or the user's cache folder, whether or not it is writable."""
     if given := os.environ.get("FER_CACHE"):
         return Path(given)
     try:
@@ -76,20 +76,20 @@ def cache_folder() -> Path:
 
 
 def _spare() -> Path | None:
-    """A folder for temporary files that belongs to this user alone; None if there can't be one."""
+    """Return a temporary folder that only this user can write to, or None if impossible."""
     try:
         folder = Path(tempfile.gettempdir()) / f"{NAME}-{os.getuid()}"
         folder.mkdir(mode=0o700, exist_ok=True)
         status = folder.lstat()
     except OSError:
         return None
-    # Others may write in the folder above, and compiled code is loaded from this one.
+    # The parent may be world-writable, and compiled code is loaded from this folder.
     alone = status.st_uid == os.getuid() and not status.st_mode & 0o22
     return folder if stat.S_ISDIR(status.st_mode) and alone else None
 
 
 def _writable(folder: Path) -> bool:
-    """Whether files can be made in a folder, which may have to be made first."""
+    """Whether files can be created in a folder, which may not exist yet."""
     while not os.path.exists(folder) and folder != folder.parent:  # noqa: PTH110 - may be hidden
         folder = folder.parent
     return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)

@@ -1,7 +1,7 @@
-"""Looks at test splits: each is noted in the folder of its run, and in a ledger of all runs.
+"""Count looks at test splits, in the run folder and in a ledger of all runs.
 
-A look makes the next score a little less believable whichever run takes it, and a run's folder
-may be deleted: so the ledger lies in the cache folder.
+Each look, by any run, makes later scores a little less reliable. Run folders may be deleted, so
+the ledger is kept in the cache folder.
 """
 
 import errno
@@ -21,20 +21,20 @@ from fer.home import cache_folder
 from fer.runs import WEIGHTS
 from fer.strict_json import to_json
 
-LOOKS = "looks.jsonl"  # in both folders: a JSON object a line
-MAX_LOOKS = 16 << 20  # bytes: some fifty thousand looks
+LOOKS = "looks.jsonl"  # in both folders: one JSON object per line
+MAX_LOOKS = 16 << 20  # bytes, about fifty thousand looks
 
 
 def check(run: Path) -> None:
-    """Raise UserError if the run's notes are damaged, before another look is taken."""
+    """Raise UserError if the run's record of looks is damaged, before another is taken."""
     _of_run(run)
 
 
 def take(run: Path, usage: str, data_sha256: str, scores: Mapping[str, float]) -> tuple[int, int]:
-    """Note a look at the test split `usage` of some data; its number, and its number for this run.
+    """Record a look at the test split `usage`; return its number over all runs and for this run.
 
-    Raises UserError if the run's folder cannot be written. Where the ledger cannot, a line says
-    so, and only the looks of the run are counted.
+    Raises UserError if the run's folder is not writable. If the ledger is not, prints a note and
+    counts only the looks of this run.
     """
     look = {
         "time": datetime.now(UTC).isoformat(),
@@ -50,7 +50,7 @@ def take(run: Path, usage: str, data_sha256: str, scores: Mapping[str, float]) -
     except OSError as error:
         raise UserError(f"cannot write {run / LOOKS}: {error.strerror}") from None
     same = {"split": usage, "data_sha256": data_sha256}
-    # Looks that are noted without their data are of the run's own.
+    # Looks recorded without a data hash count as this run's.
     own = {text for text, look in _of_run(run).items() if same.items() <= {**same, **look}.items()}
     ledger = cache_folder() / LOOKS
     try:
@@ -61,17 +61,17 @@ def take(run: Path, usage: str, data_sha256: str, scores: Mapping[str, float]) -
         print(printable(f"note: looks by other runs are not counted: {ledger}: {error.strerror}"))
         others = {}
     counted = {text for text, look in others.items() if same.items() <= look.items()}
-    # A run may have been copied from another machine, with its looks.
+    # Include looks that came with a run copied from another machine.
     return len(own | counted), len(own)
 
 
 def _add(path: Path, line: bytes) -> list[bytes]:
-    """Add a line to a file, whole or not at all; all its lines.
+    """Append a line to a file, completely or not at all; return all its lines.
 
-    A rename would lose what another process adds meanwhile, so the file is locked and appended to.
+    The file is locked and appended to, because a rename could lose lines of other processes.
     """
     with path.open("a+b", buffering=0) as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # so that each look has a number of its own
+        fcntl.flock(file, fcntl.LOCK_EX)  # so that each look gets a unique number
         file.seek(0)
         before = file.read()
         # The machine may have stopped in the middle of a line.
@@ -86,7 +86,7 @@ def _add(path: Path, line: bytes) -> list[bytes]:
 
 
 def _of_run(run: Path) -> dict[bytes, dict[str, Any]]:
-    """The looks noted in a run's folder, by their lines. Raises UserError if one is damaged."""
+    """Return the looks in a run's folder by line. Raise UserError if one is damaged."""
     file = run / LOOKS
     if file.is_symlink():
         raise UserError(f"not a regular file: {file}")
@@ -96,7 +96,7 @@ def _of_run(run: Path) -> dict[bytes, dict[str, Any]]:
     for number, text in enumerate(read_file(file, MAX_LOOKS).splitlines(), 1):
         look = _parsed(text)
         if look is None:
-            raise UserError(f"a look at test images was expected: {file} line {number}")
+            raise UserError(f"not a record of a look: {file} line {number}")
         looks[text] = look
     return looks
 

@@ -1,4 +1,4 @@
-"""What this computer has for this process, told without loading a library of arrays."""
+"""Resources of this machine, found without loading NumPy or PyTorch."""
 
 import math
 import os
@@ -11,22 +11,22 @@ from fer import cgroups
 
 
 def available_cores() -> int:
-    """Processor cores this process may use, a part of one counting as one."""
+    """Number of cores this process may use, rounded up."""
     has_affinity = hasattr(os, "sched_getaffinity")
     cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
     return max(1, math.ceil(min(cores, cgroups.cpu_limit())))
 
 
 def available_memory() -> int:
-    """Bytes that this process and its children may take without swapping."""
+    """Bytes that this process and its children may allocate without swapping."""
     return int(min(psutil.virtual_memory().available, cgroups.free_memory()))
 
 
 def limit_threads() -> None:
-    """Let libraries, in child processes too, start no more threads than there are cores.
+    """Limit the threads of libraries, also in child processes, to the available cores.
 
-    They count those of the machine, whatever a container is given. To be called before they are
-    loaded.
+    By default they count the machine's cores, ignoring a container's limit. Call it before they
+    are loaded.
     """
     cores = available_cores()
     if cores < (os.cpu_count() or 1):
@@ -34,7 +34,7 @@ def limit_threads() -> None:
 
 
 def processor() -> str:
-    """The name of the processor."""
+    """Name of the CPU."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -44,5 +44,5 @@ def processor() -> str:
 
 
 def has_gpu() -> bool:
-    """Whether there seems to be an NVIDIA GPU."""
+    """Whether an NVIDIA GPU seems to be present."""
     return any(Path("/dev").glob("nvidia[0-9]*"))

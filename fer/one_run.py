@@ -1,4 +1,4 @@
-"""One run, trained in its folder: a line an epoch, then its pictures, model card and ONNX file."""
+"""Train one run in its folder: a line per epoch, then pictures, model card and ONNX file."""
 
 import dataclasses
 import math
@@ -17,18 +17,17 @@ from fer.training.fit import Epoch, Run, fit
 from fer.training.metrics import Score
 
 SCORED = 3
-"""Epochs whose mean accuracy is the score of a run, as in a study: a best epoch is a lucky one."""
+"""Number of final epochs whose mean accuracy is the score, as in a study: the best is biased."""
 PROBE = 64
-"""Training images that stand for those of validation where there are none: that what the network
-makes of images is a finite number is seen in them, and nothing else is kept."""
+"""Training images evaluated when there are no validation images, only to detect divergence."""
 NORMAL = 1.959964
-"""Standard errors from the mean to the ends of a 95% interval."""
+"""Half-width of a 95% interval in standard errors."""
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A run that was trained to its end: `score` with its interval over the validation images, of
-    the last `scored` epochs; None without validation."""
+    """A completed run. `score` is that of the last `scored` epochs, with its interval over the
+    validation images; None without validation."""
 
     epochs: list[Epoch]
     score: Score | None
@@ -43,9 +42,9 @@ def finish(
     signals: Signals,
     onnx: bool,
 ) -> Finished | None:
-    """Train a run in its folder, or go on with it, to its end; None where a signal ended it first.
+    """Train or resume a run in its folder to completion; return None if a signal stopped it.
 
-    Raises UserError if the loss diverges, or a file cannot be written.
+    Raises UserError if the loss diverges or a file cannot be written.
     """
     epochs = _epochs(run, validation, folder, signals)
     if len(epochs) < run.config.epochs:
@@ -67,8 +66,11 @@ def finish(
 
 
 def score_of(epochs: list[Epoch]) -> Score:
-    """Mean accuracy of the last epochs, and its 95% interval over the images: a normal one, of how
-    often each of them was right. The noise of seeds is not in it."""
+    """Return the mean accuracy of the last epochs and its 95% interval over images.
+
+    The interval is a normal approximation from how often each image was correct, and does not
+    include the noise between seeds.
+    """
     scored = epochs[-SCORED:]
     count = int(scored[-1].confusion.sum())
     right = np.mean(
@@ -80,11 +82,11 @@ def score_of(epochs: list[Epoch]) -> Score:
 
 
 def _epochs(run: Run, validation: Faces | None, folder: Path, signals: Signals) -> list[Epoch]:
-    """All epochs of a run, a line printed for each new one; after a signal those until then."""
+    """Train and print the epochs of a run; return all, or those so far after a signal."""
     whole = validation is None
     epochs = runs.go_on(folder, run, whole)
     if epochs:
-        print(f"goes on     after epoch {epochs[-1].number} of an interrupted run")
+        print(f"resumed     after epoch {epochs[-1].number} of an interrupted run")
     told = ""
     best = max((epoch.accuracy for epoch in epochs), default=-1.0)
     signals.gently()
@@ -94,7 +96,7 @@ def _epochs(run: Run, validation: Faces | None, folder: Path, signals: Signals) 
         epochs.append(_without_validation(epoch) if whole else epoch)
         if run.launcher.refused != told:
             told = run.launcher.refused
-            print(f"note        every step is called: {told}")
+            print(f"note        steps run eagerly: {told}")
         if epoch.number == run.config.epochs:
             runs.save_weights(folder, run.net, epoch.number)
         runs.keep(folder, run, epochs, whole)
@@ -109,7 +111,7 @@ def _epochs(run: Run, validation: Faces | None, folder: Path, signals: Signals) 
         if diverged:
             runs.finish(folder)
             raise UserError(
-                f"the loss is no finite number after epoch {epoch.number}: "
+                f"the loss is not finite after epoch {epoch.number}: "
                 f"lr = {run.config.lr} is too high for {run.config.optimizer}"
             )
         if signals.soon:
@@ -118,7 +120,7 @@ def _epochs(run: Run, validation: Faces | None, folder: Path, signals: Signals) 
 
 
 def _without_validation(epoch: Epoch) -> Epoch:
-    """What is true of an epoch without validation images: the rest is of the probe."""
+    """Clear the validation results of an epoch, which belong to the probe images."""
     return dataclasses.replace(
         epoch,
         loss=math.nan,
@@ -131,7 +133,7 @@ def _without_validation(epoch: Epoch) -> Epoch:
 
 
 def _told(epoch: Epoch, improved: bool, whole: bool) -> str:
-    """The scores of an epoch, with a star for the best so far."""
+    """Format the scores of an epoch, with a star for the best so far."""
     if whole:
         return f"train accuracy {epoch.train_accuracy:.4f}"
     return (
@@ -141,9 +143,9 @@ def _told(epoch: Epoch, improved: bool, whole: bool) -> str:
 
 
 def _say(done: Finished, folder: Path, onnx: bool) -> None:
-    """Say what a run came to."""
+    """Print the result of a run."""
     if done.score is None:
-        print("score       none: no image was kept for validation")
+        print("score       none: there are no validation images")
     else:
         best = max(done.epochs, key=lambda epoch: epoch.accuracy)
         last = f"{done.scored} epoch{'s' if done.scored > 1 else ''}"
@@ -153,7 +155,7 @@ def _say(done: Finished, folder: Path, onnx: bool) -> None:
         )
         print(
             f"            95% [{done.score.low:.4f}, {done.score.high:.4f}] over images; "
-            "the noise of seeds is not in it"
+            "noise between seeds not included"
         )
     files = "weights of the last epoch, settings, metrics, pictures, model card"
     also = f", {onnx_file.FILE}" if onnx else ""

@@ -1,4 +1,4 @@
-"""A trained model as an ONNX file, its preprocessing included, checked against PyTorch."""
+"""Export a trained model with its preprocessing to ONNX, checked against PyTorch."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 FILE = "model.onnx"
 OPSET = 18
 TOLERANCE = 1e-4
-"""By how much a probability may differ from PyTorch's."""
+"""Maximum difference of a probability from PyTorch's."""
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 INPUT, OUTPUT = "images", "probabilities"
 
 
 def installed() -> bool:
-    """Whether the extra [onnx] is."""
+    """Whether the extra [onnx] is installed."""
     return all(find_spec(name) is not None for name in PACKAGES)
 
 
 def require() -> None:
-    """Raise UserError without the extra."""
+    """Raise UserError if the extra [onnx] is not installed."""
     lacking = [name for name in PACKAGES if find_spec(name) is None]
     if lacking:
         raise UserError(
@@ -40,12 +40,12 @@ def require() -> None:
 
 
 def write(folder: Path, out: Path | None = None) -> float:
-    """Write the model of a run as `out`, by default into its folder; by how much, at most, a
-    probability differs from PyTorch's on the images it was checked with.
+    """Write the model of a run to `out`, by default in its folder.
 
-    It takes uint8 [N, 48, 48], for any N, and gives the probabilities float32 [N, classes] of
-    `fer.predict`, computed in float32. Raises UserError if the folder is no run, the file cannot
-    be written, or a probability differs by more than `TOLERANCE`.
+    The model takes uint8 [N, 48, 48] for any N and returns the probabilities of `fer.predict`,
+    float32 [N, classes], computed in float32. Returns the largest difference from PyTorch's
+    probabilities on test images. Raises UserError if the folder is not a run, the file cannot be
+    written, or a probability differs by more than `TOLERANCE`.
     """
     from fer.runs import load_run
 
@@ -64,7 +64,7 @@ def _exported(net: "Net", config: "Config", trained_on: "TrainedOn") -> tuple[by
 
     model = _plain(net, config, len(trained_on.classes))
     example = torch.zeros(2, 48, 48, dtype=torch.uint8)
-    with torch.no_grad():  # what a gradient needs would be exported too
+    with torch.no_grad():  # else operations for the gradient would be exported too
         program: Any = torch.onnx.export(
             model,
             (example,),
@@ -77,7 +77,7 @@ def _exported(net: "Net", config: "Config", trained_on: "TrainedOn") -> tuple[by
         )
     proto = program.model_proto
     for part in (*proto.graph.node, *proto.graph.input, *proto.graph.output, proto.graph):
-        del part.metadata_props[:]  # lines of code and folders of this machine
+        del part.metadata_props[:]  # source lines and paths of this machine
     onnx.helper.set_model_props(proto, _metadata(config, trained_on))
     onnx.checker.check_model(proto, full_check=True)
     content: bytes = proto.SerializeToString()
@@ -85,7 +85,7 @@ def _exported(net: "Net", config: "Config", trained_on: "TrainedOn") -> tuple[by
 
 
 def _plain(net: "Net", config: "Config", classes: int) -> "torch.nn.Module":
-    """The network in float32 with PyTorch's own layers, from pixels to probabilities."""
+    """Return the network in float32 with PyTorch's own layers, from pixels to probabilities."""
     import torch
 
     from fer.network.model import Net
@@ -97,7 +97,7 @@ def _plain(net: "Net", config: "Config", classes: int) -> "torch.nn.Module":
     plain.load_state_dict(net.state_dict())
 
     class FromPixels(torch.nn.Module):
-        """As `fer.training.evaluation.predict`, which takes batches of a fixed size."""
+        """Like `fer.training.evaluation.predict`, but for any batch size."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -111,7 +111,7 @@ def _plain(net: "Net", config: "Config", classes: int) -> "torch.nn.Module":
 
 
 def _metadata(config: "Config", trained_on: "TrainedOn") -> dict[str, str]:
-    """What a user of the file must know."""
+    """Return the metadata that a user of the file needs."""
     views = {
         "none": "one view of an image",
         "mirror": "scores of an image and its mirror image averaged",
@@ -121,7 +121,7 @@ def _metadata(config: "Config", trained_on: "TrainedOn") -> dict[str, str]:
         "classes": to_json(list(trained_on.classes)),
         "input": f"{INPUT}: uint8 [batch, 48, 48], grey 0 to 255, rows from the top",
         "output": f"{OUTPUT}: float32 [batch, {len(trained_on.classes)}], in the order of classes",
-        "before": "the centred square of a picture, in grey (ITU-R 601), scaled to 48x48 with "
+        "before": "the centre square of a picture, in grey (ITU-R 601), scaled to 48x48 with "
         "antialiasing",
         "size": "48x48",
         "colour": "grey",
@@ -135,8 +135,10 @@ def _metadata(config: "Config", trained_on: "TrainedOn") -> dict[str, str]:
 
 
 def _difference(content: bytes, model: "torch.nn.Module", seed: int) -> float:
-    """The largest difference of a probability between onnxruntime and PyTorch, on drawn faces and
-    on noise, alone and in batches. Raises UserError if it is too large."""
+    """Return the largest difference of a probability between onnxruntime and PyTorch.
+
+    Compares on drawn faces and noise, alone and in batches. Raises UserError if it is too large.
+    """
     import numpy as np
     import onnxruntime
     import torch
@@ -156,7 +158,7 @@ def _difference(content: bytes, model: "torch.nn.Module", seed: int) -> float:
         worst = max(worst, float(np.abs(theirs - ours).max()))
     if not worst <= TOLERANCE:
         raise UserError(
-            f"onnxruntime says otherwise than PyTorch: a probability differs by {worst:.1e}, more "
+            f"onnxruntime and PyTorch disagree: a probability differs by {worst:.1e}, more "
             f"than {TOLERANCE:.0e}; {FILE} is not written"
         )
     return worst

@@ -1,4 +1,4 @@
-"""Where the settings in a file come from, and what is otherwise where they are trained now."""
+"""Where the settings in a file come from, and how the current training differs."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ Split = Literal["grouped", "stratified", "file-order"]
 
 
 class Origin(BaseModel):
-    """What settings were found on, or a run was trained on; None is what the file does not say."""
+    """What settings were found on or a run was trained on; None where the file does not say."""
 
     model_config = ConfigDict(frozen=True)
 
     epochs: int = Field(ge=1)
     best_epoch: int | None = Field(
         None, ge=1
-    )  # of these; the median where several seeds were trained
+    )  # of these; the median over seeds if there were several
     threads: int | None = None
     data: str | None = None
     data_sha256: str | None = None
@@ -40,8 +40,8 @@ class Origin(BaseModel):
 
 @dataclass(frozen=True)
 class Images:
-    """What is trained on of a data set: without the classes `remove`, `subset` of its images, a
-    share `holdout` of these left out; the `whole` of what is left, or without validation."""
+    """Which images of a data set to use: without the classes `remove`, `subset` of them, minus a
+    share `holdout`; with `whole`, validation images are trained on too."""
 
     remove: Sequence[str]
     subset: int | None
@@ -52,21 +52,21 @@ class Images:
 
 
 def read_provenance(path: Path) -> dict[str, Any]:
-    """The `provenance` of a file of settings, as it stands there. Raises UserError."""
+    """Return the `provenance` section of a file of settings. May raise UserError."""
     return _section(read_yaml(path), "provenance", path)
 
 
 def read_origin(path: Path, settings: Config) -> Origin:
-    """Where the `settings` of a file come from: the images of its run, else those of the study.
+    """Return the origin of the `settings` in a file: its run's data, else its study's.
 
-    Raises UserError if that is not written as this program does.
+    Raises UserError if the origin is malformed.
     """
     content = read_yaml(path)
     name, told = "provenance", _section(content, "provenance", path)
-    # Settings may be exported for longer trainings than those they were found in.
+    # Settings may be exported for longer training than they were found with.
     then = {"epochs": settings.epochs, "threads": settings.threads or None, **told}
     if then["epochs"] != settings.epochs:
-        then["best_epoch"] = None  # of another length
+        then["best_epoch"] = None  # for another number of epochs
     if run := _section(content, "data", path):
         name, then = "data", {**then, **run, "data": run.get("name")}
         then["data_sha256"] = run.get("sha256")
@@ -86,10 +86,10 @@ def read_origin(path: Path, settings: Config) -> Origin:
 def compare_origin(
     file: Path, origin: Origin, whole: "Dataset", now: Images, epochs: int, chosen: bool
 ) -> str:
-    """In what settings are trained otherwise `now`, for `epochs`, on images of the data `whole`,
-    than they were where they come from; in a line, which is empty if there is nothing to say.
+    """Describe in a line how training `now` differs from the origin of the settings.
 
-    Raises UserError where the data is another one which no person has `chosen`.
+    `whole` is the current data set. Returns "" if nothing differs. Raises UserError if the data
+    differs and the user has not `chosen` it explicitly.
     """
     if origin.data_sha256 is None:
         return ""
@@ -100,7 +100,7 @@ def compare_origin(
     if other := _other_data(origin, whole, removed, now):
         if not chosen:
             raise UserError(
-                f"other data: {other} ({file}); name the images to train on with --data"
+                f"other data: {other} ({file}); give the images to train on with --data"
             )
         words.append(f"data: {other}")
     words += [
@@ -114,10 +114,10 @@ def compare_origin(
 
 
 def _other_data(origin: Origin, whole: "Dataset", removed: Sequence[str], now: Images) -> str:
-    """How the data differs, in words; empty if it does not."""
+    """Describe how the data differs; empty if it does not."""
     from fer import data
 
-    # Leaving classes out changes the hash, and so may the order: arranged as it was there.
+    # Removing classes changes the hash, and so may the order: arrange as at the origin.
     here = data.arranged(whole, removed, origin.split or now.split)
     if here.sha256 == origin.data_sha256:
         return ""
@@ -128,7 +128,7 @@ def _other_data(origin: Origin, whole: "Dataset", removed: Sequence[str], now: I
 def _pairs(
     origin: Origin, whole: "Dataset", removed: Sequence[str], now: Images, epochs: int
 ) -> Iterator[tuple[str, str, str]]:
-    """What may differ, as it was and as it is."""
+    """Yield what may differ, as it was and as it is now."""
     from fer.data import SEED, split_in_words
 
     classes = (_listed(removed), _listed(now.remove))

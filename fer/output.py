@@ -1,4 +1,4 @@
-"""Standard output and error, which may go away: a reader leaves, a terminal or a disk is lost."""
+"""Standard streams that may break: closed pipe, lost terminal, full disk."""
 
 import io
 import os
@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 
 class OutputLost(Exception):
-    """Standard output cannot be written; `reason` is the error."""
+    """Standard output can no longer be written; `reason` is the error."""
 
     def __init__(self, reason: OSError) -> None:
         super().__init__(reason)
@@ -17,7 +17,7 @@ class OutputLost(Exception):
 
 
 class _Stream(io.FileIO):
-    """A stream that swallows what cannot be written, after it told so once if it `matters`."""
+    """A stream that discards what cannot be written, after raising once if it `matters`."""
 
     def __init__(self, descriptor: int, matters: bool) -> None:
         super().__init__(descriptor, "w", closefd=False)
@@ -25,7 +25,7 @@ class _Stream(io.FileIO):
 
     def write(self, content: Any) -> int:
         try:
-            return super().write(content) or len(content)  # None: a reader that does not keep up
+            return super().write(content) or len(content)  # None: a slow reader
         except OSError as error:
             if self._matters:
                 self._matters = False
@@ -35,11 +35,10 @@ class _Stream(io.FileIO):
 
 @contextmanager
 def output(lasting: bool) -> Iterator[None]:
-    """What the block prints is lost, without an error, where it can no longer be written.
+    """Run the block with standard streams that discard output they can no longer write.
 
-    If not `lasting`, what cannot be written to standard output raises OutputLost, once. What the
-    encoding of a stream does not have is written as escapes. Streams that are no files, as those
-    of a notebook, stay as they are.
+    If not `lasting`, a failed write to standard output raises OutputLost once. Characters that the
+    encoding lacks are escaped. Streams that are not files, as in a notebook, are left unchanged.
     """
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = _opened(sys.stdout, not lasting), _opened(sys.stderr, matters=False)
@@ -56,7 +55,7 @@ def output(lasting: bool) -> Iterator[None]:
 
 
 def _opened(stream: TextIO, matters: bool) -> TextIO:
-    """A stream like `stream`, on the same file."""
+    """Wrap the file of `stream` in a tolerant stream."""
     if not isinstance(stream, io.TextIOWrapper):
         return stream
     buffer = stream.buffer
@@ -66,7 +65,7 @@ def _opened(stream: TextIO, matters: bool) -> TextIO:
         stream.flush()
     raw: Any = _Stream(stream.fileno(), matters)
     return io.TextIOWrapper(
-        raw if stream.write_through else io.BufferedWriter(raw),  # python -u has no buffer
+        raw if stream.write_through else io.BufferedWriter(raw),  # python -u is unbuffered
         encoding=stream.encoding,
         errors="backslashreplace",
         line_buffering=stream.line_buffering,
@@ -75,9 +74,9 @@ def _opened(stream: TextIO, matters: bool) -> TextIO:
 
 
 def occupy_standard_streams() -> None:
-    """Open the null device where a standard stream is closed.
+    """Open the null device for closed standard streams.
 
-    Else the next file that is opened, such as a database, would be taken for it.
+    Otherwise the next opened file, such as a database, would be used as the stream.
     """
     for descriptor in range(3):
         try:

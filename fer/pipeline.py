@@ -1,6 +1,6 @@
-"""FER-2013 as a pipeline: what a study needs to search it (see `study.pipeline`).
+"""FER-2013 as a pipeline for studies (see `study.pipeline`).
 
-Images are 48x48 grey faces of FER-2013's seven emotions, some of which may be left out.
+Images are 48x48 grey faces of FER-2013's seven emotions, some of which may be removed.
 """
 
 import os
@@ -25,43 +25,43 @@ from fer.training.fit import to_device
 from fer.training.memory import reuse_memory
 
 OF_EACH_TRIAL = "seed"
-"""Instead of the seed of the split in an identity: each trial's own."""
+"""Stored as the split seed in an identity if each trial uses its own seed."""
 
 Side = tuple[NDArray[np.uint8], NDArray[np.int64]]
-"""Images [N, 48, 48] and labels [N]; arrays, which travel to workers as they are."""
+"""Images [N, 48, 48] and labels [N], as arrays because they are sent to workers."""
 
 
 @dataclass(frozen=True)
 class FacePipeline:
-    """Images for training and validation, and the settings that trials vary.
+    """Images for training and validation, and the settings to vary.
 
-    With `split_seed` None each trial splits the images by its own seed; `validated` is then one
-    such split, by which costs are told and the images counted. Images that are `held` out are on
-    neither side: the accuracy on them is told with the epochs that score a trial.
-    `space` and `presets` are what a search varies and begins with; training does not need them.
+    With `split_seed` None each trial splits the images by its own seed, and `validated` is an
+    example split used for costs and counts. Images that are `held` out are on neither side; the
+    accuracy on them is reported with the epochs that score a trial. `space` and `presets` are used
+    by a search only, not by training.
     """
 
     name: str  # of the data
     sha256: str
     classes: tuple[str, ...]
     side: Side
-    validated: NDArray[np.bool_]  # [N]: the others are trained on
+    validated: NDArray[np.bool_]  # [N]: False for training images
     split: data.Split
     split_seed: int | None
     subset: int | None
     device: torch.device
-    config: Config  # settled: what is not varied
-    holdout: float | None = None  # share of the images that was held out
+    config: Config  # settled for the device: settings not varied
+    holdout: float | None = None  # share of the images held out
     holdout_seed: int = data.SEED
     held: Side | None = None
     space: Mapping[str, Any] = field(default_factory=dict)
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     metric = "validation accuracy"
-    curves_by = ("schedule",)  # a rate that falls at the end gains at the end
+    curves_by = ("schedule",)  # a falling learning rate gains most at the end
 
     def __getstate__(self) -> dict[str, Any]:
-        # A worker knows nothing of the search, and need not import what describes one.
+        # Workers do not need the search space, nor the imports to unpickle it.
         return {**vars(self), "space": {}, "presets": {}}
 
     @property
@@ -71,7 +71,7 @@ class FacePipeline:
 
     @property
     def epochs(self) -> int:
-        """Epochs of a trial where no other number is asked for."""
+        """Default number of epochs per trial."""
         return DEMO_EPOCHS if self.name == "demo" else self.config.epochs
 
     @property
@@ -81,7 +81,7 @@ class FacePipeline:
 
     @property
     def about(self) -> str:
-        """On what it trains, in words."""
+        """What it trains on, in words."""
         held = "" if self.held is None else f", {len(self.held[1])} held out,"
         return (
             f"{int((~self.validated).sum())} training and {self.validation} validation images"
@@ -91,13 +91,13 @@ class FacePipeline:
 
     @property
     def faces(self) -> Faces:
-        """All images, for training and for validation."""
+        """All images, for training and validation."""
         images, labels = self.side
         return Faces(torch.from_numpy(images), torch.from_numpy(labels), self.classes)
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """GPUs of one kind, since another's numbers would differ; or the processor."""
+        """GPUs of the same model, because another one would round differently; or "cpu"."""
         if self.device.type == "cpu":
             return ("cpu",)
         first = torch.cuda.get_device_name(0)
@@ -106,11 +106,11 @@ class FacePipeline:
 
     @property
     def chance(self) -> float:
-        """Share of the largest class in validation: the accuracy of always guessing it."""
+        """Share of the largest validation class: the accuracy of always predicting it."""
         return float(np.bincount(self.side[1][self.validated]).max() / self.validation)
 
     def identity(self) -> dict[str, Any]:
-        """What the numbers depend on beside the settings."""
+        """Return what results depend on apart from the settings."""
         return {
             "data": self.name,
             "data_sha256": self.sha256,
@@ -127,17 +127,17 @@ class FacePipeline:
         }
 
     def _held_in_identity(self) -> dict[str, Any]:
-        """Nothing where none are held out, as before there was a holdout."""
+        """Return the holdout's part, empty without one for compatibility with older studies."""
         if self.held is None:
             return {}
         known = {"holdout": self.holdout, "held_out": len(self.held[1])}
-        # The same images whatever the splits: their seed is not told otherwise.
+        # The holdout is the same for all split seeds, so its own seed must be stored.
         return (
             known if self.split_seed is not None else {**known, "holdout_seed": self.holdout_seed}
         )
 
     def cost(self, settings: Mapping[str, Any]) -> Cost:
-        """What a trial takes."""
+        """Return the cost of a trial."""
         config = Config(**settings)
         labels = self.side[1][~self.validated]
         images = len(labels)
@@ -146,27 +146,28 @@ class FacePipeline:
         return cost_of(config, images, self.validation, self.device.type)
 
     def open(self, device: str) -> FaceSession:
-        """Put the images onto a device."""
+        """Load the images onto a device."""
         place = torch.device(device)
         reuse_memory()
         if place.type == "cuda":
-            # As in fer.training.cuda, but here CUDA begins before there is a stream.
+            # As in fer.training.cuda, but here CUDA is initialised before the first stream.
             os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
             torch.cuda.set_device(place)
-        # The first optimizer of a process imports for a second: not within the first epoch.
+        # The first optimizer of a process spends a second on imports: keep it out of the first
+        # epoch.
         torch.optim.SGD([torch.zeros(1, requires_grad=True, device=place)])
         held = None
         if self.held is not None:
             images, labels = (torch.from_numpy(each) for each in self.held)
             held = to_device(Faces(images, labels, self.classes), place)
         if self.split_seed is None:
-            # The last split is kept: a seed is trained with all settings before the next one.
+            # Cache one split: all settings are trained with one seed before the next.
             return FaceSession(lru_cache(maxsize=1)(partial(self._sides, place)), held, place)
         sides = self._sides(place, self.split_seed)
         return FaceSession(lambda seed: sides, held, place)
 
     def _sides(self, place: torch.device, seed: int) -> tuple[Faces, Faces]:
-        """Training and validation images on a device, for a trial with this seed."""
+        """Return training and validation images on a device for a trial with this seed."""
         faces, chosen = self.faces, self.validated
         if self.split_seed is None:
             chosen = data.validated(faces, self.split, seed)
@@ -188,11 +189,11 @@ def prepare(
     holdout: float | None = None,
     holdout_seed: int = data.SEED,
 ) -> FacePipeline:
-    """Read the images, split them if `accept` raises nothing, and settle `config` for the device.
+    """Read and split the images, and settle `config` for the device.
 
-    The share `holdout` of them, drawn with `holdout_seed`, is held out before. `accept` gets the
-    whole data set, and what is taken of it. Raises UserError where they cannot be read or split,
-    or the device is missing.
+    First, `accept` is called with the whole data set and the part used, and may raise. Then the
+    share `holdout`, drawn with `holdout_seed`, is held out. Raises UserError if the images cannot
+    be read or split, or the device is missing.
     """
     place = choose(device)
     whole = data.find(images)
@@ -201,7 +202,7 @@ def prepare(
         accept(whole, dataset)
     faces, held = data.set_aside(dataset.part("Training"), holdout, split, holdout_seed, subset)
     seed = data.SEED if split_seed is None else split_seed
-    # One thread a trial, whatever runs beside it: another number rounds sums differently.
+    # Always one thread per trial: another number would round sums differently.
     return FacePipeline(
         name=dataset.name,
         sha256=dataset.sha256,

@@ -1,4 +1,4 @@
-"""What a trained model sees in pictures: `python -m fer.predict runs/final face.jpg`."""
+"""Predict the emotions in pictures: `python -m fer.predict runs/final face.jpg`."""
 
 import os
 import sys
@@ -17,41 +17,42 @@ from fer.files import write_file
 if TYPE_CHECKING:
     from fer.pages.predictions import Predictions
 
-MAX_COUNT = 200  # faces in a picture
+MAX_COUNT = 200  # faces per picture
 MAX_NOTES = 20
 PICTURES = (".png", ".pdf", ".svg")
 
 
 @dataclass(frozen=True)
 class Options:
-    """Print the probability of each emotion for image files, or picture those of a data file.
+    """Print the probability of each emotion for image files, or show predictions for a data file.
 
-    An image file, of any size and colour mode, should show one face and little else: its centred
-    square is what the model sees. Files that cannot be read are named at the end (exit code 2).
-    Of a CSV file with pixels and no emotions (test.csv) all images are predicted. Of labelled data
-    it is the run's validation images, never test images; their titles say "true -> predicted",
-    green where right and red where wrong.
+    An image file may have any size and colour mode, but should show one face and little else: the
+    model uses its centre square. Files that cannot be read are listed at the end (exit code 2).
+    For a CSV file with pixels and no emotions (test.csv), all images are predicted. For labelled
+    data, the run's validation images are predicted, never test images; their titles read
+    "true -> predicted", green if correct and red if wrong.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
     """Folder written by fer.train."""
     images: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """Image files, and folders of them."""
+    """Image files, or folders of image files."""
     data: Path | None = None
-    """Instead of image files: a CSV file without emotions, or the data that the run was trained
-    on in any known form."""
+    """Use this data instead of image files: a CSV file without emotions, or the run's training
+    data in any supported format."""
     out: Path | None = None
-    """Picture of some of the faces, as the model sees them, with their probabilities: .png, .pdf
-    or .svg."""
+    """Picture of some of the faces, as the model sees them, with their probabilities (.png, .pdf
+    or .svg)."""
     table: Path | None = None
-    """CSV file for the probabilities of all images: file by file, row by row of a file without
-    emotions, else of the validation images."""
+    """CSV file for the probabilities of all images: one row per image file, per row of a file
+    without emotions, or per validation image."""
     count: int = 24
-    """Faces in the picture, at most 200."""
+    """Number of faces in the picture, at most 200."""
     seed: int = 0
-    """Seed of the draw of these faces."""
+    """Seed for choosing these faces."""
     worst: bool = False
-    """Picture the images whose true emotion got the least probability, instead of a draw."""
+    """Show the images whose true emotion got the lowest probability, instead of a random
+    choice."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.count <= MAX_COUNT:
@@ -60,23 +61,23 @@ class Options:
             raise UserError(f"--seed must be at least 0, got {self.seed}")
         if self.data is None:
             if self.worst:
-                raise UserError("--worst is for --data, which is not given")
+                raise UserError("--worst needs --data")
             if not self.images:
-                raise UserError("name at least one image file, or a data file with --data")
+                raise UserError("give at least one image file, or a data file with --data")
         elif self.images:
             raise UserError(
                 f"give image files or --data, not both: got {self.images[0]} and {self.data}"
             )
         elif self.out is None and (self.worst or self.table is None):
             raise UserError(
-                "--data needs --out PICTURE, --table FILE, or both; --worst is of --out"
+                "--data needs --out PICTURE, --table FILE, or both; --worst needs --out"
             )
         if self.out is not None and self.out.suffix.lower() not in PICTURES:
             raise UserError(f"--out must end in one of {', '.join(PICTURES)}, got {self.out}")
         self._check_files()
 
     def _check_files(self) -> None:
-        """Raise UserError if what is to be written is no file of its own in a folder."""
+        """Raise UserError unless each output is a distinct file in an existing folder."""
         read = self.images if self.data is None else (self.data,)
         taken = {path.resolve() for path in read}
         for name, path in (("--out", self.out), ("--table", self.table)):
@@ -87,7 +88,7 @@ class Options:
             if path.is_dir():
                 raise UserError(f"{name} must be a file, got the folder {path}")
             if path.resolve() in taken:
-                raise UserError(f"{name} must be a file of its own, got {path}")
+                raise UserError(f"{name} must be a separate file, got {path}")
             taken.add(path.resolve())
 
 
@@ -100,9 +101,9 @@ def main() -> None:
 
 
 def predict_files(options: Options) -> None:
-    """Predict the images that can be read, and write what is asked for; then name the others.
+    """Predict the readable images, write the outputs, then report the files that failed.
 
-    Raises UserError for the last of these.
+    Raises UserError for the last failed file.
     """
     from fer.data.photos import read_photos
     from fer.pages.predictions import Pictures, predictions
@@ -117,7 +118,7 @@ def predict_files(options: Options) -> None:
         print_table(found, photos.paths)
         for path in saved:
             print(f"saved {command.printable(str(path))}")
-    print(end="", flush=True)  # unlike sys.stdout, it may be closed
+    print(end="", flush=True)  # works even if standard output is closed
     for note in photos.notes[:MAX_NOTES]:
         print(command.printable(f"note: {note}"), file=sys.stderr)
     if len(photos.notes) > MAX_NOTES:
@@ -129,7 +130,7 @@ def predict_files(options: Options) -> None:
 
 
 def print_table(found: "Predictions", paths: Sequence[str]) -> None:
-    """Print the predicted class of each file, and all its probabilities."""
+    """Print the predicted class and all probabilities of each file."""
     names = [command.printable(path) for path in paths]
     width = max(map(len, names))
     print(f"{'':{width}}  {'':10}" + "".join(f"{name:>10}" for name in found.classes))
@@ -140,7 +141,7 @@ def print_table(found: "Predictions", paths: Sequence[str]) -> None:
 
 
 def predict_data(options: Options, source: Path) -> None:
-    """Predict the images of the data `source`, and write what is asked for.
+    """Predict the images of the data `source`, and write the outputs.
 
     Raises UserError if it cannot be read or written.
     """
@@ -150,13 +151,13 @@ def predict_data(options: Options, source: Path) -> None:
     net, config, trained_on = load_run(options.run)
     pictures = read_pictures(source, trained_on)
     if options.worst and pictures.labels is None:
-        raise UserError(f"--worst needs emotions, there are none in {source}")
+        raise UserError(f"--worst needs emotions, but {source} has none")
     found = predictions(net, config, trained_on.classes, pictures)
     saved = write(options, found)
     images, words = len(found.images), "without emotions"
     if found.labels is not None:
         right = found.right()
-        words = f"of validation, {right:,} ({right / images:.1%}) right"
+        words = f"of validation, {right:,} ({right / images:.1%}) correct"
     print(f"images     {images:,} {words}")
     counts = Counter(found.predicted.tolist())
     shares = (f"{counts[label]:,} {name}" for label, name in enumerate(found.classes))
@@ -166,13 +167,13 @@ def predict_data(options: Options, source: Path) -> None:
 
 
 def write(options: Options, found: "Predictions") -> list[Path]:
-    """Write the table and the picture that are asked for; where they are. Raises UserError."""
+    """Write the requested table and picture; return their paths. May raise UserError."""
     from fer.pages.gallery import draw_gallery
 
-    # All is made before anything is written.
+    # Create everything before writing anything.
     contents: dict[Path, bytes] = {}
     if options.table is not None:
-        contents[options.table] = os.fsencode(found.table())  # of paths the very bytes
+        contents[options.table] = os.fsencode(found.table())  # keeps the bytes of paths
     if options.out is not None:
         if options.worst:
             chosen = found.worst(options.count)

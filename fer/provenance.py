@@ -1,4 +1,4 @@
-"""What a run's numbers depend on beside its settings and its data: code, packages, device."""
+"""What results depend on apart from settings and data: code, packages, device."""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -8,8 +8,8 @@ import torch
 from fer.syntax import syntax_hash
 
 PACKAGES = ("torch", "numpy", "scikit-learn", "optuna")
-# The modules that decide what a trial's numbers are; the others may change under a study. What
-# the settings are is stored with each trial, and the compiled kernels have a name of their own.
+# Modules that determine results; others may change during a study. Settings are stored with each
+# trial, and compiled kernels have their own name in the identity.
 SOURCES = (
     "data/split.py",
     "network/block.py",
@@ -30,8 +30,10 @@ OF_A_GPU = ("network/gpu_kernels.py", "training/cuda.py")
 
 
 def code_version(device: torch.device, holdout: bool = False) -> str:
-    """A hash (12 hexadecimal digits) of what the code that trains and scores computes, with the
-    code of a `holdout` where there is one."""
+    """Return a hash (12 hexadecimal digits) of the code that trains and scores.
+
+    With `holdout` it includes the code of the holdout.
+    """
     package = Path(__file__).parent
     sources = [*SOURCES, *(OF_A_GPU if device.type == "cuda" else ())]
     sources += OF_A_HOLDOUT if holdout else ()
@@ -40,12 +42,12 @@ def code_version(device: torch.device, holdout: bool = False) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that training and searching depend on."""
+    """Return the versions of the packages that training and search depend on."""
     return {name: version(name) for name in PACKAGES}
 
 
 def device_name(device: torch.device) -> str:
-    """The GPU's name, or the instructions for which PyTorch's code on this processor is made."""
+    """Return the GPU's name, or the instruction set that PyTorch uses on this CPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"cpu {torch.backends.cpu.get_cpu_capability()}"

@@ -1,4 +1,4 @@
-"""A run folder: everything that is known of one trained model, without code in any file."""
+"""A run folder: everything about one trained model, with no code in any file."""
 
 import csv
 import dataclasses
@@ -30,20 +30,20 @@ from fer.training import checkpoint
 from fer.training.fit import Epoch, Run
 
 CONFIG, WEIGHTS, METRICS = "config.yaml", "model.safetensors", "metrics.csv"
-CHECKPOINT = "checkpoint.safetensors"  # while the run is not over
-MAX_HEADER = 1 << 20  # bytes beside the weights in their file
+CHECKPOINT = "checkpoint.safetensors"  # until the run is finished
+MAX_HEADER = 1 << 20  # bytes in addition to the weights in their file
 MAX_TABLE = 16 << 20  # bytes of a table of epochs
 COLUMNS = [
     field.name for field in dataclasses.fields(Epoch) if field.name not in ("confusion", "right")
 ]
-OF_TRAINING = ["number", "train_loss", "train_accuracy", "seconds"]  # all without validation
+OF_TRAINING = ["number", "train_loss", "train_accuracy", "seconds"]  # columns without validation
 
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """The images a run was trained on: the `whole` of them, or without those of validation.
+    """The images a run was trained on, with `whole` including the validation images.
 
-    Runs of older versions stored no seed of their split.
+    Runs of older versions did not store a split seed.
     """
 
     name: str
@@ -56,8 +56,10 @@ class TrainedOn:
     whole: bool = False
 
     def sides(self, dataset: Dataset) -> tuple[Faces, Faces | None]:
-        """The images of the arranged data set for training, and those for validation if it has
-        any. Raises UserError if they cannot be drawn."""
+        """Return the training images of the arranged data set, and the validation images if any.
+
+        Raises UserError if they cannot be drawn.
+        """
         faces, _ = set_aside(
             dataset.part("Training"),
             *(self.holdout, self.split, self.split_seed, self.subset),
@@ -69,20 +71,20 @@ class TrainedOn:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run folder is for: the settings, the images, and where the settings come from."""
+    """Plan of a run folder: settings, images, and where the settings come from."""
 
     config: Config
     data: TrainedOn
     origin: dict[str, Any]
 
     def content(self) -> dict[str, Any]:
-        """As it stands in the folder."""
+        """Return the content of the folder's settings file."""
         data = {**dataclasses.asdict(self.data), "classes": list(self.data.classes)}
         return {"config": self.config.settings(), "data": data, "provenance": self.origin}
 
 
 class Stage(Enum):
-    """How far the run of a folder is."""
+    """Stage of the run in a folder."""
 
     NEW = "new"
     BEGUN = "begun"
@@ -90,7 +92,8 @@ class Stage(Enum):
 
 
 def stage_of(folder: Path, plan: Plan) -> Stage:
-    """How far the run is that was planned. Raises UserError if the folder holds something else."""
+    """Return the stage of the planned run. Raise UserError if the folder contains anything
+    else."""
     try:
         held = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     except OSError as error:
@@ -99,21 +102,21 @@ def stage_of(folder: Path, plan: Plan) -> Stage:
     if CONFIG in held and (CHECKPOINT in held or begun):
         if read_yaml(folder / CONFIG) == plan.content():
             return Stage.BEGUN
-        raise UserError(f"--out holds an interrupted run of other settings or data: {folder}")
+        raise UserError(f"--out has an interrupted run with other settings or data: {folder}")
     if {CONFIG, WEIGHTS, METRICS} <= held:
         if read_yaml(folder / CONFIG) == plan.content():
             return Stage.FINISHED
         raise UserError(f"--out holds a finished run, give a new folder to keep it: {folder}")
     if held or (folder.exists() and not folder.is_dir()):
-        raise UserError(f"--out must be a new or empty folder, to lose no earlier run: {folder}")
+        raise UserError(f"--out must be a new or empty folder, so that no run is lost: {folder}")
     return Stage.NEW
 
 
 def new_run(folder: Path, plan: Plan) -> None:
-    """Make the folder, with what is planned and an empty table of epochs.
+    """Create the folder with the plan and an empty table of epochs.
 
-    A folder of the very same run that was interrupted is left as it is. Raises UserError if there
-    is something else, a finished run too, or it cannot be written.
+    A folder with the same run, interrupted, is left unchanged. Raises UserError if it contains
+    anything else, including a finished run, or cannot be written.
     """
     stage = stage_of(folder, plan)
     if stage is Stage.FINISHED:
@@ -132,7 +135,7 @@ def new_run(folder: Path, plan: Plan) -> None:
 def alone(folder: Path) -> Iterator[None]:
     """Keep other processes from training in the folder.
 
-    Raises UserError if one does, or it cannot be known.
+    Raises UserError if another process does, or the folder cannot be locked.
     """
     with ExitStack() as stack:
         try:
@@ -146,15 +149,15 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def go_on(folder: Path, run: Run, whole: bool = False) -> list[Epoch]:
-    """Put a new run into the state in which the folder's was interrupted; its epochs so far.
+    """Restore a new run from the folder's checkpoint, and return its epochs so far.
 
-    Raises UserError if that state is damaged or of another installation.
+    Raises UserError if the checkpoint is damaged or from another installation.
     """
     try:
         epochs = checkpoint.load(run, folder / CHECKPOINT, _key(folder, run))
     except checkpoint.Unusable as error:
         raise UserError(
-            f"the interrupted run cannot go on ({error}), give another --out: {folder}"
+            f"the interrupted run cannot be resumed ({error}), give another --out: {folder}"
         ) from None
     if epochs:
         write_epochs(folder, epochs, whole)
@@ -162,19 +165,19 @@ def go_on(folder: Path, run: Run, whole: bool = False) -> list[Epoch]:
 
 
 def keep(folder: Path, run: Run, epochs: list[Epoch], whole: bool = False) -> None:
-    """Write the table of epochs and the state to go on from. Raises UserError if it cannot."""
+    """Write the table of epochs and a checkpoint. Raise UserError if that fails."""
     write_epochs(folder, epochs, whole)
     checkpoint.save(run, epochs, folder / CHECKPOINT, _key(folder, run))
 
 
 def finish(folder: Path) -> None:
-    """The run is over: nothing goes on from it."""
+    """Mark the run as finished by removing its checkpoint and temporary files."""
     for path in (folder / CHECKPOINT, *folder.glob("*.part")):
         path.unlink(missing_ok=True)
 
 
 def _key(folder: Path, run: Run) -> str:
-    """What the numbers of the folder's run depend on, as one word."""
+    """Return a digest of everything the run's results depend on."""
     installation = (
         provenance.code_version(run.device),
         provenance.versions(),
@@ -186,8 +189,10 @@ def _key(folder: Path, run: Run) -> str:
 
 
 def write_epochs(folder: Path, epochs: list[Epoch], whole: bool) -> None:
-    """Write the table of epochs, of a `whole` run without validation. Raises UserError if it
-    cannot be written."""
+    """Write the table of epochs, for a `whole` run without validation columns.
+
+    Raises UserError if it cannot be written.
+    """
     table = io.StringIO()
     columns = OF_TRAINING if whole else COLUMNS
     rows = ([getattr(epoch, name) for name in columns] for epoch in epochs)
@@ -196,7 +201,7 @@ def write_epochs(folder: Path, epochs: list[Epoch], whole: bool) -> None:
 
 
 def read_scores(folder: Path, name: str, last: int) -> list[float]:
-    """The column `name` of a table of epochs, of the `last` ones. Raises UserError."""
+    """Read column `name` of the `last` rows of a table of epochs. May raise UserError."""
     place = folder / METRICS
     try:
         rows = list(csv.DictReader(read_file(place, MAX_TABLE).decode().splitlines()))
@@ -206,7 +211,7 @@ def read_scores(folder: Path, name: str, last: int) -> list[float]:
 
 
 def save_weights(folder: Path, net: Net, epoch: int) -> None:
-    """Write the weights, whole or not at all. Raises UserError if they cannot be written."""
+    """Write the weights atomically. Raise UserError if they cannot be written."""
     tensors = {
         name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()
     }
@@ -214,17 +219,17 @@ def save_weights(folder: Path, net: Net, epoch: int) -> None:
 
 
 def load_run(folder: Path) -> tuple[Net, Config, TrainedOn]:
-    """The trained network (on the CPU), its settings and its data.
+    """Load the trained network (on the CPU), its settings and its data.
 
-    Raises UserError if the folder is no run or its weights are not of its architecture.
+    Raises UserError if the folder is not a run or its weights do not match its architecture.
     """
     for name in (CONFIG, WEIGHTS):
-        if not os.path.isfile(folder / name):  # noqa: PTH113 - False also where it may not look
+        if not os.path.isfile(folder / name):  # noqa: PTH113 - also False without permission
             raise UserError(f"not a run folder (it has no {name}): {folder}")
     place = folder / CONFIG
     content = read_yaml(place)
     if not {"config", "data"} <= content.keys():
-        raise UserError(f"not a run's settings (they need 'config' and 'data'): {place}")
+        raise UserError(f"not a run's settings ('config' and 'data' are required): {place}")
     config = to_config(content["config"], place)
     try:
         data = TypeAdapter(TrainedOn).validate_python(content["data"])
@@ -241,13 +246,11 @@ def load_run(folder: Path) -> tuple[Net, Config, TrainedOn]:
     expected = net.state_dict()
     size = sum(tensor.nbytes for tensor in expected.values())
     try:
-        # Read as bytes, since safetensors takes no path that is not UTF-8.
+        # Read as bytes, because safetensors does not accept paths that are not UTF-8.
         weights = load(read_file(folder / WEIGHTS, size + MAX_HEADER))
-    # A KeyError is a type that PyTorch does not have.
+    # KeyError: a type that PyTorch does not support.
     except (SafetensorError, KeyError) as error:
-        raise UserError(
-            f"not a file of weights ({str(error)[:200]}): {folder / WEIGHTS}"
-        ) from None
+        raise UserError(f"not a weights file ({str(error)[:200]}): {folder / WEIGHTS}") from None
     for name in sorted(expected.keys() ^ weights.keys()):
         side = "lacks" if name in expected else "has"
         raise UserError(

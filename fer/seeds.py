@@ -1,4 +1,4 @@
-"""One training with each of several seeds: what they reached together."""
+"""Combined results of training with several seeds."""
 
 import csv
 import io
@@ -21,8 +21,8 @@ COLUMNS = ("accuracy", "macro_f1", "balanced_accuracy")
 
 @dataclass(frozen=True)
 class Together:
-    """Scores of several runs: their mean, its standard error and 95% interval over seeds
-    (Student's t), and their standard deviation. All but the mean are NaN for a single run."""
+    """Scores of several runs: mean, standard error and 95% interval over seeds (Student's t), and
+    standard deviation (`spread`). All but the mean are NaN for a single run."""
 
     scores: tuple[float, ...]
     mean: float
@@ -33,7 +33,7 @@ class Together:
 
 
 def together(scores: Iterable[float]) -> Together:
-    """Of at least one score."""
+    """Summarise one or more scores."""
     found = tuple(scores)
     mean, count = statistics.fmean(found), len(found)
     if count < 2:
@@ -47,7 +47,7 @@ def together(scores: Iterable[float]) -> Together:
 
 
 def check_folder(out: Path, plans: dict[Path, Plan]) -> None:
-    """Raise UserError if the folder of the runs holds anything but runs with seeds."""
+    """Raise UserError if the folder contains anything but runs with seeds."""
     if not out.exists():
         return
     if not out.is_dir():
@@ -56,19 +56,19 @@ def check_folder(out: Path, plans: dict[Path, Plan]) -> None:
         own = path in plans or path.name == TABLE or path.suffix == ".part"
         if not own and not (path.is_dir() and path.name.startswith("seed-")):
             raise UserError(
-                f"--out must be a new folder, or that of the same command, to lose no earlier "
-                f"run: {path}"
+                f"--out must be a new folder, or that of the same command, so that no run is "
+                f"lost: {path}"
             )
 
 
 def report(out: Path, plans: dict[Path, Plan]) -> None:
-    """Say what the runs reached together, keep it as a table, and add it to their cards.
+    """Print the runs' combined result, save it as a table, and add it to their model cards.
 
     Raises UserError if a table of epochs cannot be read, or a file cannot be written.
     """
     count = len(plans)
     if next(iter(plans.values())).data.whole:
-        print(f"\nscore       none of {count} models: no image was kept for validation")
+        print(f"\nscore       none for {count} models: there are no validation images")
         return
     rows = {
         plan.config.seed: [statistics.fmean(read_scores(folder, name, SCORED)) for name in COLUMNS]
@@ -87,23 +87,23 @@ def report(out: Path, plans: dict[Path, Plan]) -> None:
     for name, words in lines.items():
         print(f"{name:12}{words}")
     first = next(iter(plans))
-    print(f"            none is picked by its score: take the first, {printable(str(first))}")
+    print(f"            do not select one by score: use the first, {printable(str(first))}")
     print(f"saved       {printable(str(out / TABLE))}")
     words = " ".join(f"{name.capitalize()}: {text}." for name, text in lines.items())
     for folder in plans:
-        if (folder / card.FILE).exists():  # a person may have taken it away
+        if (folder / card.FILE).exists():  # the user may have deleted it
             card.add(
                 folder,
                 "seeds",
-                f"### With other seeds\n\n{words} This model was not picked by its score.",
+                f"### With other seeds\n\n{words} This model was not selected by its score.",
             )
 
 
 def in_words(found: Together) -> dict[str, str]:
-    """Mean and spread of some scores."""
+    """Describe mean and spread of the scores."""
     count = len(found.scores)
     if count < 2:
-        return {"score": f"{found.mean:.4f}, of one seed: how much seeds differ is not known"}
+        return {"score": f"{found.mean:.4f}, of one seed: the spread between seeds is unknown"}
     return {
         "score": f"{found.mean:.4f}, the mean of {count} seeds; standard error {found.error:.4f}, "
         f"95% [{found.low:.4f}, {found.high:.4f}] over seeds, on the same validation images",

@@ -1,4 +1,4 @@
-"""FER-2013's images in a worker, where trials train (see `study.pipeline.Session`)."""
+"""FER-2013's images in a worker that trains trials (see `study.pipeline.Session`)."""
 
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,17 +18,17 @@ from fer.training.memory import free_memory, give_back, ran_out
 from fer.training.pace import measure_epoch
 from fer.training.stream import Mark, Stream
 
-LOOKED = 3  # last epochs in which the images held out are looked at: those that score a trial
+LOOKED = 3  # final epochs evaluated on the holdout: those that score a trial
 
 
 class DeviceLost(BaseException):
-    """The GPU itself failed: no trial in this process can go on."""
+    """The GPU itself failed: no trial in this process can continue."""
 
 
 class FaceSession:
-    """The images on a device. Several trials may train at once, each on a stream of its own.
+    """The images on a device. Several trials may train concurrently, each on its own stream.
 
-    `sides` gives training and validation images for the seed of a trial, `held` are held out.
+    `sides` returns training and validation images for a trial's seed; `held` is the holdout.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class FaceSession:
         self.memory = free_memory(device)
 
     def pace(self, examples: Sequence[Mapping[str, Any]], at_once: int) -> float | None:
-        """Mean seconds of an epoch while `at_once` examples train; None if memory is too small."""
+        """Return mean seconds per epoch while `at_once` examples train; None if out of memory."""
         while len(self._idle) < at_once:
             self._idle.append(open_stream(self._device))
         configs = [Config(**settings) for settings in examples]
@@ -53,9 +53,9 @@ class FaceSession:
     def train(
         self, settings: Mapping[str, Any], state: Path, key: str
     ) -> Iterator[Epoch | list[Epoch] | Mark | str]:
-        """Train a trial from where it was interrupted, keeping its state after every epoch.
+        """Train a trial from where it was interrupted, with a checkpoint after every epoch.
 
-        Raises MemoryError where memory did not suffice, DeviceLost where the GPU failed.
+        Raises MemoryError if out of memory, DeviceLost if the GPU failed.
         """
         stream = self._idle.pop() if self._idle else open_stream(self._device)
         try:
@@ -68,7 +68,7 @@ class FaceSession:
             raise
         finally:
             self._idle.append(stream)
-            give_back()  # the next trial may be a small one, or another lane's a large one
+            give_back()  # for larger trials on other lanes
 
     def _trained(
         self, config: Config, state: Path, key: str, stream: Stream
@@ -96,7 +96,7 @@ class FaceSession:
                         yield looked
             epochs.append(item)
             if run.launcher.refused:
-                yield f"every step is called: {run.launcher.refused}"
+                yield f"steps run eagerly: {run.launcher.refused}"
             try:
                 checkpoint.save(run, epochs, state, key)
             except UserError as error:
@@ -104,7 +104,7 @@ class FaceSession:
             yield item
 
     def _check_device(self, error: Exception) -> None:
-        """Raise DeviceLost if the GPU failed, whatever the error says."""
+        """Raise DeviceLost if the GPU failed, regardless of the error reported."""
         if isinstance(error, torch.AcceleratorError) and not ran_out(error):
             raise DeviceLost(str(error)) from error
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]

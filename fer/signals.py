@@ -1,4 +1,4 @@
-"""Signals that ask a training to end: from a person, a scheduler, or a terminal that is closed."""
+"""Signals that request a stop: from the user, a scheduler, or a closed terminal."""
 
 import signal
 import threading
@@ -7,17 +7,17 @@ from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-"""Ctrl-C; schedulers; a closed terminal; what batch systems send some time before the end."""
-SAME = 0.2  # seconds: timeout(1) and shells signal a process and its group, which is one request
+"""Ctrl-C; schedulers; a closed terminal; warnings of batch systems before the time limit."""
+SAME = 0.2  # seconds: timeout(1) and shells signal a process and its group for one request
 
 
 class Signals:
-    """Counts SIGNALS while it is entered.
+    """Context manager that counts SIGNALS.
 
-    Until `gently` is called a signal ends the program at once. From then on the first `counted`
-    of them are only counted: the first asks to stop after what is being trained, the second to
-    stop now. The next one raises KeyboardInterrupt with its number, wherever the program is. Only
-    the main thread of a program hears signals. One that is ignored, as nohup(1) has it, stays so.
+    Until `gently` is called, a signal ends the program at once. After that the first `counted`
+    signals are only counted: the first requests a stop after the current epochs, the second an
+    immediate stop. The next one raises KeyboardInterrupt with its number. Signals are handled in
+    the main thread only. A signal that is ignored, as with nohup(1), stays ignored.
     """
 
     def __init__(self, counted: int) -> None:
@@ -28,10 +28,11 @@ class Signals:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Signals":
-        if threading.current_thread() is threading.main_thread():  # no other may handle signals
+        if threading.current_thread() is threading.main_thread():  # others cannot handle signals
             for number in SIGNALS:
                 ignored = signal.getsignal(number) == signal.SIG_IGN
-                # Shells let background jobs ignore SIGINT, though scripts send it to them.
+                # Shells start background jobs with SIGINT ignored, although scripts send it to
+                # them.
                 if not ignored or number == signal.SIGINT:
                     self._before[number] = signal.signal(number, self._receive)
         return self
@@ -54,15 +55,15 @@ class Signals:
 
     @property
     def soon(self) -> bool:
-        """Whether to stop after what is being trained."""
+        """Whether to stop after the current epochs."""
         return bool(self._received)
 
     @property
     def now(self) -> bool:
-        """Whether to stop without waiting for anything."""
+        """Whether to stop immediately."""
         return len(self._received) > 1
 
     @property
     def exit_code(self) -> int:
-        """128 and the signal's number as shells have it; 0 if there was none."""
+        """128 plus the signal's number, as in shells; 0 without a signal."""
         return 128 + self._received[0] if self._received else 0

@@ -1,4 +1,4 @@
-"""JSON that every reader takes: Python alone knows NaN and Infinity in it."""
+"""Strict JSON: Python's NaN and Infinity are not valid JSON, so they become null."""
 
 import json
 import math
@@ -6,15 +6,15 @@ from typing import Any
 
 
 def to_json(value: Any, **options: Any) -> str:
-    """`value`, of JSON's types, as text. A number that is not finite becomes null.
+    """Serialise `value` as JSON; non-finite numbers become null.
 
-    `options` are those of `json.dumps`.
+    `options` are passed to `json.dumps`.
     """
     return json.dumps(finite(value), allow_nan=False, **options)
 
 
 def finite(value: Any) -> Any:
-    """`value`, of JSON's types, with null for each number that is not finite."""
+    """Return `value` with None for each non-finite number."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -25,5 +25,5 @@ def finite(value: Any) -> Any:
 
 
 def number(value: Any) -> Any:
-    """A number that was written by `to_json`: NaN for null."""
+    """Restore a number written by `to_json`: NaN for null."""
     return math.nan if value is None else value

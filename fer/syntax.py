@@ -1,4 +1,4 @@
-"""A hash of what code computes, not of how it is written."""
+"""Hash what code computes, ignoring comments, docstrings, annotations and formatting."""
 
 import ast
 import hashlib
@@ -6,14 +6,14 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 UNSEEN = {"annotation", "returns", "type_comment", "type_params", "kind", "ctx", "simple"}
-PROSE = {"description"}  # keyword arguments whose values are sentences for people
+PROSE = {"description"}  # keyword arguments that contain text for people
 
 
 def syntax_hash(files: Sequence[Path], modules: Collection[str]) -> str:
-    """SHA-256 (hexadecimal) of the top-level statements of Python files, in any order.
+    """Return the SHA-256 (hexadecimal) of the top-level statements of Python files, in any order.
 
-    Comments, docstrings, annotations, imports and the texts of errors do not count. Nor do the
-    places of files and the names of `modules` before a dot, so a statement may move to another.
+    Ignores comments, docstrings, annotations, imports and error messages. Also ignores which file
+    a statement is in, and names of `modules` before a dot, so statements may move between modules.
     """
     statements = [node for file in files for node in ast.parse(file.read_bytes()).body]
     hashes = sorted(statement_hashes(statements, modules))
@@ -21,13 +21,13 @@ def syntax_hash(files: Sequence[Path], modules: Collection[str]) -> str:
 
 
 def statement_hashes(statements: list[ast.stmt], modules: Collection[str] = ()) -> Iterator[str]:
-    """SHA-256 (hexadecimal) of each statement that computes something, as in `syntax_hash`."""
+    """Yield the SHA-256 (hexadecimal) of each statement that counts in `syntax_hash`."""
     for statement in _computing(statements):
         yield hashlib.sha256(repr(_plain(statement, modules)).encode()).hexdigest()
 
 
 def _computing(body: list[ast.stmt], fields: bool = False) -> Iterator[ast.stmt]:
-    """The statements that do something; in a class with `fields` a bare annotation does."""
+    """Yield statements that have an effect; in a class with `fields`, bare annotations do."""
     for statement in body:
         match statement:
             case ast.Import() | ast.ImportFrom() | ast.Pass() | ast.Expr(value=ast.Constant()):
@@ -42,9 +42,9 @@ def _is_body(child: object) -> bool:
 
 
 def _plain(node: object, modules: Collection[str]) -> object:
-    """A node as nested tuples, the same in every version of Python that parses it."""
+    """Convert a node to nested tuples, independent of the Python version."""
     match node:
-        case ast.Raise(exc=ast.Call(func=kind)):  # its arguments are prose
+        case ast.Raise(exc=ast.Call(func=kind)):  # its arguments are messages
             return "Raise", _plain(kind, modules)
         case ast.Assert(test=test):
             return "Assert", _plain(test, modules)

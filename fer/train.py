@@ -1,4 +1,4 @@
-"""Train one model, or one with each of some seeds: `python -m fer.train --config best.yaml`."""
+"""Train one model, or one for each of several seeds: `python -m fer.train --config best.yaml`."""
 
 import sys
 from dataclasses import dataclass, field, replace
@@ -26,18 +26,19 @@ Preset = Literal["hand-tuned", "baseline", "reproduction", "reproduction-mirrore
 
 @dataclass(frozen=True)
 class Source:
-    """Where the settings come from before the overrides."""
+    """Source of the settings, before overrides."""
 
     config: Path | None = None
-    """YAML file of settings, for example best.yaml of study.export."""
+    """YAML file of settings, for example best.yaml from study.export."""
     preset: Preset | None = None
-    """The report's final settings (the default), its starting point, or the final settings as its
-    code trains them, with copies scaled twice, and (mirrored) validates them."""
+    """The report's final settings (default), its starting point (baseline), or the final settings
+    exactly as its code trains them, with copies scaled twice (reproduction), and also validates
+    them (reproduction-mirrored)."""
 
 
 @dataclass(frozen=True)
 class Length:
-    """Whether the epochs are given, whatever the settings have."""
+    """Whether --epochs is given on the command line."""
 
     epochs: int | None = None
 
@@ -46,37 +47,37 @@ class Length:
 class Options(Source):
     """Train a model. Every hyperparameter can be overridden on the command line.
 
-    The same command goes on with a run that was interrupted, from its last epoch.
+    Run the same command again to resume an interrupted run from its last epoch.
     """
 
     out: Path = Path("runs/final")
-    """New folder for weights, settings, metrics, pictures, a model card and an ONNX file, or that
-    of an interrupted run."""
+    """New folder for weights, settings, metrics, pictures, a model card and an ONNX file, or the
+    folder of an interrupted run."""
     seeds: int | None = None
-    """Train so many models, with seeds from --seed on, each in a folder of its own in --out, and
-    report their mean and spread. None is picked by its score."""
+    """Train this many models, with seeds starting at --seed, each in its own folder in --out, and
+    report mean and spread. No model is selected by its score."""
     whole: bool = False
-    """Train on the validation images too: there is no score. Without --epochs, and with a constant
-    learning rate, so long as was best where --config was found; a rate that falls ends at its
-    best, so all epochs are trained then."""
+    """Also train on the validation images, so there is no score. Without --epochs and with a
+    constant learning rate, train for the number of epochs that was best where --config was found.
+    With a falling learning rate all epochs are trained, because the last ones are best."""
     onnx: bool = field(default_factory=onnx_file.installed)
-    """Write model.onnx as well, checked against PyTorch; by default where the extra [onnx] is
-    installed. fer.export_onnx writes it later."""
+    """Also write model.onnx, checked against PyTorch; by default if the extra [onnx] is installed.
+    fer.export_onnx can write it later."""
     data: Path | None = None
-    """FER-2013 in any known form; else FER_DATA, ./data, or demo faces."""
+    """FER-2013 in any supported format; by default FER_DATA, ./data, or the demo faces."""
     remove: tuple[str, ...] = ()
     """Classes to leave out."""
     subset: int | None = None
     """Train and validate on this many images, stratified."""
     split: Literal["grouped", "stratified", "file-order"] = "grouped"
-    """grouped keeps identical images on one side; stratified is the report's; file-order is that
-    over the rows as they stand in the file, on the report's train.csv its very split."""
+    """grouped keeps identical images on one side; stratified is the report's; file-order is
+    stratified over the rows in file order, the report's exact split on its train.csv."""
     split_seed: int = 42
     """Seed of the split; 42 is the report's."""
     holdout: float | None = None
-    """Leave out the share of the images that a study held out with this option."""
+    """Leave out the share of images that a study held out with this option."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute."""
+    """Device to compute on."""
     settings: Annotated[Config, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff] = field(
         default_factory=Config
     )
@@ -88,12 +89,13 @@ class Options(Source):
             raise UserError(f"--seeds must be at least 1, got {self.seeds}")
 
     def configs(self) -> "dict[Path, Config]":
-        """The settings of each model, by its folder. Raises UserError for a seed out of range."""
+        """Return the settings of each model by folder. Raise UserError if a seed is out of
+        range."""
         if self.seeds is None:
             return {self.out: self.settings}
         seeds = range(self.settings.seed, self.settings.seed + self.seeds)
         if seeds[-1] >= 2**31:
-            raise UserError(f"seeds end below {2**31}, --seed and --seeds ask for {seeds[-1]}")
+            raise UserError(f"seeds must be below {2**31}, --seed and --seeds give {seeds[-1]}")
         return {
             self.out / f"seed-{seed}": self.settings.model_copy(update={"seed": seed})
             for seed in seeds
@@ -124,21 +126,24 @@ def main() -> None:
 
 
 def best_length(settings: Config, origin: Origin) -> Config:
-    """The settings, with the epochs that were best where they come from, if that is known of as
-    many epochs and says something of a training without validation."""
+    """Return the settings with the number of epochs that was best at their origin.
+
+    Unchanged if that is unknown, was found with another number of epochs, or does not apply
+    because the learning rate is not constant.
+    """
     known = origin.best_epoch is not None and origin.epochs == settings.epochs
     if not known or settings.schedule != "constant":
         return settings
     print(
-        f"epochs      {origin.best_epoch} of {settings.epochs}: those that were best with "
-        "validation (--epochs says otherwise)"
+        f"epochs      {origin.best_epoch} of {settings.epochs}: the best number with "
+        "validation (--epochs overrides it)"
     )
     return settings.model_copy(update={"epochs": origin.best_epoch})
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Images for training and, unless all are trained on, validation, and a plan by folder."""
+    """Training images, validation images unless all are trained on, and plans by folder."""
 
     dataset: "Dataset"
     training: "Faces"
@@ -147,8 +152,8 @@ class Prepared:
 
 
 def train(options: Options, origin: Origin | None) -> None:
-    """Train as `options` say; `origin` is where the settings of --config come from."""
-    # Imported here, so that --help and errors in the options do not wait for PyTorch.
+    """Train according to `options`; `origin` is where the settings of --config come from."""
+    # Imported here so that --help and option errors do not wait for PyTorch.
     from fer import one_run, runs, seeds
     from fer.training.device import choose
     from fer.training.fit import Run
@@ -174,7 +179,7 @@ def train(options: Options, origin: Origin | None) -> None:
             if options.seeds is not None:
                 print(f"\nseed        {plan.config.seed}", flush=True)
             with runs.alone(folder):
-                runs.new_run(folder, plan)  # another may have finished it since
+                runs.new_run(folder, plan)  # another process may have finished it since
                 done = one_run.finish(
                     run, prepared.validation, folder, plan, signals, options.onnx
                 )
@@ -187,7 +192,7 @@ def train(options: Options, origin: Origin | None) -> None:
 
 
 def prepare(options: Options, origin: Origin | None, device: "torch.device") -> Prepared:
-    """Read and split the images, and settle the settings for the device. Raises UserError."""
+    """Read and split the images, and settle the settings for the device. May raise UserError."""
     import torch
 
     from fer import data, runs
@@ -214,7 +219,7 @@ def prepare(options: Options, origin: Origin | None, device: "torch.device") -> 
 
 
 def say_start(options: Options, prepared: Prepared, run: "Run") -> None:
-    """Say what is trained, on what."""
+    """Print what is trained, and on which images."""
     from fer import data
     from fer.network.model import parameter_count
     from fer.training.device import in_words
@@ -241,8 +246,10 @@ def say_start(options: Options, prepared: Prepared, run: "Run") -> None:
 def say_origin(
     options: Options, origin: Origin, whole: "Dataset", kernels: str, threads: int
 ) -> None:
-    """Say what is otherwise here than where the settings come from. Raises UserError for other
-    data that nobody chose."""
+    """Print how this training differs from the origin of the settings.
+
+    Raises UserError if the data differs and --data was not given.
+    """
     assert options.config
     now = Images(
         *(options.remove, options.subset, options.split, options.split_seed),
@@ -256,7 +263,7 @@ def say_origin(
     rounds = "sums round differently"
     if origin.kernels not in (None, kernels):
         then = f"{command.printable(str(origin.kernels))} kernels"
-        print(f"note        {file} was found with {then}, here {kernels} ones serve: {rounds}")
+        print(f"note        {file} was found with {then}, here {kernels} ones are used: {rounds}")
     if origin.threads not in (None, threads):
         print(
             f"note        {file} was found with --threads {origin.threads}, here it is {threads}: "

@@ -265,7 +265,7 @@ def test_what_is_no_run_folder_or_of_another_architecture_is_named(
     save_file({"other": weights["dense1.0.weight"]}, "run/model.safetensors")
     refused(command, own_folder, ["another architecture"], "fer.predict", "run", "a.jpg")
     Path("run/model.safetensors").write_bytes(b"\x80\x04pickle")
-    refused(command, own_folder, ["not a file of weights"], "fer.evaluate", "run")
+    refused(command, own_folder, ["not a weights file"], "fer.evaluate", "run")
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_search_export_train_evaluate_predict(
     score = json.loads(Path("score.json").read_text())
     assert np.array(score["confusion"]).sum() == 7
     second = command("fer.evaluate", "run", *images)
-    assert "(2 by this run); each makes the score a little less believable" in second.out
+    assert "(2 by this run); each look makes the score a little less reliable" in second.out
     public = command("fer.evaluate", "run", *images, "--split", "PublicTest")
     assert "PublicTest: 7 images" in public.out
     assert "look 1 " in public.out
@@ -101,7 +101,7 @@ def test_an_interrupted_training_goes_on_to_the_same_model(command: Command) -> 
     kept = Path("run/metrics.csv").read_text()
     other = command(*line, "run", "--lr", 0.001)
     assert other.code == 2
-    assert "interrupted run of other settings" in other.err
+    assert "interrupted run with other settings" in other.err
     assert Path("run/metrics.csv").read_text() == kept
 
     with runs.alone(Path("run")):
@@ -112,7 +112,7 @@ def test_an_interrupted_training_goes_on_to_the_same_model(command: Command) -> 
 
     again = command(*line, "run")
     assert again.code == 0, again
-    assert "goes on     after epoch " in again.out
+    assert "resumed     after epoch " in again.out
     assert "epoch   1/4" not in again.out
     assert "epoch   4/4" in again.out
     curves = []
@@ -134,7 +134,7 @@ def test_a_damaged_state_of_an_interrupted_training_is_said(command: Command) ->
     Path("run/checkpoint.safetensors").write_bytes(b"no tensors")
     again = command(*line)
     assert again.code == 2
-    assert again.err.splitlines()[-1].startswith("error: the interrupted run cannot go on (")
+    assert again.err.splitlines()[-1].startswith("error: the interrupted run cannot be resumed (")
     assert again.err.endswith("give another --out: run\n")
 
 

@@ -53,7 +53,7 @@ def test_the_census_finds_what_was_put_there(flawed: Path) -> None:
 def test_the_page_pictures_training_images_alone(flawed: Path, command: Command) -> None:
     done = command("fer.explore", "--data", flawed, "--out", "out")
     assert done.code == 0, done
-    assert re.search(r"identical images of different labels +1 groups", done.out)
+    assert re.search(r"identical images with different labels +1 groups", done.out)
     assert re.search(r"in Training and PublicTest +1 groups", done.out)
     assert re.search(r"constant images +2", done.out)
     page = Path("out/explore.html").read_text()

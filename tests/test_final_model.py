@@ -83,7 +83,7 @@ def test_a_diverged_whole_run_says_so(command: Command) -> None:
     hot = ("--output-activation", "none", "--norm", "none", "--momentum", 0.9)
     done = command("fer.train", *line, *hot, "--out", "run")
     assert done.code == 2
-    assert "the loss is no finite number" in done.err
+    assert "the loss is not finite" in done.err
 
 
 BEST = Origin(epochs=30, best_epoch=17)
@@ -192,7 +192,7 @@ def test_interrupted_seeds_go_on_to_the_same_models(command: Command) -> None:
 def test_whole_models_with_several_seeds_have_no_score(command: Command) -> None:
     done = command("fer.train", *SMALL, "--whole", "--seeds", 2, "--out", "many")
     assert done.code == 0, done
-    assert "score       none of 2 models" in done.out
+    assert "score       none for 2 models" in done.out
     assert sorted(path.name for path in Path("many").iterdir()) == ["seed-0", "seed-1"]
 
 
@@ -318,7 +318,7 @@ def test_a_card_that_cannot_be_changed_stays_and_the_score_is_told(
     card.write_bytes(text)
     done = command("fer.evaluate", "run", "--out", "score.json")
     assert done.code == 0, done
-    assert "note: the model card stays as it was: " in done.out
+    assert "note: the model card was not updated: " in done.out
     assert card.read_bytes() == text
     assert Path("score.json").exists()
 
@@ -332,5 +332,5 @@ def test_a_card_that_leads_elsewhere_or_is_gone_is_let_be(command: Command) -> N
     assert command("fer.evaluate", "run").code == 0
     assert not card.exists()
     card.symlink_to("../other.md")
-    assert "note: the model card stays as it was" in command("fer.evaluate", "run").out
+    assert "note: the model card was not updated" in command("fer.evaluate", "run").out
     assert Path("other.md").read_text() == before

@@ -121,7 +121,7 @@ def test_without_a_home_a_temporary_folder_of_the_user_alone_serves_and_is_said(
     monkeypatch.setattr(os.path, "expanduser", lambda path: os.environ.get("HOME", "~"))
     note = home.settle()
     spare = temporary / f"fer-study-{os.getuid()}"
-    assert note.startswith(f"there is no home folder: what can be made again is kept in {spare}")
+    assert note.startswith(f"there is no home folder: cache files are kept in {spare}")
     assert stat.S_IMODE(spare.stat().st_mode) == 0o700
     assert os.environ["HOME"] == str(spare)
     assert home.cached("x").is_relative_to(spare)

@@ -128,11 +128,11 @@ def large_inputs(root: Path) -> list[tuple[str, Path, str]]:
     (root / "folder").mkdir()
     (root / "folder" / "pipe.parquet").symlink_to(root / "pipe")
     large = [
-        ("face", sparse(root / "sparse.jpg"), "at most 67,108,864 are read"),
+        ("face", sparse(root / "sparse.jpg"), "at most 67,108,864 are allowed"),
         ("face", root / "pipe", "not a regular file"),
         ("face", root / "link", "not a regular file"),
         ("face", root, "not a regular file"),
-        ("yaml", sparse(root / "sparse.yaml"), "at most 100,000 are read"),
+        ("yaml", sparse(root / "sparse.yaml"), "at most 100,000 are allowed"),
         ("yaml", root / "pipe", "not a regular file"),
         ("yaml", Path("/dev/zero"), "not a regular file"),
         ("any", root / "pipe", "neither a file nor a folder"),
@@ -180,10 +180,10 @@ def large_inputs(root: Path) -> list[tuple[str, Path, str]]:
     large.append(("table", root / "shared.parquet", "all well"))
     zeros = pa.table({"image": [bytes(540_000_000)], "emotion": [0]})
     write(zeros, root / "zeros.parquet", compression="zstd", use_dictionary=False)
-    large.append(("table", root / "zeros.parquet", "at most 536,870,912 are read"))
+    large.append(("table", root / "zeros.parquet", "at most 536,870,912 are allowed"))
     zeros = pa.table({"image": [bytes(70_000_000)], "emotion": [0]})
     write(zeros, root / "large.parquet", compression="zstd", use_dictionary=False)
-    large.append(("table", root / "large.parquet", "at most 67,108,864 are read"))
+    large.append(("table", root / "large.parquet", "at most 67,108,864 are allowed"))
     many = pa.table({"image": pa.nulls(600_000, pa.binary()), "emotion": [0] * 600_000})
     write(many, root / "many.parquet")
     large.append(("table", root / "many.parquet", "at most 500,000 images"))
@@ -566,7 +566,7 @@ class Code:
 def test_a_pickle_among_the_weights_runs_nothing(command: Command, own_folder: Path) -> None:
     write_run(Path("run"))
     Path("run/model.safetensors").write_bytes(pickle.dumps(Code()))
-    refused(command, own_folder, ["not a file of weights"], "fer.predict", "run", "a.jpg")
+    refused(command, own_folder, ["not a weights file"], "fer.predict", "run", "a.jpg")
     assert not Path("made").exists()
 
 
@@ -599,10 +599,10 @@ def test_weights_of_another_type_or_size_are_named(command: Command, own_folder:
     os.truncate(path, 100_000_000_000)
     refused(command, own_folder, ["100,000,000,000 bytes"], "fer.evaluate", "run")
     path.write_bytes((1 << 40).to_bytes(8, "little") + b"{}")
-    refused(command, own_folder, ["not a file of weights"], "fer.evaluate", "run")
+    refused(command, own_folder, ["not a weights file"], "fer.evaluate", "run")
     header = b'{"a": {"dtype": "F4", "shape": [2], "data_offsets": [0, 1]}}'
     path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0")
-    refused(command, own_folder, ["not a file of weights", "F4"], "fer.evaluate", "run")
+    refused(command, own_folder, ["not a weights file", "F4"], "fer.evaluate", "run")
     path.unlink()
     os.mkfifo(path)
     refused(command, own_folder, ["no model.safetensors"], "fer.evaluate", "run")

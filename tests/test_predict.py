@@ -160,7 +160,7 @@ def test_of_labelled_data_the_runs_validation_images_are_predicted(
     assert len(rows) == images
     right = sum(row["true"] == row["predicted"] for row in rows)
     assert right / images == pytest.approx(accuracy)
-    assert f"{right} ({accuracy:.1%}) right" in done.out
+    assert f"{right} ({accuracy:.1%}) correct" in done.out
     assert has_colour("picture.png", WRONG) == (right < images)
     assert {face.tobytes() for face in faces_in("picture.png", images)} <= training
 
