@@ -99,8 +99,8 @@ def test_a_missing_column_is_named(
     [
         (b"", ["empty"]),
         (b"emotion,pixels\n", ["no rows"]),
-        (b"a,b,c\n1,2,3\n", ["no known form"]),
-        (bytes(range(256)) * 20, ["no known form"]),
+        (b"a,b,c\n1,2,3\n", ["not a supported format"]),
+        (bytes(range(256)) * 20, ["not a supported format"]),
         (b"PAR1 and then nothing of a parquet file", ["parquet"]),
         (b"emotion,pixels\n1,2,3\n", ["CSV"]),
         (b"emotion,pixels\n1,\xff\xfe\n", ["CSV"]),
@@ -118,7 +118,7 @@ def test_a_file_or_folder_that_is_missing_or_of_no_form_is_refused(
 ) -> None:
     refused(command, own_folder, ["no such", "nope.csv"], "study.run", "--data", "nope.csv")
     Path("some").mkdir()
-    refused(command, own_folder, ["no known form", "some"], "study.run", "--data", "some")
+    refused(command, own_folder, ["no supported format", "some"], "study.run", "--data", "some")
 
 
 def test_an_unknown_folder_name_and_a_broken_image_are_named(

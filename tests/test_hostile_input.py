@@ -136,8 +136,8 @@ def large_inputs(root: Path) -> list[tuple[str, Path, str]]:
         ("yaml", root / "pipe", "not a regular file"),
         ("yaml", Path("/dev/zero"), "not a regular file"),
         ("any", root / "pipe", "neither a file nor a folder"),
-        ("any", root / "folder", "no known form"),
-        ("table", sparse(root / "sparse.csv"), "no known form"),
+        ("any", root / "folder", "no supported format"),
+        ("table", sparse(root / "sparse.csv"), "not a supported format"),
         ("table", sparse(root / "long.csv", b"emotion,pixels\n0,"), "not a valid CSV file"),
         (
             "table",
@@ -151,7 +151,7 @@ def large_inputs(root: Path) -> list[tuple[str, Path, str]]:
         (root / name).write_bytes(content)
         large.append((reader, root / name, said))
 
-    add("table", "columns.csv", b"emotion,pixels" + b"," * 50_000_000, "no known form")
+    add("table", "columns.csv", b"emotion,pixels" + b"," * 50_000_000, "not a supported format")
     # Bombs of levels and of repetition.
     add("yaml", "deep.yaml", b"[" * 90_000, "more than 20 levels")
     laughs = [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 9)]
@@ -161,7 +161,7 @@ def large_inputs(root: Path) -> list[tuple[str, Path, str]]:
     add("face", "clear.png", flat_png(8, 6), "all well")
     sizes = [(256, 3, 1, 48), (257, 3, 1, 48), (258, 3, 1, 8), (262, 3, 1, 1), (277, 3, 1, 1)]
     strips = [*sizes, (273, 4, 10_000_000, 200), (279, 4, 10_000_000, 200)]
-    add("face", "strips.tif", tiff(strips, bytes(40_000_000)), "tag of more than 200,000")
+    add("face", "strips.tif", tiff(strips, bytes(40_000_000)), "tag with more than 200,000")
     tiles = [*sizes, (259, 3, 1, 8), (322, 4, 1, 40_000), (323, 4, 1, 40_000), (324, 4, 1, 200)]
     add("face", "tiles.tif", tiff(tiles, bytes(99)), "too large tiles")
     samples = tiff([*sizes[:4], (277, 3, 1, 127)], b"")

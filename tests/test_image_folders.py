@@ -131,11 +131,11 @@ def test_a_root_deeper_than_that_or_one_of_several_is_not_guessed(
     table: Table, tmp_path: Path
 ) -> None:
     write_folders(table, tmp_path / "faces" / "a" / "b" / "c")
-    with pytest.raises(UserError, match=r"no known form .* holds a"):
+    with pytest.raises(UserError, match=r"no supported format .* has a"):
         data.read(tmp_path / "faces")
     write_folders(table, tmp_path / "faces" / "a" / "x")
     write_folders(table, tmp_path / "faces" / "a" / "y")
-    with pytest.raises(UserError, match=r"2 data sets, name one of them.*a/x, .*a/y"):
+    with pytest.raises(UserError, match=r"2 data sets, give one of them.*a/x, .*a/y"):
         data.read(tmp_path / "faces")
 
 
@@ -153,7 +153,7 @@ def test_emotions_without_splits_are_for_training_which_is_said(
     root = write_folders(table, tmp_path / "faces", {"train": "Training", "test": "PublicTest"})
     assert data.read(root / "train").sha256 == expected
     assert "all 70 images are for training" in notes(root / "train", capsys)
-    with pytest.raises(UserError, match="no training images, but 7 Test"):
+    with pytest.raises(UserError, match="no training images, only 7 Test"):
         data.find(root / "test")
 
 
@@ -171,7 +171,7 @@ def test_system_files_and_indices_are_skipped_and_counted(
     for _ in range(2):  # decoded, then from the cache
         assert data.read(root).sha256 == expected
         said = notes(root, capsys)
-        assert "note: 10 entries that are no images of the data set were skipped" in said
+        assert "note: 10 entries that are not images of the data set were skipped" in said
         for name in (".DS_Store (2)", "Thumbs.db", "__MACOSX", "train.csv", "._1.jpg"):
             assert name in said
 
@@ -194,10 +194,10 @@ def test_folders_of_digits_are_never_guessed(
     command: Command, table: Table, own_folder: Path
 ) -> None:
     write_folders(table, Path("faces"), names="0123456")
-    names = ["0 in test and train", "6 in", "digits alone have no known meaning"]
+    names = ["0 in test and train", "6 in", "only digits are ambiguous"]
     refused(command, own_folder, names, "fer.train", "--data", "faces")
     write_folders(table, Path("alone"), {".": "Training"}, "0123456")
-    refused(command, own_folder, ["digits alone"], "fer.train", "--data", "alone")
+    refused(command, own_folder, ["only digits"], "fer.train", "--data", "alone")
 
 
 def test_folders_without_images_of_emotions_are_said(
@@ -209,8 +209,8 @@ def test_folders_without_images_of_emotions_are_said(
     (root / "notebooks").mkdir()
     (root / "test" / "1.jpg").write_bytes(table.jpegs[0])
     said = notes(root, capsys)
-    assert "1 files of test are in no folder of an emotion: they are not read" in said
-    assert "val holds no images" in said
+    assert "1 files in test are not in an emotion's folder: ignored" in said
+    assert "val contains no images" in said
     assert "notebooks/" in said
 
 
@@ -233,7 +233,7 @@ def test_prefixes_tell_the_test_splits_apart_but_never_contradict_a_folder(
 ) -> None:
     root = write_folders(table, tmp_path / "faces", prefix="PrivateTest_")
     assert data.read(root).counts() == {"Training": 70, "PrivateTest": 7}
-    assert "70 files of train are named as of another split" in notes(root, capsys)
+    assert "70 files in train are named after another split" in notes(root, capsys)
     (root / "test" / "sad" / "another.jpg").write_bytes(table.jpegs[0])
     assert data.read(root).counts() == {"Training": 70, "Test": 8}
 
@@ -245,7 +245,7 @@ def test_images_beside_a_table_are_said_not_to_be_read(
     frame(table).to_csv(root / "fer2013.csv", index=False)
     frame(table)[["pixels"]].to_csv(root / "test.csv", index=False)
     assert data.read(root).sha256 == expected
-    assert "test/, test.csv, train/ beside fer2013.csv not read" in notes(root, capsys)
+    assert "test/, test.csv, train/ next to fer2013.csv ignored" in notes(root, capsys)
 
 
 def test_all_broken_images_are_named_at_once(
@@ -255,7 +255,7 @@ def test_all_broken_images_are_named_at_once(
     (root / "train" / "sad" / "a.JPG").write_bytes(b"")
     (root / "train" / "sad" / "b.bin").write_bytes(b"no image")
     (root / "test" / "sad" / "c.jpg").write_bytes(table.jpegs[0][:200])
-    names = ["broken image", "test/sad/c.jpg", "nor can be read train/sad/a.JPG, train/sad/b.bin"]
+    names = ["broken image", "test/sad/c.jpg", "also unreadable: train/sad/a.JPG, train/sad/b.bin"]
     refused(command, own_folder, names, "fer.train", "--data", root)
 
 

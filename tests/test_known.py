@@ -65,7 +65,7 @@ def test_an_order_is_told_from_the_images_that_carry_it(
     order: list[str], wrong: int, words: str, known_table: pd.DataFrame
 ) -> None:
     found = warning_of(known_table, renamed(order))
-    assert f"{wrong} of 84 known FER-2013 images carry other labels" in found
+    assert f"{wrong} of 84 known FER-2013 images have other labels" in found
     assert f"as if labels were {words}" in found
     assert "here they are 0 angry, 1 disgust, 2 fear, 3 happy, 4 sad" in found
 
@@ -79,12 +79,12 @@ def test_an_order_is_told_where_a_tenth_was_relabelled_besides(known_table: pd.D
 def test_labels_that_follow_no_order_are_counted_alone(known_table: pd.DataFrame) -> None:
     generator = np.random.default_rng(1)
     found = warning_of(known_table, lambda rows: pd.Series(generator.integers(0, 7, len(rows))))
-    assert "of 84 known FER-2013 images carry other labels" in found
+    assert "of 84 known FER-2013 images have other labels" in found
     assert "as if" not in found
     one = known_table.emotion.to_numpy(copy=True)
     one[0] = 3
     assert warning_of(known_table, lambda rows: one) == (
-        "1 of 84 known FER-2013 images carries another label than FER-2013 gives it"
+        "1 of 84 known FER-2013 images has another label than in FER-2013"
     )
     # All of one class merged into another: no order either.
     merged = warning_of(known_table, lambda rows: rows.emotion.replace({1: 0}))
@@ -107,7 +107,7 @@ def test_training_goes_on_after_the_warning_which_the_cache_keeps(
         done = command("fer.train", *options, "--remove", "fear")
         assert done.code == 0, done
         (line,) = [line for line in done.err.splitlines() if line.startswith("warning: ")]
-        assert "84 of 84 known FER-2013 images carry other labels" in line
+        assert "84 of 84 known FER-2013 images have other labels" in line
 
 
 @pytest.mark.parametrize(

@@ -260,7 +260,7 @@ def test_what_is_wrong_in_the_data_is_named_and_nothing_is_written(
     Path("empty.csv").write_text("pixels\n")
     refuse("empty.csv", ["no rows", "empty.csv"])
     Path("twice.csv").write_text(f"pixels, Pixels\n{lines[0]},{lines[1]}\n")
-    refuse("twice.csv", ["'pixels' is there twice", "twice.csv"])
+    refuse("twice.csv", ["'pixels' appears twice", "twice.csv"])
     refuse("missing.csv", ["missing.csv"])
     refuse("test.csv", ["--worst needs emotions", "test.csv"], "--worst")
 
@@ -327,7 +327,7 @@ def test_a_folder_is_searched_for_images_and_other_files_are_counted(
 ) -> None:
     done = command("fer.predict", "run", "faces", "d.png", "--table", "t.csv", "--out", "t.png")
     assert done.code == 0, done
-    assert done.err == "note: 1 file is left out as no images, the first is faces/Thumbs.db\n"
+    assert done.err == "note: 1 file is skipped, not images; the first is faces/Thumbs.db\n"
     rows = rows_of("t.csv")
     assert list(rows[0]) == ["path", "predicted", *EMOTIONS]
     order = ["faces/a.png", "faces/b.PNG", "faces/deep/$c.png", "d.png"]
@@ -376,7 +376,7 @@ def test_of_a_picture_that_is_not_square_the_part_that_was_seen_is_said_and_show
     assert done.code == 0, done
     (note,) = done.err.splitlines()
     assert note.startswith(
-        f"note: of {size} pixels only the centred 96x96 were seen, from {place}"
+        f"note: only the centre 96x96 of {size} pixels are used, from {place}"
     )
     assert note.endswith("wide.png")
     seen = faces_in("seen.png", 2)[0].astype(float)

@@ -78,12 +78,12 @@ def test_tables_of_splits_may_be_csv_files(
     assert data.read(root).counts() == {"Training": 70, "Test": 7, "Validation": 7}
     assert data.read(root).sha256 == expected(table, tmp_path)
     assert data.find(root / "train.csv").counts() == {"Training": 70}
-    with pytest.raises(UserError, match="no training images, but 7 Test"):
+    with pytest.raises(UserError, match="no training images, only 7 Test"):
         data.find(root / "test.csv")
     frame(table)[["pixels"]].to_csv(root / "test.csv", index=False)
     capsys.readouterr()
     assert data.find(root).counts() == {"Training": 70, "Validation": 7}
-    assert "test.csv beside train.csv, val.csv not read" in capsys.readouterr().err
+    assert "test.csv next to train.csv, val.csv ignored" in capsys.readouterr().err
 
 
 def test_a_column_tells_more_than_the_name_of_a_file(table: Table, tmp_path: Path) -> None:
@@ -126,12 +126,12 @@ def test_a_gap_in_numbers_without_a_total_is_named_and_a_lone_one_is_said(
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (["a", "b"], "2 tables, name one of them, .*not known are a.parquet, b.parquet"),
-        (["train", "tets"], r"not known are tets.parquet \(test\?\)"),
-        (["train", "partial-train"], r"not known are partial-train.parquet"),
+        (["a", "b"], "2 tables, give one of them, .*unknown are a.parquet, b.parquet"),
+        (["train", "tets"], r"unknown are tets.parquet \(test\?\)"),
+        (["train", "partial-train"], r"unknown are partial-train.parquet"),
         (["train", "training"], "train.parquet, training.parquet are all of Training"),
-        (["train", "train-00000-of-00001"], "are all of Training, name one of them"),
-        (["train-00000-of-00001-aa", "train-00000-of-00001-bb"], "a shard is there twice"),
+        (["train", "train-00000-of-00001"], "are all Training, give one of them"),
+        (["train-00000-of-00001-aa", "train-00000-of-00001-bb"], "a shard appears twice"),
         (["train-00000-of-99999999"], "99,999,998 of 99,999,999 shards .* and 99,999,986 more"),
     ],
 )

@@ -1,4 +1,4 @@
-"""FER-2013 from whatever form it is in, always as the same data set."""
+"""Load FER-2013 from any supported format, always as the same data set."""
 
 import os
 import sys
@@ -60,29 +60,29 @@ DEMO_NOTICE = (
     "Demo results say nothing about FER-2013."
 )
 APART = (
-    "{:,} images of the validation split (val, valid, validation, dev) are kept apart: runs "
-    "validate on a share of the training images, and these are never the sealed test; "
+    "{:,} images of the validation split (val, valid, validation, dev) are set aside: runs "
+    "validate on a share of the training images, and these are never used as the sealed test; "
     "fer.evaluate --split Validation scores them"
 )
 
 
 def load(data: Path | None, remove: Sequence[str] = (), how: Split = "grouped") -> Dataset:
-    """The data set at `data`, else at the environment variable FER_DATA, else in `./data`, else
-    the demo faces with a loud line on stderr; without the classes `remove`, and in the order of
-    its file where it is to be split in that.
+    """Load the data set at `data`, else at $FER_DATA, else in `./data`, else the demo faces.
 
-    Raises UserError if what is there cannot be read as one of the known forms.
+    Drops the classes `remove`, and keeps the file's order for a `file-order` split. Prints a
+    notice on stderr if the demo faces are used. Raises UserError if the data is not in a
+    supported format.
     """
     return arranged(find(data), remove, how)
 
 
 def arranged(dataset: Dataset, remove: Sequence[str], how: Split) -> Dataset:
-    """A whole data set as `load` returns it. Raises UserError for classes that it has not."""
+    """Arrange a whole data set as in `load`. Raise UserError for classes it does not have."""
     return (dataset.in_file_order() if how == "file-order" else dataset).without(remove)
 
 
 def find(data: Path | None) -> Dataset:
-    """The whole data set that `load` means."""
+    """Find and read the whole data set as in `load`."""
     if data is None and os.environ.get("FER_DATA"):
         data = Path(os.environ["FER_DATA"])
     if data is None and Path("data").exists():
@@ -95,12 +95,12 @@ def find(data: Path | None) -> Dataset:
     counts = dataset.counts()
     if "Training" not in counts:
         has = ", ".join(f"{count:,} {usage}" for usage, count in counts.items())
-        raise UserError(f"there are no training images, but {has}: {data}")
+        raise UserError(f"there are no training images, only {has}: {data}")
     return dataset
 
 
 def say(dataset: Dataset) -> None:
-    """Print on stderr what a person should know of how a data set was read."""
+    """Print the notes and warnings from reading a data set on stderr."""
     for note in dataset.notes:
         print(printable(f"note: {note}"), file=sys.stderr)
     if dataset.warning:
@@ -108,7 +108,7 @@ def say(dataset: Dataset) -> None:
 
 
 def read(path: Path) -> Dataset:
-    """The data set at `path`, through the cache. The form is recognised by content."""
+    """Read the data set at `path` through the cache. The format is detected from the content."""
     try:
         source = locate(path)
         kept = cache.cache_file(source.files(), *source.taken_for())
@@ -122,15 +122,17 @@ def read(path: Path) -> Dataset:
 
 
 def keep(dataset: Dataset, file: Path) -> None:
-    """Store a data set in the cache, or say why that is not possible."""
+    """Store a data set in the cache, or print why that failed."""
     try:
         cache.store(dataset, file)
     except UserError as error:
-        print(printable(f"warning: the next start reads the data anew: {error}"), file=sys.stderr)
+        print(
+            printable(f"warning: the data will be read again next time: {error}"), file=sys.stderr
+        )
 
 
 def read_source(source: Source) -> Dataset:
-    """The data set that was located, with notes of what was found in reading it."""
+    """Read a located data set, with notes about what was found."""
     notes: list[str] = []
     if source.folders is not None:
         rows = read_folders(source.folders)
@@ -149,7 +151,7 @@ def read_source(source: Source) -> Dataset:
 
 
 def read_tables(source: Source, notes: list[str]) -> Rows:
-    """All rows of the tables; the usage is that of the row, else that of the table's name."""
+    """Read all rows of the tables; the usage comes from the row, else from the table's name."""
     parts = []
     for table, usage in source.tables:
         rows = read_table(table)
@@ -157,7 +159,7 @@ def read_tables(source: Source, notes: list[str]) -> Rows:
         if rows.usages is None:
             if usage is None:
                 notes.append(
-                    f"neither a column nor the name tells a split: all {images:,} images are for "
+                    f"neither a column nor the name gives a split: all {images:,} images are for "
                     f"training: {table}"
                 )
             index = USAGES.index(usage or "Training")
@@ -167,7 +169,7 @@ def read_tables(source: Source, notes: list[str]) -> Rows:
 
 
 def read_table(path: Path) -> Rows:
-    """The rows of a CSV or parquet file, told apart by how it begins."""
+    """Read the rows of a CSV or parquet file, distinguished by its first bytes."""
     with path.open("rb") as file:
         start = file.read(512)
     if not start:
@@ -179,11 +181,11 @@ def read_table(path: Path) -> Rows:
         raise UserError(f"unpack it first, this is a {kind} archive: {path}")
     if csv_header(path).plain() & {"pixels", *LABELS}:
         return read_csv(path)
-    raise UserError(f"no known form of FER-2013 ({FORMS}): {path}")
+    raise UserError(f"not a supported format of FER-2013 ({FORMS}): {path}")
 
 
 def archive_of(start: bytes) -> str | None:
-    """The kind of an archive that begins so; None if it is none."""
+    """Return the kind of an archive that starts with these bytes, or None."""
     for magic, kind in ARCHIVES.items():
         if start.startswith(magic):
             return kind

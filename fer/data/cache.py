@@ -1,4 +1,4 @@
-"""Decoded data sets kept on disk, so that a second start reads them in a blink."""
+"""Cache of decoded data sets on disk, for fast starts."""
 
 import hashlib
 import json
@@ -17,28 +17,27 @@ from fer.files import write_file
 from fer.home import cached
 from fer.strict_json import to_json
 
-VERSION = 5  # raise it when a reader's result changes
+VERSION = 5  # increase when a reader's result changes
 
 
 def cache_file(sources: list[str], *taken_for: str) -> Path:
-    """Where the decoded form of `sources` is kept: named by their paths, sizes and times, and by
-    what they are `taken_for`."""
+    """Return the cache file for `sources`, keyed by their paths, sizes, times and `taken_for`."""
     key = hashlib.sha256("\n".join((f"version {VERSION}", *taken_for, "")).encode())
     for source in sources:
-        status = os.stat(source)  # noqa: PTH116 - Path takes thrice as long for 32,298 files
+        status = os.stat(source)  # noqa: PTH116 - Path takes three times as long for 32,298 files
         key.update(os.fsencode(f"{source}\0{status.st_size}\0{status.st_mtime_ns}\n"))
     return cached(f"{key.hexdigest()[:32]}.safetensors")
 
 
 def load(path: Path, name: str) -> Dataset | None:
-    """The data set kept in `path`; None if there is none or it is damaged."""
+    """Load the data set cached in `path`; None if missing or damaged."""
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             images, labels, usages, rows = (
                 file.get_tensor(key) for key in ("images", "labels", "usages", "rows")
             )
-    # The last two are of a type that NumPy does not have.
+    # The last two: a type that NumPy does not have.
     except (SafetensorError, OSError, TypeError, AttributeError):
         return None
     classes = tuple(metadata.get("classes", "").split())
@@ -66,7 +65,7 @@ def load(path: Path, name: str) -> Dataset | None:
 
 
 def store(dataset: Dataset, path: Path) -> None:
-    """Keep `dataset` in `path`, whole or not at all. Raises UserError if it cannot be written."""
+    """Write `dataset` to `path` atomically. Raise UserError if it cannot be written."""
     arrays = {name: getattr(dataset, name) for name in ("images", "labels", "usages", "rows")}
     metadata = {
         "classes": " ".join(dataset.classes),

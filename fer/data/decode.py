@@ -1,4 +1,4 @@
-"""An encoded image file becomes a 48x48 grey face."""
+"""Decode image files into 48x48 grey faces."""
 
 import contextlib
 import io
@@ -20,21 +20,21 @@ from fer.files import read_file
 
 SIZE = 48
 MAX_PIXELS = 64_000_000
-"""Larger pictures are refused before they are decoded."""
+"""Maximum pixels of a picture, checked before decoding."""
 MAX_BYTES = 64 << 20
-"""Larger image files are refused before they are read."""
+"""Maximum size of an image file, checked before reading."""
 MAX_WORK = 2_000_000_000
-"""Pixels that the scans of a progressive JPEG may go over, all together."""
+"""Maximum total pixels over all scans of a progressive JPEG."""
 MAX_NUMBERS = 200_000
-"""Numbers in one tag of a TIFF file; Pillow takes a minute and gigabytes for some millions."""
+"""Maximum numbers in a TIFF tag; Pillow takes a minute and gigabytes for a few million."""
 MAX_EXIF = 1 << 20
-"""Bytes of metadata that are looked through for an image's orientation."""
+"""Maximum bytes of metadata to search for an image's orientation."""
 
-# Without a handler, what Pillow logs of damaged files goes to stderr.
+# Without a handler, Pillow's messages about damaged files go to stderr.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 TILE_WIDTH, TILE_LENGTH = 322, 323  # TIFF's tags
 
-# Pillow knows more, and starts other programs for some of them.
+# Pillow supports more, but starts external programs for some of them.
 KINDS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 OTHER_KINDS = {
     b"%!PS": "EPS",
@@ -45,7 +45,7 @@ OTHER_KINDS = {
     b"\0\0\0\x0cjP  ": "JPEG 2000",
     b"<svg": "SVG",
 }
-# What Pillow's readers raise on damaged files.
+# Exceptions that Pillow raises on damaged files.
 BROKEN = (
     OSError,
     ValueError,
@@ -69,45 +69,47 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What sets an image of this EXIF orientation upright."""
+"""Transposition that makes an image with this EXIF orientation upright."""
 ON_THE_SIDE = tuple(TURNS[orientation] for orientation in (5, 6, 7, 8))
-"""Those that exchange width and height."""
+"""Transpositions that swap width and height."""
 
 
 def read_face(path: str) -> NDArray[np.uint8]:
-    """uint8 [48, 48] of the image file at `path`.
+    """Read an image file as a face uint8 [48, 48].
 
-    Raises UserError if it is no regular file, of more than 64 MiB, or no image or a broken one.
+    Raises UserError if it is not a regular file, larger than 64 MiB, not an image, or broken.
     """
     return read_photo(path)[0]
 
 
 def read_photo(path: str) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """As `read_face`, and the width and height of the image, set upright."""
+    """Like `read_face`, and return width and height of the upright image too."""
     return decode_photo(read_file(path, MAX_BYTES), path)
 
 
 def decode_face(content: bytes, place: str) -> NDArray[np.uint8]:
-    """uint8 [48, 48] of an image file of any size and colour mode; see `decode_photo`."""
+    """Decode an image of any size and colour mode as uint8 [48, 48]; see `decode_photo`."""
     return decode_photo(content, place)[0]
 
 
 def decode(content: bytes, place: str) -> tuple[NDArray[np.uint8], str]:
-    """uint8 [48, 48] of an image file, and its size where that is another one: "64x64 in PLACE";
-    see `decode_photo`."""
+    """Decode an image as uint8 [48, 48]; see `decode_photo`.
+
+    Also returns "64x64 in PLACE" if it had another size, else "".
+    """
     face, (width, height) = decode_photo(content, place)
     return face, "" if width == height == SIZE else f"{width}x{height} in {place}"
 
 
 def decode_photo(content: bytes, place: str) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """uint8 [48, 48] of an image file, and its width and height, set upright.
+    """Decode an image as uint8 [48, 48]; also return width and height of the upright image.
 
-    Transparent parts become white; the longer side is cropped to a centred square before
-    resizing. Raises UserError naming `place` if the bytes are no image or a broken one.
+    Transparent parts become white. The longer side is cropped to the centre square before
+    resizing. Raises UserError naming `place` if the bytes are not an image or broken.
     """
     try:
         with warnings.catch_warnings():
-            # Pillow only warns of damaged metadata; the pixels are what counts.
+            # Pillow only warns about damaged metadata, which does not affect the pixels.
             warnings.simplefilter("ignore")
             if content.startswith(tuple(TiffImagePlugin.PREFIXES)):
                 _check_tags(content)
@@ -116,31 +118,31 @@ def decode_photo(content: bytes, place: str) -> tuple[NDArray[np.uint8], tuple[i
             if pixels > MAX_PIXELS:
                 raise UserError(
                     f"image of {image.width}x{image.height} pixels, at most "
-                    f"{MAX_PIXELS // 1_000_000} million are read: {place}"
+                    f"{MAX_PIXELS // 1_000_000} million are allowed: {place}"
                 )
-            # Each scan goes over all pixels, and an empty one has a few bytes.
+            # Each scan visits all pixels, and an empty scan takes only a few bytes.
             if content[:2] == b"\xff\xd8" and content.count(b"\xff\xda") * pixels > MAX_WORK:
-                raise UserError(f"a JPEG image of too many scans: {place}")
+                raise UserError(f"a JPEG image with too many scans: {place}")
             if isinstance(image, TiffImagePlugin.TiffImageFile):
                 sides = (image.tag_v2.get(tag, 0) for tag in (TILE_WIDTH, TILE_LENGTH))
                 if math.prod(sides) > MAX_PIXELS:
-                    raise UserError(f"a TIFF image of too large tiles: {place}")
+                    raise UserError(f"a TIFF image with too large tiles: {place}")
                 with _quiet():
                     image.load()
             image.load()
             face, (width, height) = to_face(image), image.size
             return face, (height, width) if _turn(image) in ON_THE_SIDE else (width, height)
     except UnidentifiedImageError:
-        raise UserError(f"{_kind(content)} ({', '.join(KINDS)} are read): {place}") from None
+        raise UserError(f"{_kind(content)} ({', '.join(KINDS)} are supported): {place}") from None
     except BROKEN as error:
         reason = str(error)[:100] or type(error).__name__
         raise UserError(f"broken image ({reason}): {place}") from None
 
 
 def _check_tags(content: bytes) -> None:
-    """Raises ValueError for the tags of a TIFF file that are damaged or too long."""
+    """Raise ValueError if tags of a TIFF file are damaged or too long."""
     order = "<" if content.startswith(b"II") else ">"
-    is_big = b"+" in content[2:4]  # BigTIFF: numbers of 64 bits
+    is_big = b"+" in content[2:4]  # BigTIFF: 64-bit numbers
     (start,) = struct.unpack_from(
         f"{order}Q" if is_big else f"{order}I", content, 8 if is_big else 4
     )
@@ -148,14 +150,14 @@ def _check_tags(content: bytes) -> None:
     wide = f"{order}u8" if is_big else f"{order}u4"
     fields = [("tag", f"{order}u2"), ("type", f"{order}u2"), ("count", wide), ("value", wide)]
     entries = np.frombuffer(content, fields, tags, start + (8 if is_big else 2))
-    numbers = ~np.isin(entries["type"], (1, 2, 7))  # neither bytes, nor text, nor opaque
+    numbers = ~np.isin(entries["type"], (1, 2, 7))  # not bytes, text or opaque
     if (entries["count"][numbers] > MAX_NUMBERS).any():
-        raise ValueError(f"a TIFF tag of more than {MAX_NUMBERS:,} numbers")
+        raise ValueError(f"a TIFF tag with more than {MAX_NUMBERS:,} numbers")
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The TIFF library reports damage on stderr by itself, beside the error it returns."""
+    """Silence the TIFF library, which also reports damage on stderr directly."""
     kept = os.dup(2)
     try:
         with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
@@ -171,16 +173,16 @@ def _kind(content: bytes) -> str:
         return "not a kind of image that is read: HEIC or AVIF"
     for magic, kind in OTHER_KINDS.items():
         if content.startswith(magic):
-            return f"not a kind of image that is read: {kind}"
+            return f"not a supported kind of image: {kind}"
     return "not an image"
 
 
 def to_face(image: Image.Image) -> NDArray[np.uint8]:
-    """uint8 [48, 48] of a decoded image of any size and mode."""
+    """Convert a decoded image of any size and mode to uint8 [48, 48]."""
     if image.mode == "L" and image.size == (SIZE, SIZE) and "transparency" not in image.info:
         return np.asarray(image)
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        # Pillow clips wide pixels instead of scaling them.
+        # Pillow clips wide pixel values instead of scaling them.
         wide = image if image.mode in ("I", "F") else image.convert("I")
         brightest: Any = image.getextrema()[1]
         top = 65535.0 if image.mode != "F" else max(brightest, 1.0)
@@ -193,7 +195,7 @@ def to_face(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """The grey values of a transparent image; strips take less memory than all at once."""
+    """Blend a transparent image with white, in strips to save memory, and return it in grey."""
     grey = Image.new("L", image.size)
     for top in range(0, image.height, SIZE):
         strip = image.crop((0, top, image.width, min(top + SIZE, image.height))).convert("RGBA")
@@ -203,13 +205,13 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _upright(pixels: Image.Image, image: Image.Image) -> Image.Image:
-    """`pixels` turned as the metadata of `image` asks."""
+    """Rotate `pixels` according to the metadata of `image`."""
     turn = _turn(image)
     return pixels if turn is None else pixels.transpose(turn)
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """What sets an image upright, as its metadata says; None if it is."""
+    """Return the transposition that makes an image upright, or None."""
     if len(image.info.get("exif", b"")) > MAX_EXIF:
         return None
     try:
@@ -220,7 +222,7 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 
 
 def _fit(image: Image.Image) -> Image.Image:
-    """The centred square, resized; unchanged if it has the size already."""
+    """Resize the centre square; unchanged if it already has the right size."""
     if image.size == (SIZE, SIZE):
         return image
     return ImageOps.fit(image, (SIZE, SIZE), Image.Resampling.BILINEAR)

@@ -1,7 +1,7 @@
-"""Drawn faces for a first try without FER-2013: seven expressions, varied and imperfect.
+"""Drawn demo faces to try the program without FER-2013: seven expressions, varied and noisy.
 
-They share FER-2013's shape, imbalance and label noise, not its difficulty: what is learnt from
-them says nothing of real faces.
+They have FER-2013's shape, imbalance and label noise, but not its difficulty: results say nothing
+about real faces.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ WRONG_LABELS = 0.05
 
 # Each expression as differences from a neutral face, in face units (the face is about 1.4 wide,
 # y grows downward): inner and outer end of the brows, eye opening, mouth width, curve of the
-# mouth (corners down is positive), mouth opening, tilt of the mouth, wrinkles beside the nose.
+# mouth (positive: corners down), mouth opening, tilt of the mouth, wrinkles next to the nose.
 FEATURES = ("brow_in", "brow_out", "eye", "width", "curve", "open", "tilt", "wrinkle")
 NEUTRAL = np.array([0.00, 0.00, 0.090, 0.25, 0.00, 0.015, 0.00, 0.0])
 EXPRESSIONS = {
@@ -38,11 +38,11 @@ Array = NDArray[np.float64]
 
 @cache
 def demo_faces() -> Dataset:
-    """1,200 Training, 300 PublicTest and 300 PrivateTest faces; the same ones every time."""
+    """Return 1,200 Training, 300 PublicTest and 300 PrivateTest faces, always the same."""
     generator = np.random.default_rng(2013)
     total = sum(COUNTS.values())
     drawn = generator.choice(len(EMOTIONS), size=total, p=SHARES)
-    # Few at a time stay in the processor's cache, which halves the time.
+    # Small batches stay in the CPU cache, which halves the time.
     images = np.concatenate(
         [draw(drawn[start : start + 50], generator) for start in range(0, total, 50)]
     )
@@ -53,7 +53,7 @@ def demo_faces() -> Dataset:
 
 
 def draw(emotions: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.uint8]:
-    """One face [48, 48] for each class index in `emotions` [N]; pose, light and noise vary."""
+    """Draw a face [48, 48] for each class index in `emotions` [N]; pose, light and noise vary."""
     count = len(emotions)
 
     def uniform(low: float, high: float) -> Array:
@@ -103,18 +103,18 @@ def draw(emotions: NDArray[np.int64], generator: np.random.Generator) -> NDArray
 
 
 def _posed_grid(uniform: Callable[[float, float], Array]) -> tuple[Array, Array]:
-    """Face coordinates [N, 48, 48] of every pixel: turned, scaled and shifted for each face."""
+    """Return face coordinates [N, 48, 48] of every pixel: rotated, scaled, shifted per face."""
     axis = (np.arange(SIZE) + 0.5) / SIZE * 2 - 1
     y, x = np.meshgrid(axis, axis, indexing="ij")
     angle, scale = np.deg2rad(uniform(-14, 14)), uniform(0.85, 1.15)
     x, y = x - uniform(-0.14, 0.14), y - uniform(-0.14, 0.14)
     turned_x = (np.cos(angle) * x + np.sin(angle) * y) / scale
     turned_y = (np.cos(angle) * y - np.sin(angle) * x) / scale
-    # A head turned aside shows one half narrower than the other.
+    # On a head turned sideways one half is narrower than the other.
     return turned_x * (1 + uniform(-0.25, 0.25) * turned_x), turned_y
 
 
 def _paint(picture: Array, shade: Array | float, inside: Array, sharp: float = 15) -> Array:
-    """`shade` laid over `picture` where `inside` is positive, with a soft edge."""
+    """Paint `shade` over `picture` where `inside` is positive, with a soft edge."""
     cover = 1 / (1 + np.exp(-np.clip(inside * sharp, -30, 30)))
     return picture * (1 - cover) + shade * cover

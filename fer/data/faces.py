@@ -1,4 +1,4 @@
-"""Images, labels and usages in memory, in one canonical order, with their hash."""
+"""Images, labels and usages in memory, in canonical order, with a hash."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -14,15 +14,15 @@ from fer.data.known import wrong_labels
 from fer.errors import UserError
 
 USAGES = ("Training", "PublicTest", "PrivateTest", "Test", "Validation")
-"""FER-2013's own three, `Test` for a labelled test split that does not say which of them it is,
-and `Validation`, which is kept apart: it is neither trained on nor ever the sealed test."""
+"""FER-2013's own three; `Test` for a labelled test split that could be either of its two; and
+`Validation`, which is set aside: never trained on, and never the sealed test."""
 MAX_IMAGES = 500_000
-"""More are refused while they are read: they would take gigabytes of memory."""
+"""Limit while reading, because more would take gigabytes of memory."""
 
 
 @dataclass(frozen=True)
 class Faces:
-    """Some labelled images: uint8 [N, 48, 48] and int64 [N] with values below len(classes)."""
+    """Labelled images: uint8 [N, 48, 48] and int64 [N] with values below len(classes)."""
 
     images: Tensor
     labels: Tensor
@@ -32,17 +32,17 @@ class Faces:
         return len(self.labels)
 
     def take(self, indices: NDArray[np.int64] | Tensor) -> "Faces":
-        """The images at `indices`, in that order."""
+        """Return the images at `indices`, in that order."""
         index = torch.as_tensor(indices)
         return Faces(self.images[index], self.labels[index], self.classes)
 
     def counts(self) -> dict[str, int]:
-        """Images of each class."""
+        """Return the number of images of each class."""
         counts = torch.bincount(self.labels, minlength=len(self.classes)).tolist()
         return dict(zip(self.classes, counts, strict=True))
 
     def counts_in_words(self) -> str:
-        """Images of each class, in a line for a person."""
+        """Return the counts as one line of text."""
         return ", ".join(f"{name} {count}" for name, count in self.counts().items())
 
 
@@ -50,41 +50,41 @@ class Faces:
 class Dataset:
     """All images of a data set.
 
-    `name` says where it is from; `sha256` identifies its training images and labels, whatever
-    form they were read from and in whatever order they stood, but for `in_file_order`.
+    `name` says where it is from. `sha256` identifies the training images and labels, independent
+    of their format and order, except for `in_file_order`.
     """
 
     name: str
     images: NDArray[np.uint8]  # [N, 48, 48]
     labels: NDArray[np.int64]  # [N], indices into classes
     usages: NDArray[np.uint8]  # [N], indices into USAGES
-    rows: NDArray[np.int64]  # [N], where each stood in its file, from 0
+    rows: NDArray[np.int64]  # [N], row of each in its file, from 0
     classes: tuple[str, ...]
     sha256: str
-    notes: tuple[str, ...] = ()  # what a person should know of how it was read
-    warning: str = ""  # what seems to be wrong with its labels
+    notes: tuple[str, ...] = ()  # for the user, about how it was read
+    warning: str = ""  # if the labels seem to be wrong
 
     def part(self, usage: str) -> Faces:
-        """The images of one usage; may be empty."""
+        """Return the images of one usage; may be empty."""
         rows = self.usages == USAGES.index(usage)
         return Faces(
             torch.from_numpy(self.images[rows]), torch.from_numpy(self.labels[rows]), self.classes
         )
 
     def counts(self) -> dict[str, int]:
-        """Images of each usage that occurs."""
+        """Return the number of images of each usage that occurs."""
         counts = np.bincount(self.usages, minlength=len(USAGES)).tolist()
         return {usage: count for usage, count in zip(USAGES, counts, strict=True) if count}
 
     def without(self, removed: Sequence[str]) -> "Dataset":
-        """The data without the classes `removed`, labels renumbered in the order that is left.
+        """Return the data without the classes `removed`, with labels renumbered in order.
 
         Raises UserError for an unknown class, or if fewer than two classes are left.
         """
         for name in removed:
             if name not in self.classes:
                 raise UserError(
-                    f"--remove takes classes of {', '.join(self.classes)}; got {name!r}"
+                    f"--remove must name classes among {', '.join(self.classes)}; got {name!r}"
                 )
         classes = tuple(name for name in self.classes if name not in removed)
         if len(classes) < 2:
@@ -100,14 +100,14 @@ class Dataset:
         return self._arranged(kept, renumbered[self.labels][kept], classes)
 
     def in_file_order(self) -> "Dataset":
-        """The same images in the order of their file, on which the hash then depends."""
+        """Return the images in file order; the hash then depends on the order."""
         order = np.argsort(self.rows)
         return self._arranged(order, self.labels[order], self.classes)
 
     def _arranged(
         self, chosen: NDArray[np.int64], labels: NDArray[np.int64], classes: tuple[str, ...]
     ) -> "Dataset":
-        """The images `chosen` [N], in that order, with these labels [N] of `classes`."""
+        """Return the images `chosen` [N], in that order, with labels [N] into `classes`."""
         images, usages = self.images[chosen], self.usages[chosen]
         return replace(
             self,
@@ -127,10 +127,10 @@ def canonical(
     usages: NDArray[np.uint8],
     notes: Iterable[str] = (),
 ) -> Dataset:
-    """A Dataset in canonical order: by usage, then by the image's digest, then by label.
+    """Create a Dataset in canonical order: by usage, then image digest, then label.
 
-    The order does not depend on the file's, so every form of the same data gives the same
-    splits and the same hash.
+    The order is independent of the file, so every format of the same data gives the same splits
+    and hash.
     """
     digests = image_digests(images)
     warning = wrong_labels(digests, labels)
@@ -141,8 +141,8 @@ def canonical(
 
 
 def image_digests(images: NDArray[np.uint8]) -> NDArray[np.bytes_]:
-    """A 16-byte digest of each image [N]; equal for identical pixels alone."""
-    # Hexadecimal, since NumPy's byte strings drop trailing zeros.
+    """Return a 16-byte digest of each image [N], equal only for identical pixels."""
+    # Hexadecimal, because NumPy's byte strings drop trailing zeros.
     return np.array(
         [hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest() for image in images], "S32"
     )
@@ -154,7 +154,7 @@ def content_hash(
     usages: NDArray[np.uint8],
     classes: Sequence[str],
 ) -> str:
-    """SHA-256 (hexadecimal) of the training images, their labels and the class names."""
+    """Return the SHA-256 (hexadecimal) of the training images, labels and class names."""
     training = usages == USAGES.index("Training")
     content = hashlib.sha256("\n".join(classes).encode())
     content.update(np.ascontiguousarray(labels[training], dtype="<i8").data)

@@ -1,4 +1,4 @@
-"""FER-2013 as image folders: one for each split, in it one for each emotion."""
+"""FER-2013 as image folders: one per split, with one per emotion in it."""
 
 import os
 from collections import Counter
@@ -16,7 +16,7 @@ from fer.data.tables import Rows
 from fer.errors import UserError
 from fer.files import read_file
 
-# Beside images: what operating systems leave, and what describes the images.
+# Files that may be next to images: system files and descriptions.
 SYSTEM = {
     *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir"),
     *("$recycle.bin", "system volume information", "lost+found"),
@@ -30,23 +30,23 @@ PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", "
 
 @dataclass
 class Scan:
-    """What lies under a root of image folders; what is wrong with it is named all at once."""
+    """Content of a root of image folders. All problems are reported together."""
 
     root: Path
     files: list[tuple[str, str, int]] = field(default_factory=list)  # path, usage, label
     skipped: Counter[str] = field(default_factory=Counter)  # by name
     notes: list[str] = field(default_factory=list)
-    emotions: list[str] = field(default_factory=list)  # folders that are none
-    splits: list[str] = field(default_factory=list)  # folders that are none
-    astray: list[str] = field(default_factory=list)  # images outside the folder of an emotion
-    nested: list[str] = field(default_factory=list)  # folders in that of an emotion
+    emotions: list[str] = field(default_factory=list)  # folders not named after an emotion
+    splits: list[str] = field(default_factory=list)  # folders not named after a split
+    astray: list[str] = field(default_factory=list)  # images outside an emotion's folder
+    nested: list[str] = field(default_factory=list)  # folders inside an emotion's folder
 
     def place(self, path: str) -> str:
-        """A path under the root, without the root."""
+        """Return a path relative to the root."""
         return os.path.relpath(path, self.root)
 
     def check(self) -> None:
-        """Raises UserError naming all that has no known meaning."""
+        """Raise UserError naming everything that cannot be interpreted."""
         problems = []
         if self.emotions:
             places: dict[str, list[str]] = {}
@@ -59,12 +59,12 @@ class Scan:
             digits = any(name.isdecimal() for name in places)
             problems.append(
                 f"a folder must be named after one of {', '.join(EMOTIONS)}; got {names}"
-                + (" (digits alone have no known meaning)" if digits else "")
+                + (" (names with only digits are ambiguous)" if digits else "")
             )
         if self.splits:
             names = listed(self.place(each) + near_usage(_name(each)) for each in self.splits)
             problems.append(
-                f"a folder of images beside train must be named after its split (train, "
+                f"a folder of images next to train must be named after its split (train, "
                 f"validation, test, PublicTest, PrivateTest); got {names}"
             )
         if self.astray:
@@ -72,14 +72,16 @@ class Scan:
             problems.append(f"an image must be in the folder of its emotion; got {names}")
         if self.nested:
             names = listed(map(self.place, self.nested))
-            problems.append(f"the folder of an emotion must hold images alone; got {names}")
+            problems.append(f"the folder of an emotion must contain only images; got {names}")
         if problems:
             raise UserError(f"{'; '.join(problems)}: {self.root}")
 
 
 def is_folder_form(folder: Path) -> bool:
-    """Whether there are folders of splits with folders of emotions in them, or at least two of
-    emotions. Of those of training any folders will do, so that wrong names are found out."""
+    """Whether a folder has split folders with emotion folders, or at least two emotion folders.
+
+    In a training folder any subfolders count, so that misspelt names are reported.
+    """
     known = 0
     for entry in entries_of(folder):
         if not entry.is_dir() or is_system(entry.name):
@@ -96,11 +98,11 @@ def is_folder_form(folder: Path) -> bool:
 
 
 def scan(root: Path) -> Scan:
-    """Every image file under `root`, in the order of their names; see `is_folder_form`.
+    """Scan the image files under `root`, ordered by name; see `is_folder_form`.
 
-    A split is known by its folder. Where that is the test's, or where there are no splits, the
-    prefixes of the file names (`Training_`, `PublicTest_`, `PrivateTest_`) say more if every file
-    has one. Raises UserError for folders of unknown names and for too many files.
+    The folder determines the split. In a test folder, or without splits, file name prefixes
+    (`Training_`, `PublicTest_`, `PrivateTest_`) determine it if every file has one. Raises
+    UserError for folders with unknown names and for too many files.
     """
     found = Scan(root)
     folders = [entry for entry in entries_of(root) if entry.is_dir() and not is_system(entry.name)]
@@ -125,14 +127,14 @@ def scan(root: Path) -> Scan:
             for name, count in sorted(found.skipped.items())
         )
         found.notes.append(
-            f"{found.skipped.total():,} entries that are no images of the data set were skipped: "
+            f"{found.skipped.total():,} entries that are not images of the data set were skipped: "
             f"{names}"
         )
     return found
 
 
 def _innermost(folder: str) -> str:
-    """The folder that holds those of emotions: archives have folders of splits in each other."""
+    """Return the folder that contains the emotions: archives may nest split folders."""
     entries = [entry for entry in entries_of(folder) if not is_system(entry.name)]
     if len(entries) == 1 and entries[0].is_dir() and emotion_of(entries[0].name) is None:
         inner = entries[0].path
@@ -144,7 +146,7 @@ def _innermost(folder: str) -> str:
 
 
 def _scan_beside(root: Path, found: Scan) -> None:
-    """What lies beside the folders of the splits: images make a folder one of unknown meaning."""
+    """Check the entries next to the split folders: unknown folders must not contain images."""
     for entry in entries_of(root):
         if not entry.is_dir() or is_system(entry.name):
             found.skipped[entry.name] += 1
@@ -156,7 +158,7 @@ def _scan_beside(root: Path, found: Scan) -> None:
 
 
 def _scan_split(folder: str, usage: str, is_only: bool, found: Scan) -> None:
-    """The images of one split; with `is_only` its folder is the root, and says nothing of it."""
+    """Scan the images of one split; with `is_only` its folder is the root."""
     files: list[tuple[str, int]] = []
     astray: list[str] = []
     classes: dict[int, list[str]] = {}
@@ -174,13 +176,13 @@ def _scan_split(folder: str, usage: str, is_only: bool, found: Scan) -> None:
                 raise UserError(f"at most {MAX_IMAGES:,} images are read: {found.root} has more")
     if astray and not classes and usage != "Training":
         found.notes.append(
-            f"{len(astray):,} files of {found.place(folder)} are in no folder of an emotion: "
-            "they are not read"
+            f"{len(astray):,} files in {found.place(folder)} are not in an emotion's folder: "
+            "ignored"
         )
         return
     found.astray += astray
     if not files:
-        found.notes.append(f"{found.place(folder)} holds no images")
+        found.notes.append(f"{found.place(folder)} contains no images")
     for label, names in classes.items():
         if len(names) > 1:
             where = found.place(folder)
@@ -195,11 +197,11 @@ def _scan_split(folder: str, usage: str, is_only: bool, found: Scan) -> None:
         others = sum(prefix in strange for prefix in prefixes)
         if others and usage != "Validation":
             found.notes.append(
-                f"{others:,} files of {found.place(folder)} are named as of another split: their "
-                f"folder counts, all are {usage}"
+                f"{others:,} files in {found.place(folder)} are named after another split: the "
+                f"folder decides, all are {usage}"
             )
     if is_only and usage == "Training" and usages == [usage] * len(files):
-        found.notes.append(f"no folders of splits: all {len(files):,} images are for training")
+        found.notes.append(f"no split folders: all {len(files):,} images are for training")
     found.files += [
         (path, usage, label) for (path, label), usage in zip(files, usages, strict=True)
     ]
@@ -216,7 +218,7 @@ def _scan_emotion(folder: str, found: Scan) -> Iterator[str]:
 
 
 def _say_merged(splits: dict[str, str], found: Scan) -> None:
-    """Note folders that are read as one split."""
+    """Add a note about folders that are read as one split."""
     for usage in dict.fromkeys(splits.values()):
         same = [folder for folder, each in splits.items() if each == usage]
         if len(same) > 1:
@@ -224,7 +226,7 @@ def _say_merged(splits: dict[str, str], found: Scan) -> None:
 
 
 def read_folders(found: Scan) -> Rows:
-    """The images of all files. Raises UserError for broken ones, or if there is none at all."""
+    """Read the images of all files. Raise UserError if any is broken or there are none."""
     images, labels, usages, sizes = [], [], [], []
     broken: list[tuple[str, UserError]] = []
     for file, usage, label in found.files:
@@ -241,9 +243,9 @@ def read_folders(found: Scan) -> Rows:
         usages.append(USAGES.index(usage))
     if broken:
         more = [found.place(file) for file, _ in broken[1:]]
-        raise UserError(f"{broken[0][1]}" + (f"; nor can be read {listed(more)}" if more else ""))
+        raise UserError(f"{broken[0][1]}" + (f"; also unreadable: {listed(more)}" if more else ""))
     if not images:
-        raise UserError(f"the folders hold no images: {found.root}")
+        raise UserError(f"the folders contain no images: {found.root}")
     scaled = tuple(filter(None, sizes))
     return Rows(np.stack(images), np.array(labels, np.int64), np.array(usages, np.uint8), scaled)
 
@@ -259,12 +261,12 @@ def is_system(name: str) -> bool:
 def _is_skipped(entry: os.DirEntry[str]) -> bool:
     if is_system(entry.name):
         return True
-    suffix = entry.name[entry.name.rfind(".") :]  # 32,298 names are looked at
+    suffix = entry.name[entry.name.rfind(".") :]  # fast, for 32,298 names
     return suffix.lower() in DESCRIPTIONS and not entry.is_dir()
 
 
 def _holds_pictures(folder: str) -> bool:
-    """Whether image files lie in a folder or at most two levels below."""
+    """Whether a folder contains image files, at most two levels deep."""
     for place, folders, files in os.walk(folder):
         if any(os.path.splitext(file)[1].lower() in PICTURES for file in files):  # noqa: PTH122
             return True

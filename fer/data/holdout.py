@@ -1,4 +1,4 @@
-"""Training images that a search neither trains on nor chooses by."""
+"""Hold out training images that a search uses neither for training nor for selection."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +11,12 @@ from fer.errors import UserError
 def set_aside(
     faces: Faces, share: float | None, how: Split, seed: int, subset: int | None
 ) -> tuple[Faces, Faces | None]:
-    """The faces to train and validate on, and those held out: `share` of each class, drawn with
-    `seed`; `subset` of them together.
+    """Return the faces to train and validate on, and those held out, `subset` in total.
 
-    Drawn from all faces before any subset: with the same share, split and seed no subset trains
-    on what another one, or the whole, holds out. The `grouped` split keeps identical images on one
-    side here too. Raises UserError where a class has too few images.
+    Holds out `share` of each class, drawn with `seed` from all faces before any subset: with the
+    same share, split and seed, no subset trains on what another one, or the whole, holds out. The
+    `grouped` split keeps identical images on one side here too. Raises UserError if a class has
+    too few images.
     """
     taken = draw_subset(faces, subset)
     if share is None:
@@ -42,7 +42,7 @@ def set_aside(
 def _chosen(
     faces: Faces, share: float, how: Split, generator: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Which of the faces [N] are held out of all."""
+    """Return which of all faces [N] are held out."""
     labels = faces.labels.numpy()
     group = twin_groups(faces) if how == "grouped" else np.arange(len(faces))
     first = np.unique(group, return_index=True)[1]  # one image decides for its group
@@ -55,7 +55,7 @@ def _chosen(
 
 
 def _some_of_each(faces: Faces, wanted: dict[str, int], generator: np.random.Generator) -> Faces:
-    """So many images of each class, or as many as there are, in their order."""
+    """Return the `wanted` number of images per class, or as many as there are, in order."""
     labels = faces.labels.numpy()
     places = [
         generator.permutation(np.flatnonzero(labels == number))[: wanted[name]]

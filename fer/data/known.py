@@ -1,8 +1,8 @@
-"""Do images of FER-2013 carry the labels that it gives them?
+"""Check whether images of FER-2013 have its labels.
 
-`known.txt` has the digests of some hundred images and their labels, and nothing else of them. They
-are of the pixels of Kaggle's CSV files and of its JPEG folders, which differ; images that were
-encoded once more are not known. `python -m bench.known` made the file.
+`known.txt` contains only digests and labels of some hundred images, from the pixels of Kaggle's
+CSV files and of its JPEG folders, which differ. Images that were encoded again are not recognised.
+`python -m bench.known` generates the file.
 """
 
 from collections.abc import Mapping
@@ -15,18 +15,19 @@ from numpy.typing import NDArray
 from fer.config import EMOTIONS
 
 KNOWN = Path(__file__).with_name("known.txt")
-DIGITS = 12  # hexadecimal ones that are kept of a digest
+DIGITS = 12  # hexadecimal digits stored of a digest
 ORDERS = {
     "in FER+'s order": ("neutral", "happy", "surprise", "sad", "angry", "disgust", "fear"),
     "in alphabetical order": tuple(sorted(EMOTIONS)),
 }
-"""The emotions that labels 0 to 6 stand for elsewhere."""
-EXPLAINED = 0.9  # of the known images, for an order to be named
+"""Emotions that labels 0 to 6 stand for in other data sets."""
+EXPLAINED = 0.9  # share of known images that an order must explain
 
 
 def wrong_labels(digests: NDArray[np.bytes_], labels: NDArray[np.int64]) -> str:
-    """How many known images carry other labels than FER-2013's, and in which order these seem to
-    be; empty if none does. For `digests` [N] of `image_digests` and labels [N] of EMOTIONS.
+    """Describe known images with other labels than FER-2013's, and the likely label order.
+
+    Takes `digests` [N] from `image_digests` and labels [N] into EMOTIONS. Empty if all agree.
     """
     table = known_images()
     names = digests.astype(f"S{DIGITS}").tolist()
@@ -38,11 +39,11 @@ def wrong_labels(digests: NDArray[np.bytes_], labels: NDArray[np.int64]) -> str:
     wrong = sum(label != true for label, true in pairs)
     if not wrong:
         return ""
-    carry = "carry other labels than FER-2013 gives them"
+    carry = "have other labels than in FER-2013"
     if wrong == 1:
-        carry = "carries another label than FER-2013 gives it"
+        carry = "has another label than in FER-2013"
     line = f"{wrong:,} of {len(pairs):,} known FER-2013 images {carry}"
-    counts = np.zeros((len(EMOTIONS), len(EMOTIONS)), np.int64)  # by label, then by what is true
+    counts = np.zeros((len(EMOTIONS), len(EMOTIONS)), np.int64)  # by given label, then true label
     np.add.at(counts, tuple(np.transpose(pairs)), 1)
     if order := _order(counts, np.unique(labels)):
         ours = ", ".join(f"{label} {name}" for label, name in enumerate(EMOTIONS))
@@ -51,7 +52,7 @@ def wrong_labels(digests: NDArray[np.bytes_], labels: NDArray[np.int64]) -> str:
 
 
 def _order(counts: NDArray[np.int64], used: NDArray[np.int64]) -> str:
-    """The order of the labels `used` that explains most of `counts`, in words; empty if none."""
+    """Describe the label order that explains most of `counts`; empty if none does."""
     enough = EXPLAINED * counts.sum()
     for words, order in ORDERS.items():
         meant = [EMOTIONS.index(name) for name in order]
@@ -61,7 +62,7 @@ def _order(counts: NDArray[np.int64], used: NDArray[np.int64]) -> str:
     found = {label: meant[label] for label in used.tolist()}
     is_order = len(set(found.values())) == len(found)
     is_other = any(label != true for label, true in found.items())
-    # Several known images of each label, else chance would make an order of errors.
+    # Require several known images per label, so that random errors do not look like an order.
     if not (is_order and is_other) or counts[used].sum(1).min() < 2:
         return ""
     if counts[list(found), list(found.values())].sum() < enough:
@@ -71,7 +72,7 @@ def _order(counts: NDArray[np.int64], used: NDArray[np.int64]) -> str:
 
 @cache
 def known_images() -> Mapping[bytes, int]:
-    """The label of each digest, of which DIGITS are kept."""
+    """Return the label of each known digest, truncated to DIGITS."""
     return {
         digest: EMOTIONS.index(emotion.decode())
         for emotion, *digests in map(bytes.split, KNOWN.read_bytes().splitlines())

@@ -1,4 +1,4 @@
-"""What people call the seven emotions and the splits: words to their meaning, and near misses."""
+"""Names of the seven emotions and of splits: synonyms, and suggestions for misspellings."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -13,11 +13,11 @@ from fer.config import EMOTIONS
 from fer.data.faces import USAGES
 from fer.errors import UserError
 
-MAX_NAMED = 12  # things of one kind that an error or a note lists
-MAX_SHOWN = 40  # characters of each
-NEAR = 0.7  # how alike short names of splits must be
-NEAR_EMOTION = 0.8  # less, and words of other meanings are alike: shocked and scared
-LONGEST = 200  # characters of a name that are looked at
+MAX_NAMED = 12  # names that an error or note lists
+MAX_SHOWN = 40  # characters per name
+NEAR = 0.7  # minimum similarity of split names
+NEAR_EMOTION = 0.8  # lower would confuse different words: shocked and scared
+LONGEST = 200  # characters of a name that are examined
 
 SYNONYMS = {
     "angry": ("anger",),
@@ -48,19 +48,21 @@ _USAGES = {
     "testprivate": "PrivateTest",
     "private": "PrivateTest",
 }
-# Words around a split's that change nothing: fer2013_train, test-images, Training set.
+# Filler words around a split's name: fer2013_train, test-images, Training set.
 _FILLING = "(?:fer2013|fer|data|set|split|images?|faces?)*"
 _SPLIT = re.compile(f"{_FILLING}({'|'.join(sorted(_USAGES, key=len, reverse=True))}){_FILLING}")
 
 
 def emotion_of(name: str) -> int | None:
-    """The class index of an English adjective or noun, in any case, with or without an index in
-    front ("0_angry", "3-Happy"); None for other words and for digits alone."""
+    """Return the class index of an English adjective or noun; None for other words.
+
+    Ignores case and a leading index ("0_angry", "3-Happy"). Digits alone give None.
+    """
     return _EMOTIONS.get(_without_index(name))
 
 
 def usage_of(name: str) -> str | None:
-    """The usage of a split by any usual name ("val", "Training set"); None for other words."""
+    """Return the usage for a common name of a split ("val", "Training set"), or None."""
     match = _SPLIT.fullmatch(re.sub(r"[\W_]", "", _without_index(name[:LONGEST])))
     return _USAGES[match[1]] if match else None
 
@@ -70,22 +72,22 @@ def _without_index(name: str) -> str:
 
 
 def near_emotion(name: str) -> str:
-    """The nearest emotion, as it stands behind a word in an error: " (happy?)"; else empty."""
+    """Return the closest emotion as a suggestion to append, such as " (happy?)", or ""."""
     word = _without_index(name)[:MAX_SHOWN]
     near = get_close_matches(word, _EMOTIONS, 1, NEAR_EMOTION)
-    if near and word.endswith(near[0]):  # "unhappy" is no misspelling of "happy"
+    if near and word.endswith(near[0]):  # "unhappy" is not a misspelling of "happy"
         return ""
     return f" ({EMOTIONS[_EMOTIONS[near[0]]]}?)" if near else ""
 
 
 def near_usage(name: str) -> str:
-    """The nearest name of a split, as it stands behind a word in an error; else empty."""
+    """Return the closest split name as a suggestion to append, or ""."""
     near = get_close_matches(_without_index(name)[:MAX_SHOWN], _USAGES, 1, NEAR)
     return f" ({near[0]}?)" if near else ""
 
 
 def listed(names: Iterable[str]) -> str:
-    """The first names, and how many more there are."""
+    """List the first names, and how many more there are."""
     each = iter(names)
     first = ", ".join(shown(name) for name in islice(each, MAX_NAMED))
     more = sum(1 for _ in each)
@@ -93,22 +95,22 @@ def listed(names: Iterable[str]) -> str:
 
 
 def shown(name: str) -> str:
-    """A name, its middle cut out if it is long."""
+    """Shorten a long name in the middle."""
     return name if len(name) <= 3 * MAX_SHOWN else f"{name[:MAX_SHOWN]}...{name[-MAX_SHOWN:]}"
 
 
 class Column:
-    """Looks up the words of a column; those that are unknown are named all at once."""
+    """Looks up the words of a column, and reports all unknown ones together."""
 
     def __init__(
         self, rule: str, meaning: Callable[[str], int | None], near: Callable[[str], str]
     ) -> None:
         self._rule, self._meaning, self._near = rule, meaning, near
         self._known: dict[str, int] = {}
-        self.unknown: dict[str, str] = {}  # by the word, where it stands first
+        self.unknown: dict[str, str] = {}  # first place of each word
 
     def look_up(self, words: Sequence[str], place: str, first: int) -> NDArray[np.int64]:
-        """The meaning [N] of each word, 0 of unknown ones; `place` is "row" or "line"."""
+        """Return the index [N] of each word, 0 if unknown; `place` is "row" or "line"."""
         for word in dict.fromkeys(words):
             if word in self._known or word[:MAX_SHOWN] in self.unknown:
                 continue
@@ -120,7 +122,7 @@ class Column:
         return np.array([self._known.get(word, 0) for word in words], np.int64)
 
     def check(self, path: Path) -> None:
-        """Raises UserError naming the words that are unknown and where each stands first."""
+        """Raise UserError naming the unknown words and the first place of each."""
         if not self.unknown:
             return
         got = [f"{word!r}{self._near(word)} in {place}" for word, place in self.unknown.items()]
@@ -129,18 +131,18 @@ class Column:
 
 
 def label_column(name: str) -> Column:
-    """Of class names, and of FER-2013's digits in a column that is called as its own is."""
+    """Return a column of class names; one called "emotion" may contain FER-2013's digits."""
     if name.strip().lower() == "emotion":
         return Column("a label must be in 0..6 or an emotion's name", _label, near_emotion)
     rule = (
-        "a label must be an emotion's name (digits have no known order; call the column "
+        "a label must be an emotion's name (the order of digits is unknown; call the column "
         f"'emotion' if 0..6 are {', '.join(EMOTIONS)})"
     )
     return Column(rule, emotion_of, near_emotion)
 
 
 def usage_column() -> Column:
-    """Of split names."""
+    """Return a column of split names."""
     return Column(f"a usage must be one of {', '.join(USAGES)}", _usage, near_usage)
 
 

@@ -1,4 +1,4 @@
-"""FER-2013 as parquet with encoded images."""
+"""FER-2013 as parquet files with encoded images."""
 
 import json
 from collections.abc import Iterator
@@ -29,10 +29,10 @@ from fer.data.tables import (
 from fer.errors import UserError
 
 MAX_GROUP = 512 << 20
-"""Bytes of one column in one row group, unpacked; more is refused before it is read."""
+"""Maximum uncompressed bytes of a row group, checked before reading."""
 MAX_TEXT = 1000
-"""Bytes of a label or a usage."""
-# What PyArrow raises on damaged files; ValueError has what is no UTF-8 among it.
+"""Maximum bytes of a label or usage."""
+# Exceptions that PyArrow raises on damaged files; ValueError includes invalid UTF-8.
 BROKEN = (pa.ArrowException, OSError, MemoryError, ValueError, KeyError, OverflowError)
 
 
@@ -43,7 +43,7 @@ LABEL = (pa.types.is_integer, *TEXT)
 
 
 class Columns(NamedTuple):
-    """The columns that are read, by their paths in the file, and what numbers in `label` mean."""
+    """Columns to read, by their paths in the file, and the meaning of numbers in `label`."""
 
     image: str
     label: str
@@ -52,12 +52,11 @@ class Columns(NamedTuple):
 
 
 def read_parquet(path: Path) -> Rows:
-    """Parquet with encoded images.
+    """Read a parquet file with encoded images.
 
-    The image column is `image` or `img_bytes` (bytes, or a struct with `bytes`); the label
-    column is `emotion` (0..6) or `label`/`labels` with class names, either as text or in the
-    file's own metadata; `usage` or `split` is optional. Raises UserError naming the row that
-    breaks a rule.
+    The image column is `image` or `img_bytes` (bytes, or a struct with `bytes`). The label column
+    is `emotion` (0..6), or `label`/`labels` with class names, as text or in the file's metadata.
+    `usage` or `split` is optional. Raises UserError naming the row that breaks a rule.
     """
     parts: list[Rows] = []
     usages = usage_column()
@@ -71,7 +70,7 @@ def read_parquet(path: Path) -> Rows:
                 words = list(map(str, _values(_column(batch, columns.usage), path)))
                 of_usage = usages.look_up(words, "row", row).astype(np.uint8)
             of_label = labels.look_up(_label_words(batch, columns, path, row), "row", row)
-            # Where a label is unknown nothing but the others is still to be found out.
+            # After an unknown label, only look for more of them.
             if not labels.unknown and not usages.unknown:
                 images, scaled = _images(batch, columns, path, row)
                 parts.append(Rows(images, of_label, of_usage, scaled))
@@ -83,7 +82,7 @@ def read_parquet(path: Path) -> Rows:
 
 
 def is_index(path: Path) -> bool:
-    """Whether a table is a parquet file without images; a broken one is none."""
+    """Whether a table is a valid parquet file without images."""
     if path.suffix.lower() != ".parquet":
         return False
     try:
@@ -95,7 +94,7 @@ def is_index(path: Path) -> bool:
 
 
 def _columns(file: Any, path: Path) -> Columns:
-    """The columns to read, of types that can be. Raises UserError."""
+    """Return the columns to read after checking their types. May raise UserError."""
     try:
         schema = pyarrow.parquet.ParquetFile(file).schema_arrow
         names = columns_of(schema.names, path)
@@ -106,7 +105,7 @@ def _columns(file: Any, path: Path) -> Columns:
         raise missing("image" if image is None else "emotion", names, path)
     usage = first_of(USAGE, names)
     class_names = _huggingface_classes(schema, label)
-    # Bare digits have a meaning in FER-2013's own column alone.
+    # Digits alone have a meaning only in a column called "emotion".
     is_own = label.strip().lower() == "emotion"
     if class_names is not None and not is_own and not any(map(_is_word, class_names)):
         class_names = None
@@ -118,7 +117,7 @@ def _columns(file: Any, path: Path) -> Columns:
     numbers = _check_type(label, schema.field(label).type, "integers or text", LABEL, path)
     if numbers and class_names is None and not is_own:
         raise UserError(
-            f"column {label!r} holds numbers without class names, and their order is "
+            f"column {label!r} contains numbers without class names, and their order is "
             f"unknown; name it 'emotion' if 0..6 are {', '.join(EMOTIONS)}: {path}"
         )
     if usage is not None:
@@ -127,38 +126,38 @@ def _columns(file: Any, path: Path) -> Columns:
 
 
 def _check_type(name: str, kind: Any, wanted: str, allowed: tuple[Any, ...], path: Path) -> bool:
-    """Whether the values are integers. Raises UserError if they are of no allowed type."""
+    """Return whether the values are integers. Raise UserError if the type is not allowed."""
     value = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not any(is_it(value) for is_it in allowed):
-        raise UserError(f"column {name!r} must hold {wanted}, not {str(kind)[:100]}: {path}")
+        raise UserError(f"column {name!r} must contain {wanted}, not {str(kind)[:100]}: {path}")
     return bool(pa.types.is_integer(value))
 
 
 def _batches(file: Any, columns: Columns, path: Path) -> Iterator[Any]:
-    """The wanted columns, at most a row group at a time. Raises UserError."""
+    """Yield batches of the columns, at most a row group at a time. May raise UserError."""
     wanted = [name for name in columns[:3] if name is not None]
     try:
-        # As dictionaries, values that many rows share are one in memory.
+        # As dictionaries, so that values shared by many rows are in memory once.
         reader = pyarrow.parquet.ParquetFile(file, read_dictionary=wanted)
         check_count(reader.metadata.num_rows, path)
         for number in range(reader.num_row_groups):
-            # The sizes of single columns are not asked for: PyArrow aborts where they are damaged.
+            # Do not read sizes of single columns: PyArrow aborts if they are damaged.
             size = reader.metadata.row_group(number).total_byte_size
             if size > MAX_GROUP:
                 raise UserError(
-                    f"row group {number + 1} has {size:,} bytes, at most {MAX_GROUP:,} are read: "
-                    f"{path}"
+                    f"row group {number + 1} has {size:,} bytes, at most {MAX_GROUP:,} are "
+                    f"allowed: {path}"
                 )
             try:
                 batches = iter(list(reader.iter_batches(MAX_IMAGES, [number], wanted)))
             except OSError as error:
                 if "Not yet implemented" not in str(error):
                     raise
-                # Delta encodings share values too, but not as dictionaries: few rows at a time.
+                # Delta encodings share values too, but not as dictionaries: read a few rows.
                 plain = pyarrow.parquet.ParquetFile(file)
                 batches = plain.iter_batches(4, [number], wanted)
             for batch in batches:
-                batch.validate(full=True)  # PyArrow looks up no place in a dictionary by itself
+                batch.validate(full=True)  # PyArrow does not check dictionary indices itself
                 if batch.num_rows:
                     yield batch
     except BROKEN as error:
@@ -168,8 +167,8 @@ def _batches(file: Any, columns: Columns, path: Path) -> Iterator[Any]:
 def _images(
     batch: Any, columns: Columns, path: Path, first_row: int
 ) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """The images [N, 48, 48] of some rows, and which of them were scaled."""
-    faces: dict[int | None, tuple[NDArray[np.uint8], str]] = {}  # each is decoded once
+    """Decode the images [N, 48, 48] of a batch; also return which were scaled."""
+    faces: dict[int | None, tuple[NDArray[np.uint8], str]] = {}  # decoded once each
     contents, places = _distinct(_column(batch, columns.image))
     for i, place in enumerate(places):
         if place not in faces:
@@ -180,7 +179,7 @@ def _images(
 
 
 def _label_words(batch: Any, columns: Columns, path: Path, first_row: int) -> list[str]:
-    """The labels of some rows as text; of numbers the class names that the file has for them."""
+    """Return the labels of a batch as text, with numbers replaced by the file's class names."""
     values = _values(_column(batch, columns.label), path)
     names = columns.class_names
     if names is not None:
@@ -201,7 +200,7 @@ def _face(content: Any, row: str) -> tuple[NDArray[np.uint8], str]:
         raise UserError(f"an encoded image was expected, got None: {row}")
     if content.size > MAX_BYTES:
         raise UserError(
-            f"an image of {content.size:,} bytes, at most {MAX_BYTES:,} are read: {row}"
+            f"an image of {content.size:,} bytes, at most {MAX_BYTES:,} are allowed: {row}"
         )
     return decode(content.to_pybytes(), row)
 
@@ -212,21 +211,21 @@ def _column(batch: Any, name: str) -> Any:
 
 
 def _distinct(column: Any) -> tuple[Any, list[int | None]]:
-    """The distinct values of a column, and for each row which one it has."""
+    """Return the distinct values of a column, and the index of each row's value."""
     if pa.types.is_dictionary(column.type):
         return column.dictionary, column.indices.to_pylist()
     return column, list(range(len(column)))
 
 
 def _values(column: Any, path: Path) -> list[Any]:
-    """The labels or usages of some rows. Raises UserError if they are long or no UTF-8."""
+    """Return labels or usages of a batch. Raise UserError if they are too long or not UTF-8."""
     distinct, places = _distinct(column)
     try:
         if not pa.types.is_integer(distinct.type):
             longest = pc.max(pc.binary_length(distinct)).as_py() or 0
             if longest > MAX_TEXT:
                 raise UserError(
-                    f"a label or usage of {longest:,} bytes, at most {MAX_TEXT:,} are read: {path}"
+                    f"a label or usage of {longest:,} bytes, at most {MAX_TEXT:,} allowed: {path}"
                 )
         values = distinct.to_pylist()
     except BROKEN as error:
@@ -235,7 +234,7 @@ def _values(column: Any, path: Path) -> list[Any]:
 
 
 def _huggingface_classes(schema: Any, label: str) -> list[str] | None:
-    """The class names that the Hugging Face's metadata has for a column, if it has any."""
+    """Return a column's class names from Hugging Face metadata, or None."""
     try:
         names = json.loads((schema.metadata or {}).get(b"huggingface", b"null"))
     except (ValueError, RecursionError):

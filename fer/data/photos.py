@@ -1,4 +1,4 @@
-"""Image files as people have them: one by one, many, or in folders; the broken among the good."""
+"""Read image files and folders of image files, some of which may be broken."""
 
 import os
 from collections.abc import Sequence
@@ -14,15 +14,14 @@ from fer.errors import UserError
 
 READ = ".bmp .gif .jfif .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp"
 SUFFIXES = (*READ.split(), ".avif", ".heic", ".heif")
-"""Of the files in a folder that are taken for images; the last three are named as not read."""
+"""Suffixes of image files in a folder; the last three are reported as unsupported."""
 SQUARE = 0.9
-"""Shorter side of a nearly square image as a share of the longer one."""
+"""Minimum ratio of the sides of an image that is nearly square."""
 
 
 @dataclass
 class Photos:
-    """What was read: faces uint8 [48, 48] and where each is from; what a person should know of
-    it, and what could not be read."""
+    """Faces uint8 [48, 48] that were read and their paths, notes for the user, and errors."""
 
     paths: list[str] = field(default_factory=list)
     faces: list[NDArray[np.uint8]] = field(default_factory=list)
@@ -30,20 +29,20 @@ class Photos:
     errors: list[UserError] = field(default_factory=list)
 
     def images(self) -> NDArray[np.uint8]:
-        """uint8 [N, 48, 48] of all; there must be one."""
+        """Return all faces as uint8 [N, 48, 48]; requires at least one."""
         return np.stack(self.faces)
 
 
 def read_photos(paths: Sequence[Path]) -> Photos:
-    """The images at `paths` in their order, those in folders by their names, however deep.
+    """Read the images at `paths` in order; folders are searched recursively, ordered by name.
 
-    Whatever cannot be read is among the errors. Raises UserError for too many images.
+    Files that cannot be read are listed in the errors. Raises UserError for too many images.
     """
     photos = Photos()
     for path in paths:
         files = _files_in(path, photos) if path.is_dir() else [str(path)]
         if len(photos.paths) + len(files) > MAX_IMAGES:
-            raise UserError(f"at most {MAX_IMAGES:,} images are read: {path} has more")
+            raise UserError(f"at most {MAX_IMAGES:,} images are allowed: {path} has more")
         for file in files:
             _read(file, photos)
     return photos
@@ -61,13 +60,13 @@ def _read(file: str, photos: Photos) -> None:
     if side < SQUARE * max(width, height):
         left, top = (width - side) // 2, (height - side) // 2
         photos.notes.append(
-            f"of {width}x{height} pixels only the centred {side}x{side} were seen, from column "
-            f"{left} and row {top} on (--out FILE.png shows them): {file}"
+            f"only the centre {side}x{side} of {width}x{height} pixels are used, from column "
+            f"{left} and row {top} (--out FILE.png shows them): {file}"
         )
 
 
 def _files_in(folder: Path, photos: Photos) -> list[str]:
-    """The image files in a folder and those below it, in the order of their names."""
+    """Return the image files in a folder, recursively, ordered by name."""
     found: list[str] = []
     others: list[str] = []
 
@@ -84,5 +83,5 @@ def _files_in(folder: Path, photos: Photos) -> list[str]:
         photos.errors.append(UserError(f"no image files ({READ}) in the folder {folder}"))
     elif others:
         files_are = "1 file is" if len(others) == 1 else f"{len(others):,} files are"
-        photos.notes.append(f"{files_are} left out as no images, the first is {others[0]}")
+        photos.notes.append(f"{files_are} skipped, not images; the first is {others[0]}")
     return found

@@ -1,7 +1,7 @@
-"""The files of one data set by their names: the split each is of, and whether a shard is missing.
+"""Interpret file names of a data set: the split of each file, and missing shards.
 
-`train.csv` and `test.csv`; `train-00000-of-00003.parquet` as Hugging Face exports it;
-`0000.parquet` in a folder that is named after its split.
+Examples: `train.csv` and `test.csv`; `train-00000-of-00003.parquet` (Hugging Face);
+`0000.parquet` in a folder named after its split.
 """
 
 import re
@@ -21,17 +21,19 @@ _NAMELESS = ("", "part", "data", "shard")
 
 
 class Part(NamedTuple):
-    """What a file's name says: the split it is of, and the number of the shard among how many."""
+    """Parts of a file name: split, stem, shard number, and total number of shards."""
 
     usage: str | None
     stem: str
     number: int | None
-    total: int | None  # None if the name does not say
+    total: int | None  # None if not in the name
 
 
 def part_of(path: Path, in_split: bool = False) -> Part:
-    """What the name of a file says, or that of its folder where the file has a number alone, or
-    where it is known that the folder is that of a split."""
+    """Parse a file name.
+
+    The folder's name gives the split if the file's name is only a number, or with `in_split`.
+    """
     match = _OF.fullmatch(path.stem) or _NUMBERED.fullmatch(path.stem)
     stem = (match["stem"] if match else path.stem).strip("-_. ").lower()
     usage = usage_of(stem)
@@ -45,10 +47,10 @@ def part_of(path: Path, in_split: bool = False) -> Part:
 def together(
     files: Sequence[Path], place: Path, in_splits: bool = False
 ) -> list[tuple[Path, str | None]]:
-    """The files, shards of one or more splits, in order, each with the usage its name says; with
-    `in_splits` their folders are those of splits.
+    """Order the files (shards of one or more splits), each with the usage from its name.
 
-    Raises UserError where a shard is missing, or where it is unclear which files are the data set.
+    With `in_splits` their folders are named after splits. Raises UserError if a shard is missing
+    or it is unclear which files belong to the data set.
     """
     parts = {file: part_of(file, in_splits) for file in files}
     sets: dict[tuple[object, ...], list[Path]] = {}
@@ -60,13 +62,13 @@ def together(
     if unknown and len(sets) > 1:
         names = listed(file.name + near_usage(parts[file].stem) for file in unknown)
         raise UserError(
-            f"{len(files)} tables, name one of them, or name them after their splits (train, "
-            f"validation, test); not known are {names}: {place}"
+            f"{len(files)} tables, give one of them, or name them after their splits (train, "
+            f"validation, test); unknown are {names}: {place}"
         )
     for usage in {parts[file].usage for file in files}:
         same = [each[0].name for key, each in sets.items() if key[0] == usage]
         if len(same) > 1:
-            raise UserError(f"{listed(same)} are all of {usage}, name one of them: {place}")
+            raise UserError(f"{listed(same)} are all {usage}, give one of them: {place}")
     for each in sets.values():
         _check_whole({parts[file].number: parts[file] for file in each}, each)
     return [
@@ -77,12 +79,14 @@ def together(
 
 
 def _check_whole(parts: dict[int | None, Part], files: list[Path]) -> None:
-    """Raises UserError if a shard is missing or there twice; where names tell no total, the first
-    and the last that are there count as such."""
+    """Raise UserError if a shard is missing or duplicated.
+
+    Without a total in the names, the lowest and highest present are taken as first and last.
+    """
     file = files[0]
     if len(parts) < len(files):
         names = listed(each.name for each in files)
-        raise UserError(f"a shard is there twice, name one file: {names} in {file.parent}")
+        raise UserError(f"a shard appears twice, give one file: {names} in {file.parent}")
     numbers = {number for number in parts if number is not None}
     if not numbers:
         return
@@ -99,13 +103,13 @@ def _check_whole(parts: dict[int | None, Part], files: list[Path]) -> None:
     names = ", ".join(_renumbered(file.name, number) for number in some)
     more = f" and {missing - len(some):,} more" if missing > len(some) else ""
     raise UserError(
-        f"{missing:,} of {last - first:,} shards are missing: {names}{more}; there is {file} "
-        "(of a folder all shards are read)"
+        f"{missing:,} of {last - first:,} shards are missing: {names}{more}; found {file} "
+        "(all shards of a folder are read)"
     )
 
 
 def _renumbered(name: str, number: int) -> str:
-    """The name of another shard; a hash behind the total is not known."""
+    """Return the name of another shard; a hash after the total is replaced by a wildcard."""
     stem, dot, suffix = name.rpartition(".")
     match = _OF.fullmatch(stem) or _NUMBERED.fullmatch(stem)
     assert match is not None

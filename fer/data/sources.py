@@ -1,4 +1,4 @@
-"""What of a path is the data set: a table, tables of its splits and shards, or image folders."""
+"""Locate the data set at a path: a table, tables of splits and shards, or image folders."""
 
 import os
 from collections.abc import Iterable
@@ -17,18 +17,18 @@ FORMS = (
     "train/ and test/ of folders angry/, disgust/, fear/, happy/, sad/, surprise/, neutral/"
 )
 DEPTH = 2
-"""Folders are looked into so many levels down."""
+"""How many levels of folders to search."""
 WHOLE = ("fer2013.csv", "icml_face_data.csv")
-"""Files of all splits: whatever lies beside, the first of them is the data set."""
+"""Files with all splits: the first one present is the data set, whatever is next to it."""
 TEXT = (".csv", ".tsv", ".txt")
 PARQUET = (".parquet",)
 DATA = (*TEXT[:2], *PARQUET, ".zip", ".tar", ".gz", ".tgz", ".npz", ".npy", ".h5", ".arrow")
-"""Endings of files that a person may take for part of the data set."""
+"""Suffixes of files that may look like part of the data set."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Tables, each with the usage that its name says, or image folders; and notes of both."""
+    """Tables, each with the usage from its name, or image folders; and notes."""
 
     place: Path
     tables: list[tuple[Path, str | None]] = field(default_factory=list)
@@ -36,20 +36,20 @@ class Source:
     notes: tuple[str, ...] = ()
 
     def files(self) -> list[str]:
-        """All that the data set depends on."""
+        """Return all files that the data set depends on."""
         if self.folders is None:
             return [str(table.resolve()) for table, _ in self.tables]
         return [str(self.place.resolve()), *(path for path, _, _ in self.folders.files)]
 
     def taken_for(self) -> list[str]:
-        """The usages that names of tables say."""
+        """Return the usages from the tables' names."""
         return [usage for _, usage in self.tables if usage is not None]
 
 
 def locate(path: Path) -> Source:
-    """What is to be read at `path`, or at most two folders down.
+    """Locate the data set at `path`, or at most two folders down.
 
-    Raises UserError if that is nothing, not all there, or not clear.
+    Raises UserError if there is none, it is incomplete, or it is ambiguous.
     """
     if not path.exists():
         raise UserError(f"no such file or folder: {path}")
@@ -69,13 +69,13 @@ def locate(path: Path) -> Source:
     names = [entry.name for entry in entries_of(path)]
     digits = any(name.isdecimal() for name in names)
     raise UserError(
-        f"no known form of FER-2013 ({FORMS}): {path} holds {listed(names) or 'nothing'}"
-        + ("; folders named by digits alone have no known meaning" if digits else "")
+        f"no supported format of FER-2013 ({FORMS}): {path} has {listed(names) or 'nothing'}"
+        + ("; folders named with only digits are ambiguous" if digits else "")
     )
 
 
 def _one_table(path: Path) -> Source:
-    """A table by its own name, though shards of a number that is not known may lie beside."""
+    """Return a single table, with a note if it seems to be one of several numbered shards."""
     part = part_of(path)
     notes: list[str] = []
     if part.number is not None and part.total is None:
@@ -85,16 +85,18 @@ def _one_table(path: Path) -> Source:
             if file != path and part_of(file)._replace(number=part.number) == part
         ]
         if others:
-            notes = [f"of {path.parent} only {path.name} is read, not {listed(sorted(others))}"]
+            notes = [f"in {path.parent} only {path.name} is read, not {listed(sorted(others))}"]
     return Source(path, together([path], path.parent), notes=tuple(notes))
 
 
 def _look_into(folder: Path) -> Source | None:
-    """The data set that lies in a folder itself, if one does. Raises UserError if it is unclear
-    or not all there."""
+    """Return the data set directly in a folder, or None.
+
+    Raises UserError if it is ambiguous or incomplete.
+    """
     tables = [Path(entry.path) for entry in entries_of(folder) if _is_table(entry)]
     has_folders = is_folder_form(folder)
-    if has_folders:  # an index of the images is no table of them
+    if has_folders:  # ignore indexes without images
         tables = [file for file in tables if not is_index(file)]
     first = next((file for name in WHOLE for file in tables if file.name.lower() == name), None)
     if first is not None:
@@ -125,7 +127,7 @@ def _is_table(entry: os.DirEntry[str], endings: tuple[str, ...] = (*TEXT, *PARQU
 
 
 def _beside(folder: Path, tables: Iterable[Path]) -> tuple[str, ...]:
-    """A note of what might be taken for part of the data set and is not read."""
+    """Return a note about entries that look like part of the data set but are not read."""
     read = {str(table) for table in tables} | {str(table.parent) for table in tables}
     others = [
         entry.name + ("/" if entry.is_dir() else "")
@@ -135,7 +137,7 @@ def _beside(folder: Path, tables: Iterable[Path]) -> tuple[str, ...]:
         and (entry.is_dir() or Path(entry.name).suffix.lower() in DATA)
     ]
     names = listed(sorted(Path(name).name for name in read if name != str(folder)))
-    return (f"{listed(others)} beside {names} not read: {folder}",) if others else ()
+    return (f"{listed(others)} next to {names} ignored: {folder}",) if others else ()
 
 
 def _subfolders(folder: Path) -> list[str]:
@@ -145,9 +147,9 @@ def _subfolders(folder: Path) -> list[str]:
 
 
 def _which(found: list[Source], path: Path) -> str:
-    """That several folders may be meant."""
+    """Return the message for several possible folders."""
     names = listed(str(source.place) for source in found)
     hint = ""
     if all(source.folders and not usage_of(source.place.name) for source in found):
-        hint = ", or name folders after the splits they are: train, validation, test"
-    return f"{len(found)} data sets, name one of them{hint}; there are {names}: {path}"
+        hint = ", or name folders after their splits: train, validation, test"
+    return f"{len(found)} data sets, give one of them{hint}; there are {names}: {path}"

@@ -1,6 +1,6 @@
-"""Training and validation: the honest split, the report's split, and stratified subsets.
+"""Split into training and validation (grouped or the report's way), and draw subsets.
 
-scikit-learn takes a second to import, and workers need none of this: it is imported where used.
+scikit-learn takes a second to import and is not needed by workers, so it is imported where used.
 """
 
 from typing import Literal
@@ -14,18 +14,18 @@ from fer.errors import UserError
 Split = Literal["grouped", "stratified", "file-order"]
 SEED = 42
 """The report's random_state."""
-MAX_SEED = 2**32 - 1  # of NumPy's legacy generator, which scikit-learn shuffles with
+MAX_SEED = 2**32 - 1  # of NumPy's legacy generator, used by scikit-learn
 
 
 def split(
     faces: Faces, how: Split, subset: int | None = None, seed: int = SEED
 ) -> tuple[Faces, Faces]:
-    """Training and validation images, 80 to 20, stratified by class.
+    """Split into training and validation images, 80 to 20, stratified by class.
 
-    `stratified` is the report's split (chapter 2), and so is `file-order`, for faces in the order
-    of their file. `grouped` also keeps identical images on one side, so that no image is validated
-    that was trained on. `subset` first draws that many images, stratified and whatever the `seed`
-    of the split. Raises UserError where a class is too small for that, or the seed out of range.
+    `stratified` is the report's split (chapter 2), and so is `file-order` for faces in file order.
+    `grouped` also keeps identical images on one side, so that no training image is validated on.
+    `subset` first draws that many images, stratified and independent of `seed`. Raises UserError
+    if a class is too small or the seed is out of range.
     """
     faces = draw_subset(faces, subset)
     chosen = validated(faces, how, seed)
@@ -33,14 +33,14 @@ def split(
 
 
 def validated(faces: Faces, how: Split, seed: int) -> NDArray[np.bool_]:
-    """Which of the faces [N] are on the validation side. Raises UserError as `split` does."""
+    """Return which of the faces [N] are for validation. Raise UserError as in `split`."""
     if not 0 <= seed <= MAX_SEED:
         raise UserError(f"--split-seed must be from 0 to {MAX_SEED}, got {seed}")
     from sklearn.model_selection import train_test_split
 
     labels = faces.labels.numpy()
     group = twin_groups(faces) if how == "grouped" else np.arange(len(faces))
-    # One image stands for its group: it decides the stratum and the side of all.
+    # One image represents its group and decides its stratum and side.
     first = np.unique(group, return_index=True)[1]
     _check_classes(faces, labels[first])
     try:
@@ -64,13 +64,13 @@ def validated(faces: Faces, how: Split, seed: int) -> NDArray[np.bool_]:
 
 
 def split_in_words(how: str, seed: int | None) -> str:
-    """Which split it is, for a person; of seed None every trial has its own."""
+    """Describe a split; with seed None every trial has its own."""
     words = {None: ", drawn anew for each seed", SEED: ""}
     return f"{how} split{words.get(seed, f', seed {seed}')}"
 
 
 def draw_subset(faces: Faces, size: int | None) -> Faces:
-    """`size` of the images, by default all, the shares of the classes kept.
+    """Draw `size` images (default: all), stratified by class.
 
     Raises UserError if that is impossible.
     """
@@ -94,7 +94,7 @@ def draw_subset(faces: Faces, size: int | None) -> Faces:
 
 
 def twin_groups(faces: Faces) -> NDArray[np.int64]:
-    """A number [N] for each image, from 0 up without gaps, shared by identical images alone."""
+    """Return a group number [N] for each image, 0, 1, ..., equal only for identical images."""
     flat = faces.images.numpy().reshape(len(faces), -1)
     rows = np.ascontiguousarray(flat).view(f"V{flat.shape[1]}").ravel()
     group: NDArray[np.int64] = np.unique(rows, return_inverse=True)[1].astype(np.int64)

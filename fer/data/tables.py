@@ -1,4 +1,4 @@
-"""FER-2013 as Kaggle's CSV files; the rows of any table."""
+"""FER-2013 as Kaggle's CSV files, and rows shared by all tables."""
 
 import codecs
 import contextlib
@@ -23,21 +23,21 @@ from fer.data.names import label_column, listed, usage_column
 from fer.errors import UserError
 
 PIXELS = SIZE * SIZE
-BLOCK = 16 << 20  # bytes parsed at a time; also the longest line that is read
-MAX_RECODED = 2 << 30  # bytes of a file that is not in UTF-8
-HEADER = 4096  # bytes; a longer first line is no header
+BLOCK = 16 << 20  # bytes parsed at a time; also the maximum line length
+MAX_RECODED = 2 << 30  # bytes of a file that is not UTF-8
+HEADER = 4096  # bytes; a longer first line is not a header
 SEPARATORS = ",;\t|"
 UTF_16 = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 UTF_32 = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}
 
-# The names of a column, in order of preference.
+# Names of a column, in order of preference.
 LABELS = ("emotion", "label", "labels")
 USAGE = ("usage", "split", "set", "subset", "partition")
 
 
 class Rows(NamedTuple):
-    """What a file holds, in its own order: uint8 [N, 48, 48], int64 [N], uint8 [N] or None if it
-    does not say; and which images had another size and were scaled."""
+    """Content of a file, in file order: images uint8 [N, 48, 48], labels int64 [N], usages uint8
+    [N] or None if missing, and which images were scaled from another size."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
@@ -46,28 +46,28 @@ class Rows(NamedTuple):
 
 
 class Header(NamedTuple):
-    """The column names of a CSV file as written, none if it is no such file, and its form."""
+    """Column names of a CSV file as written (empty if it is not one), encoding and separator."""
 
     names: list[str]
     encoding: str = "utf-8"
     separator: str = ","
 
     def plain(self) -> set[str]:
-        """The names without case and stray spaces."""
+        """Return the names in lower case, without surrounding spaces."""
         return {name.strip().lower() for name in self.names}
 
 
 def native_file(path: Path) -> Any:
-    """A file for PyArrow to read, whatever the bytes of its path. Raises OSError.
+    """Open a file for PyArrow; the path may contain any bytes. Raise OSError on failure.
 
-    Not a Python file: threads of PyArrow that still read ahead would call it while the
-    interpreter ends, which aborts the process (exit code 134).
+    A Python file would not do: PyArrow's read-ahead threads may call it while the interpreter
+    exits, which aborts the process (exit code 134).
     """
     return pa.OSFile(os.fsencode(path))
 
 
 def csv_header(path: Path) -> Header:
-    """What a CSV file's first line says."""
+    """Parse the header line of a CSV file."""
     with path.open("rb") as file:
         start = file.read(HEADER)
     encoding = _encoding(start)
@@ -86,7 +86,7 @@ def csv_header(path: Path) -> Header:
 
 
 def _encoding(start: bytes) -> str:
-    """The encoding of a text that begins so: what its mark says, else by where its zeros are."""
+    """Detect the encoding of a text from its byte order mark, else from its zero bytes."""
     for mark, encoding in {**UTF_32, **UTF_16}.items():
         if start.startswith(mark):
             return encoding
@@ -98,7 +98,7 @@ def _encoding(start: bytes) -> str:
 
 
 def columns_of(names: list[str], path: Path) -> dict[str, str]:
-    """Names without case and stray spaces, to the names as they are written.
+    """Map normalised names (lower case, no surrounding spaces) to the names as written.
 
     Raises UserError if two are the same.
     """
@@ -106,40 +106,40 @@ def columns_of(names: list[str], path: Path) -> dict[str, str]:
     for name in names:
         plain = name.strip().lower()
         if plain in columns:
-            raise UserError(f"column {plain[:40]!r} is there twice: {path}")
+            raise UserError(f"column {plain[:40]!r} appears twice: {path}")
         columns[plain] = name
     return columns
 
 
 def first_of(wanted: Sequence[str], columns: dict[str, str]) -> str | None:
-    """The column, as it is written, of the first of some plain names that is there."""
+    """Return the column, as written, of the first normalised name that is present."""
     return next((columns[name] for name in wanted if name in columns), None)
 
 
 def missing(column: str, columns: dict[str, str], path: Path) -> UserError:
-    """That a column which is needed is not among those of a file."""
+    """Return the error for a missing column."""
     return UserError(f"column {column!r} is missing: {path} has {listed(columns)}")
 
 
 def is_labelled_csv(path: Path) -> bool:
-    """Whether a file is a CSV file of `pixels` and labels."""
+    """Whether a file is a CSV file with `pixels` and labels."""
     names = csv_header(path).plain()
     return "pixels" in names and not names.isdisjoint(LABELS)
 
 
 def lacks_labels(path: Path) -> bool:
-    """Whether a file is a CSV file of `pixels` without labels, as Kaggle's `test.csv`."""
+    """Whether a file is a CSV file with `pixels` but no labels, such as Kaggle's `test.csv`."""
     names = csv_header(path).plain()
     return "pixels" in names and names.isdisjoint(LABELS)
 
 
 def read_csv(path: Path) -> Rows:
-    """Kaggle's `train.csv`, `fer2013.csv` or `icml_face_data.csv`.
+    """Read Kaggle's `train.csv`, `fer2013.csv` or `icml_face_data.csv`.
 
-    Columns `emotion` (0..6, or names; `label` has names alone), `pixels` (2,304 integers in
-    0..255, separated by spaces) and optionally `Usage`, in any order and with stray spaces around
-    their names; separated by comma, semicolon, tab or bar, in UTF-8, UTF-16 or UTF-32. Raises
-    UserError naming the line that breaks a rule.
+    Columns: `emotion` (0..6, or names; `label` must have names), `pixels` (2,304 integers in
+    0..255, separated by spaces) and optionally `Usage`, in any order and with spaces around
+    their names allowed. The separator is comma, semicolon, tab or bar; the encoding UTF-8, UTF-16
+    or UTF-32. Raises UserError naming the line that breaks a rule.
     """
     header = csv_header(path)
     columns = columns_of(header.names, path)
@@ -163,7 +163,7 @@ def read_csv(path: Path) -> Rows:
 
 
 def read_unlabelled_csv(path: Path) -> NDArray[np.uint8]:
-    """The images [N, 48, 48] of the column `pixels`, in the file's order; others are left alone.
+    """Read the images [N, 48, 48] of the column `pixels` in file order, ignoring other columns.
 
     Raises UserError naming the line that breaks a rule.
     """
@@ -180,8 +180,11 @@ def read_unlabelled_csv(path: Path) -> NDArray[np.uint8]:
 
 @contextlib.contextmanager
 def _in_utf_8(path: Path, encoding: str) -> Iterator[Any]:
-    """A CSV file for PyArrow, which itself would read other encodings through Python: see
-    `native_file`. Raises UserError if it is of another and very large."""
+    """Open a CSV file for PyArrow, converted to UTF-8 in a temporary copy if needed.
+
+    PyArrow would convert other encodings through Python, see `native_file`. Raises UserError if
+    the file needs conversion and is very large.
+    """
     if encoding == "utf-8":
         with native_file(path) as file:
             yield file
@@ -189,8 +192,8 @@ def _in_utf_8(path: Path, encoding: str) -> Iterator[Any]:
     size = path.stat().st_size
     if size > MAX_RECODED:
         raise UserError(
-            f"a file of {size:,} bytes in {encoding.upper()}, at most {MAX_RECODED:,} are read; "
-            f"save it as UTF-8: {path}"
+            f"a file of {size:,} bytes in {encoding.upper()}, at most {MAX_RECODED:,} are "
+            f"allowed; save it as UTF-8: {path}"
         )
     with (
         path.open(encoding=encoding, newline="") as text,
@@ -203,9 +206,9 @@ def _in_utf_8(path: Path, encoding: str) -> Iterator[Any]:
 
 
 def _csv_batches(path: Path, header: Header, wanted: list[str]) -> Iterator[tuple[Any, int]]:
-    """Some rows at a time of the columns `wanted`, as text, and the line they begin in.
+    """Yield batches of the columns `wanted` as text, each with its first line number.
 
-    Raises UserError if it is no CSV file or has too many rows.
+    Raises UserError if it is not a CSV file or has too many rows.
     """
     first_line = 2
     try:
@@ -258,13 +261,13 @@ def _csv_images(column: Any, path: Path, first_line: int) -> NDArray[np.uint8]:
 
 
 def check_count(images: int, path: Path) -> None:
-    """Raises UserError if a table has more images than are read."""
+    """Raise UserError if a table has too many images."""
     if images > MAX_IMAGES:
-        raise UserError(f"at most {MAX_IMAGES:,} images are read: {path} has more")
+        raise UserError(f"at most {MAX_IMAGES:,} images are allowed: {path} has more")
 
 
 def concatenate(parts: list[Rows], path: Path) -> Rows:
-    """All rows of a table. Raises UserError if there are none."""
+    """Concatenate the rows of a table. Raise UserError if there are none."""
     if not parts or not sum(len(part.labels) for part in parts):
         raise UserError(f"the file holds no rows: {path}")
     images, labels, usages, scaled = zip(*parts, strict=True)
