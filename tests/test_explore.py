@@ -149,7 +149,7 @@ def test_oversampling_is_counted_step_by_step_and_pictured_beside_its_originals(
     for step, images, disgust in (
         ("as they are", 56, 8),
         ("mirrored ones added", 64, 16),
-        ("turned ones added", 80, 32),
+        ("rotated ones added", 80, 32),
     ):
         assert re.search(rf"{step} +{images} training images, {disgust} of disgust", done.out)
         assert f"<td>{step}</td><td>{images}</td><td>{disgust}</td>" in page

@@ -375,9 +375,7 @@ def test_of_a_picture_that_is_not_square_the_part_that_was_seen_is_said_and_show
     done = command("fer.predict", "run", "wide.png", "nearly.png", "--out", "seen.png")
     assert done.code == 0, done
     (note,) = done.err.splitlines()
-    assert note.startswith(
-        f"note: only the centre 96x96 of {size} pixels are used, from {place}"
-    )
+    assert note.startswith(f"note: only the centre 96x96 of {size} pixels are used, from {place}")
     assert note.endswith("wide.png")
     seen = faces_in("seen.png", 2)[0].astype(float)
     middle = turned.crop((48, 0, 144, 96) if orientation == 1 else (0, 48, 96, 144))

@@ -1,7 +1,7 @@
-"""A model card in Hugging Face's format: README.md in the folder of a run.
+"""Model card in Hugging Face's format: README.md in a run folder.
 
-What it says of a run stands from the end of its training. Scores that come later, of a test split
-or of other seeds, are added to it, and what a person wrote into it stays.
+Written at the end of training. Later scores (of a test split or of other seeds) are added, and the
+user's own text is kept.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,10 +20,10 @@ from fer.training import metrics
 from fer.training.fit import Epoch, Run
 
 FILE = "README.md"
-LIMITED = "## Limits"  # what comes later stands before it
+LIMITED = "## Limits"  # later sections are inserted before it
 NAMES = {"fer2013": "FER-2013", "demo": "drawn demo faces"}
 TYPES = {"accuracy": "accuracy", "macro-F1": "f1", "balanced accuracy": "balanced_accuracy"}
-"""The metric of Hugging Face's that a score is."""
+"""Hugging Face metric type of each score."""
 
 Scores = Mapping[str, metrics.Score]
 
@@ -38,8 +38,11 @@ def write(
     last: Epoch,
     onnx: bool,
 ) -> None:
-    """Write the card of a run that was trained. `score` is that of its last `scored` epochs, None
-    without validation. Raises UserError if it cannot be written."""
+    """Write the card of a trained run.
+
+    `score` is that of its last `scored` epochs, None without validation. Raises UserError if the
+    card cannot be written.
+    """
     data = plan.data
     name = NAMES.get(data.name, data.name)
     tags = ["image-classification", "facial-emotion-recognition", data.name, "pytorch"]
@@ -50,10 +53,10 @@ def write(
     }
     body = [
         f"# Emotions of faces: {name}",
-        f"A convolutional network of {parameter_count(run.net):,} parameters that gives each of "
-        f"{len(data.classes)} emotions a probability: {', '.join(data.classes)}.",
-        "No license is given here: whoever publishes the model adds `license:` to the head of "
-        "this file, and minds the terms of the data.",
+        f"A convolutional network with {parameter_count(run.net):,} parameters that predicts the "
+        f"probabilities of {len(data.classes)} emotions: {', '.join(data.classes)}.",
+        "No license is given. Before publishing the model, add `license:` to the head of "
+        "this file, and check the terms of the data.",
         f"## Data\n\n{_data(plan, run, validation)}",
         f"## Protocol\n\n{_protocol(plan, validation, scored)}",
         f"## Score\n\n{_score(validation, score, scored, last)}",
@@ -76,7 +79,7 @@ def write(
 
 
 def add(folder: Path, section: str, words: str) -> None:
-    """Put a section into the card of a run, in place of one of that name; after the score.
+    """Add a section to the card of a run, or replace the one with that name.
 
     Raises UserError if it cannot be read or written.
     """
@@ -96,7 +99,7 @@ def add_test(
     classes: Sequence[str],
     words: str,
 ) -> bool:
-    """Add the scores of a test split to the card of a run; False if it has none.
+    """Add the scores of a test split to the card of a run; return False if it has no card.
 
     Raises UserError if the card cannot be read or written.
     """
@@ -114,7 +117,7 @@ def add_test(
 
 
 def class_table(confusion: metrics.Counts, classes: Sequence[str]) -> str:
-    """Precision, recall and F1 of each class, in Markdown."""
+    """Format precision, recall and F1 of each class in Markdown."""
     columns = zip(
         classes,
         metrics.precisions(confusion),
@@ -133,23 +136,23 @@ def class_table(confusion: metrics.Counts, classes: Sequence[str]) -> str:
 def _data(plan: Plan, run: Run, validation: Faces | None) -> str:
     data = plan.data
     count = len(run.train)
-    images = f"{count:,} images to train on"
+    images = f"{count:,} training images"
     if plan.config.oversample in data.classes:
-        images += f", copies of {plan.config.oversample} among them"
+        images += f", including copies of {plan.config.oversample}"
     lines = [
-        f"{NAMES.get(data.name, data.name)}, SHA-256 `{data.sha256}` of its training images, "
-        "labels and class names.",
+        f"{NAMES.get(data.name, data.name)}; SHA-256 of its training images, labels and class "
+        f"names: `{data.sha256}`.",
         f"{images}; "
         + (
-            f"{len(validation):,} to validate on."
+            f"{len(validation):,} validation images."
             if validation is not None
-            else "those of validation among them, so there is no score of it."
+            else "they include the validation images, so there is no score."
         ),
     ]
     if data.subset is not None:
-        lines.append(f"Only {data.subset:,} of its images were drawn, stratified.")
+        lines.append(f"Only a stratified subset of {data.subset:,} images was used.")
     if data.holdout is not None:
-        lines.append(f"A share of {data.holdout:g} of them was held out for a study.")
+        lines.append(f"A share of {data.holdout:g} of the images was held out for a study.")
     return "\n".join(lines)
 
 
@@ -163,8 +166,8 @@ def _protocol(plan: Plan, validation: Faces | None, scored: int) -> str:
         "epochs": str(config.epochs),
         "scored": "nothing"
         if validation is None
-        else f"the mean of epochs {config.epochs - scored + 1} to {config.epochs}; "
-        "weights are of the last",
+        else f"mean of epochs {config.epochs - scored + 1} to {config.epochs}; "
+        "weights from the last",
         "optimizer": f"{config.optimizer}, learning rate {config.lr:g}, {config.schedule}, "
         f"batch {config.batch_size}",
         "views of an image": {"none": "one"}.get(config.tta, f"averaged: {config.tta}"),
@@ -184,7 +187,7 @@ def _protocol(plan: Plan, validation: Faces | None, scored: int) -> str:
 
 
 def _found(origin: Mapping[str, Any]) -> str:
-    """Where settings come from, in words."""
+    """Describe where the settings come from."""
     where = f"of trial {origin.get('trial')} of study {origin.get('study')}"
     among = origin.get("chosen_among")
     known = origin.get("confirmed")
@@ -196,15 +199,16 @@ def _found(origin: Mapping[str, Any]) -> str:
 def _score(validation: Faces | None, score: metrics.Score | None, scored: int, last: Epoch) -> str:
     if validation is None or score is None:
         return (
-            "No image was kept for validation, so there is no score. `fer.evaluate` adds that of "
-            "a test split."
+            "There were no validation images, so there is no score. `fer.evaluate` adds the score "
+            "on a test split."
         )
     return "\n\n".join(
         [
             f"Validation accuracy **{score.value:.4f}** {_ends(score)}: the mean of the last "
-            f"{scored} epochs, and its 95% interval over images. The noise of seeds is not in it. "
-            "If these images had a part in choosing the settings, it flatters.",
-            f"Of the last epoch, whose weights these are: macro-F1 {last.macro_f1:.4f}, balanced "
+            f"{scored} epochs, with its 95% interval over images (noise between seeds not "
+            "included). The score is biased upwards if these images were used to select the "
+            "settings.",
+            f"Last epoch (these weights): macro-F1 {last.macro_f1:.4f}, balanced "
             f"accuracy {last.balanced_accuracy:.4f}, and by class:",
             class_table(last.confusion, validation.classes),
         ]
@@ -214,9 +218,9 @@ def _score(validation: Faces | None, score: metrics.Score | None, scored: int, l
 def _use(plan: Plan, onnx: bool) -> str:
     classes = list(plan.data.classes)
     parts = [
-        "The weights are in `model.safetensors`, which holds no code: "
-        "`safetensors.torch.load_file` reads them by name. With the program that trained them, "
-        "from pictures of any size to probabilities:",
+        "The weights are in `model.safetensors`, which contains no code; read them by name with "
+        "`safetensors.torch.load_file`. To predict pictures of any size with the program that "
+        "trained the model:",
         "```sh\npython -m fer.predict FOLDER face.jpg\n```",
         f"""```python
 from pathlib import Path
@@ -231,8 +235,8 @@ print(data.classes, predict(net, images, config).softmax(1))
     ]
     if onnx:
         parts += [
-            f"`{ONNX}` needs neither: it takes uint8 [batch, 48, 48], scales them itself and "
-            "gives probabilities in float32; its metadata has the classes.",
+            f"`{ONNX}` needs only onnxruntime: it takes uint8 [batch, 48, 48], includes the scaling, "
+            "and returns probabilities in float32; the classes are in its metadata.",
             f"""```python
 import numpy as np
 import onnxruntime
@@ -249,7 +253,7 @@ print({classes}, probabilities)
 def _metric(
     name: str, value: float, what: str, interval: metrics.Score | None = None
 ) -> dict[str, Any]:
-    """A score as the head of a card has it."""
+    """Return a score in the format of the card's head."""
     found: dict[str, Any] = {
         "type": TYPES[name],
         "name": f"{name}{f', {what}' if what else ''}",
@@ -263,7 +267,7 @@ def _metric(
 def _with_result(
     text: str, folder: Path, data: str, split: str, sha256: str, found: list[dict[str, Any]]
 ) -> str:
-    """A card with scores in its head, in place of those of the same split."""
+    """Add scores to the head of a card, replacing those of the same split."""
     head, body = front_matter.parted(text, folder / FILE)
     index = head.get("model-index")
     models = index if isinstance(index, list) and index and isinstance(index[0], dict) else []
@@ -289,7 +293,7 @@ def _with_result(
 
 
 def _name(folder: Path) -> str:
-    """Of the model."""
+    """Return the model's name."""
     place = folder.resolve()
     parts = (place.parent.name, place.name) if place.name.startswith("seed-") else (place.name,)
     return "-".join(parts)
@@ -300,5 +304,5 @@ def _ends(score: metrics.Score) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text that ends no cell of a table."""
+    """Escape text for a cell of a Markdown table."""
     return " ".join(text.split()).replace("|", "\\|")

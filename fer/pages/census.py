@@ -1,4 +1,4 @@
-"""What a data set holds beside faces: repeated, ambiguous and empty images."""
+"""Count repeated, ambiguous and empty images of a data set."""
 
 from dataclasses import dataclass
 from itertools import combinations
@@ -11,20 +11,20 @@ from fer.data import Dataset
 from fer.data.faces import USAGES, image_digests
 
 Rows = NDArray[np.int64]
-"""Indices into a data set's images."""
+"""Indices of images in a data set."""
 
 
 @dataclass(frozen=True)
 class Census:
-    """Counts of a data set. A group is all images with the same pixels."""
+    """Counts of a data set. A group contains all images with the same pixels."""
 
     images: int
     distinct: int
-    repeated: dict[str, int]  # by usage: images beyond the first of their group in it
+    repeated: dict[str, int]  # by usage: images other than the first of each group
     across: int  # groups that occur in two or more usages
     shared: dict[tuple[str, str], int]  # groups that occur in both
-    conflicting: list[Rows]  # groups of more than one label
-    constant: Rows  # images of one grey alone
+    conflicting: list[Rows]  # groups with more than one label
+    constant: Rows  # images with a single grey
 
 
 def take_census(dataset: Dataset) -> Census:

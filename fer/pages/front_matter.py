@@ -1,4 +1,4 @@
-"""A Markdown file with YAML at its head, changed in places: what a person wrote stays."""
+"""Edit a Markdown file with a YAML head in place, keeping the user's text."""
 
 import re
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ MAX_TEXT = 1 << 20  # bytes
 
 
 def read(path: Path) -> str:
-    """The text of a file that is no link: it could lead what is changed to another file.
+    """Read a text file, but not through a link, which could redirect a later write.
 
     Raises UserError if it cannot be read.
     """
@@ -24,26 +24,28 @@ def read(path: Path) -> str:
     try:
         return read_file(path, MAX_TEXT).decode()
     except UnicodeDecodeError:
-        raise UserError(f"not a text in UTF-8: {path}") from None
+        raise UserError(f"not UTF-8 text: {path}") from None
 
 
 def parted(text: str, path: Path) -> tuple[dict[str, Any], str]:
-    """Head and body of the text of a file. Raises UserError if it has no head."""
+    """Split a text into head and body. Raise UserError if it has no head."""
     match = re.match(r"---[ \t]*\r?\n(.*?)^---[ \t]*\r?\n", text, re.DOTALL | re.MULTILINE)
     if match is None:
-        raise UserError(f"YAML between two lines of --- was expected at the head: {path}")
+        raise UserError(f"the file must start with YAML between two lines of ---: {path}")
     return parse_yaml(match[1], path), text[match.end() :]
 
 
 def joined(head: Mapping[str, Any], body: str) -> str:
-    """The text with this head."""
+    """Join a head and a body."""
     written = yaml.safe_dump(dict(head), sort_keys=False, allow_unicode=True)
     return f"---\n{written}---\n{'' if body.startswith(chr(10)) else chr(10)}{body}"
 
 
 def with_section(text: str, name: str, words: str, before: str) -> str:
-    """The text with a section between marks that no reader shows, in place of one of this name;
-    a new one before the line `before`, or at the end."""
+    """Insert a section between invisible markers, or replace the one with this name.
+
+    A new section goes before the line `before`, or at the end.
+    """
     begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
     section = f"{begin}\n{words}\n{end}"
     known = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)

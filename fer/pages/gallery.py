@@ -1,4 +1,4 @@
-"""A grid of faces with what a model says of each (report, figure 5d)."""
+"""A grid of faces with a model's predictions (report, figure 5d)."""
 
 import io
 from pathlib import Path
@@ -11,20 +11,20 @@ from fer.pages.predictions import Predictions
 
 COLUMNS = 4
 DPI = 120
-# Inches; in dots whole numbers, and a pixel of a face has three by three.
+# Inches, chosen to give whole numbers of dots, with 3x3 dots per pixel of a face.
 CELL = (3.1, 1.65)
 FACE = 1.2
 MARGIN = 0.1
-NAMES = 0.6  # of the classes, between the face and its bars
-NAME = 28  # letters of a file's name
+NAMES = 0.6  # for class names, between the face and its bars
+NAME = 28  # characters of a file name
 PLAIN, CHOSEN, RIGHT, WRONG = "0.75", "tab:blue", "tab:green", "tab:red"
 
 
 def draw_gallery(predictions: Predictions, chosen: NDArray[np.int64], kind: str) -> bytes:
-    """A picture of the `chosen` images, of the `kind` that a file's suffix names without its dot.
+    """Draw the `chosen` images; `kind` is the format, such as "png".
 
-    Each has a title, and all its probabilities as bars. Without labels the title is what is
-    predicted; else also what is true, green where they agree and red where they do not.
+    Each image has a title, and a bar for each probability. The title is the prediction, with
+    labels preceded by the true class, in green if they agree and red otherwise.
     """
     columns = min(COLUMNS, len(chosen))
     rows = -(-len(chosen) // columns)
@@ -32,7 +32,7 @@ def draw_gallery(predictions: Predictions, chosen: NDArray[np.int64], kind: str)
     figure = Figure(figsize=(width, height), dpi=DPI)
 
     def box(x: float, y: float, wide: float, high: float) -> tuple[float, float, float, float]:
-        # Inches from the top left, as shares of the figure from the bottom left.
+        # Convert inches from the top left to shares of the figure from the bottom left.
         return x / width, 1 - (y + high) / height, wide / width, high / height
 
     for place, index in enumerate(chosen.tolist()):
@@ -42,7 +42,7 @@ def draw_gallery(predictions: Predictions, chosen: NDArray[np.int64], kind: str)
         place_of = (x / width, 1 - y / height)
         figure.text(*place_of, words, color=colour, fontsize=9, va="top", parse_math=False)
         face = figure.add_axes(box(x, y + top, FACE, FACE))
-        # As colours, since a colour map may round a grey to its neighbour.
+        # As RGB, because a colour map may round a grey to its neighbour.
         face.imshow(np.stack([predictions.images[index]] * 3, axis=-1), interpolation="nearest")
         face.set_axis_off()
         left = x + FACE + NAMES
@@ -52,7 +52,7 @@ def draw_gallery(predictions: Predictions, chosen: NDArray[np.int64], kind: str)
         shares = predictions.probabilities[index]
         drawn = bars.barh(range(len(shares)), shares, color=colours)
         bars.bar_label(drawn, [f"{share:.0%}" for share in shares], padding=2, fontsize=7)
-        bars.set_xlim(0, 1.35)  # room for the words beside a bar of 1
+        bars.set_xlim(0, 1.35)  # room for the label next to a bar of 1
         bars.invert_yaxis()
         bars.set_yticks(range(len(shares)), predictions.classes, fontsize=7)
         bars.set_xticks([])
@@ -64,7 +64,7 @@ def draw_gallery(predictions: Predictions, chosen: NDArray[np.int64], kind: str)
 
 
 def describe(predictions: Predictions, index: int) -> tuple[str, str, list[str]]:
-    """Title of an image, its colour, and the colours of its bars."""
+    """Return the title of an image, its colour, and the colours of its bars."""
     best = int(predictions.predicted[index])
     classes, shares = predictions.classes, predictions.probabilities[index]
     said = f"{classes[best]} {shares[best]:.0%}"
@@ -83,6 +83,6 @@ def describe(predictions: Predictions, index: int) -> tuple[str, str, list[str]]
 
 
 def shown(path: str) -> str:
-    """The name of a file in letters that every font has, its end if it is long."""
+    """Return a file name in ASCII, only its end if it is long."""
     name = Path(path).name.encode("ascii", "backslashreplace").decode().replace("\n", "\\n")
     return name if len(name) <= NAME else f"...{name[-NAME:]}"

@@ -9,7 +9,7 @@ from PIL import Image
 
 
 def picture(image: Any) -> str:
-    """An image uint8 [48, 48] as HTML."""
+    """Return an image uint8 [48, 48] as HTML."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG")
     return (
@@ -18,5 +18,5 @@ def picture(image: Any) -> str:
 
 
 def captioned(image: Any, words: str) -> str:
-    """An image uint8 [48, 48] over a few words."""
+    """Return an image uint8 [48, 48] with a caption as HTML."""
     return f"<span>{picture(image)}<small>{escape(words)}</small></span>"

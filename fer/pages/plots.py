@@ -1,4 +1,4 @@
-"""Pictures of a run: its curves and its confusion matrix."""
+"""Plots of a run: learning curves and confusion matrix."""
 
 from pathlib import Path
 
@@ -11,8 +11,7 @@ from fer.training.metrics import Counts
 
 
 def save_curves(epochs: list[Epoch], path: Path) -> None:
-    """Loss and accuracy of training and, where there is one, validation over the epochs (report,
-    figure 5c)."""
+    """Plot training and, if any, validation loss and accuracy by epoch (report, figure 5c)."""
     numbers = [epoch.number for epoch in epochs]
     figure = Figure(figsize=(10, 4), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
@@ -34,7 +33,7 @@ def save_curves(epochs: list[Epoch], path: Path) -> None:
 
 
 def save_confusion(confusion: Counts, classes: tuple[str, ...], title: str, path: Path) -> None:
-    """Confusion counts, coloured by the share of the true class."""
+    """Plot a confusion matrix, coloured by the share of the true class."""
     shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
     figure = Figure(figsize=(6.4, 5.6), layout="constrained")
     axes = figure.subplots()

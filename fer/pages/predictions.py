@@ -1,4 +1,4 @@
-"""What a trained model sees in a file of images: which of them, its probabilities, their table."""
+"""Predictions of a trained model for images, and their table."""
 
 import csv
 import io
@@ -21,7 +21,7 @@ from fer.training.evaluation import predict
 
 @dataclass(frozen=True)
 class Pictures:
-    """Images uint8 [N, 48, 48] and, where they are known, their labels int64 [N] and files."""
+    """Images uint8 [N, 48, 48] with labels int64 [N] and paths, if known."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64] | None
@@ -30,8 +30,8 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Images uint8 [N, 48, 48], the probabilities float [N, classes] that a model gives them, and
-    their labels int64 [N] and the files they are from, where these are known."""
+    """Images uint8 [N, 48, 48], predicted probabilities float [N, classes], and labels int64 [N]
+    and paths, if known."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64] | None
@@ -41,28 +41,28 @@ class Predictions:
 
     @property
     def predicted(self) -> NDArray[np.int64]:
-        """The likeliest class [N]."""
+        """Most likely class [N]."""
         best: NDArray[np.int64] = self.probabilities.argmax(1)
         return best
 
     def right(self) -> int:
-        """How many of the labels were predicted."""
+        """Return the number of correct predictions."""
         return int((self.predicted == self.labels).sum())
 
     def drawn(self, count: int, seed: int) -> NDArray[np.int64]:
-        """At most `count` of the images, drawn, in their order."""
+        """Draw at most `count` of the images; return their indices in order."""
         generator = np.random.default_rng(seed)
         return np.sort(generator.permutation(len(self.images))[:count])
 
     def worst(self, count: int) -> NDArray[np.int64]:
-        """At most `count` of the labelled images: the label got the least probability first."""
+        """Return at most `count` labelled images with the lowest probability of the label."""
         assert self.labels is not None
         of_label = self.probabilities[np.arange(len(self.labels)), self.labels]
         return np.argsort(of_label, kind="stable")[:count]
 
     def table(self) -> str:
-        """CSV of all: path, or number from 1 on, the true class if known, the predicted one, then
-        the probability of each."""
+        """Format all as CSV: path or row number from 1, true class if known, predicted class, and
+        the probability of each class."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         true = [] if self.labels is None else ["true"]
@@ -78,10 +78,10 @@ class Predictions:
 
 
 def read_pictures(path: Path, trained_on: TrainedOn) -> Pictures:
-    """All images of a CSV file without labels; of other data the run's validation images.
+    """Read all images of a CSV file without labels, or the run's validation images of other data.
 
-    So no labelled test image is ever looked at. Raises UserError if the file cannot be read, or
-    if it is labelled and other data than the run was trained on.
+    Never reads labelled test images. Raises UserError if the file cannot be read, or is labelled
+    and not the data the run was trained on.
     """
     try:
         if path.is_file() and lacks_labels(path):
@@ -92,14 +92,14 @@ def read_pictures(path: Path, trained_on: TrainedOn) -> Pictures:
     dataset = data.arranged(data.read(path), removed, trained_on.split)
     if dataset.sha256 != trained_on.sha256:
         raise UserError(
-            f"labelled images must be those of the run, whose validation images are shown: it was "
+            f"labelled images must be the run's data, to show its validation images: it was "
             f"trained on {trained_on.name} ({trained_on.sha256[:12]}), this is {dataset.name} "
             f"({dataset.sha256[:12]}): {path}"
         )
     _, validation = trained_on.sides(dataset)
     if validation is None:
         raise UserError(
-            f"the run was trained with --whole: it kept no validation images to show, give images "
+            f"the run was trained with --whole and has no validation images to show; give images "
             f"without labels: {path}"
         )
     data.say(dataset)
@@ -109,7 +109,7 @@ def read_pictures(path: Path, trained_on: TrainedOn) -> Pictures:
 def predictions(
     net: Net, config: Config, classes: tuple[str, ...], pictures: Pictures
 ) -> Predictions:
-    """What the network on the CPU says of the pictures."""
+    """Predict the pictures with a network on the CPU."""
     scores = predict(net, torch.from_numpy(pictures.images), config)
     shares = scores.softmax(1).numpy()
     return Predictions(pictures.images, pictures.labels, shares, classes, pictures.paths)
