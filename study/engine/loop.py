@@ -98,9 +98,9 @@ class Loop:
         try:
             while (outcome := self._outcome()) is None:
                 self._begin_trials()
-                self._say_why_it_waits()
+                self._show_status()
                 self._receive()
-                self._look_around()
+                self._watch_processes()
                 self._display.tick()
             if outcome == "finished":
                 self._queue.close(for_good=True)
@@ -175,12 +175,12 @@ class Loop:
         if self._stop.soon or trial is None or not isinstance(message, Trained) or message.resumed:
             return
         (epoch,) = message.epochs
-        spared = epoch.number < self._earliest_pruning or self._is_spared(trial)
+        spared = epoch.number < self._earliest_pruning or self._is_exempt(trial)
         if spared and not diverged(epoch) and epoch.number < self._spec.epochs:
             self._ahead[lane] += 1
             self._workers.answer(lane, go_on=True)
 
-    def _is_spared(self, trial: Trial) -> bool:
+    def _is_exempt(self, trial: Trial) -> bool:
         """Whether the trial is exempt from pruning (the control and second chances)."""
         is_control = bool(self._spec.control) and trial.origin == self._spec.control
         return is_control or trial.continues is not None
@@ -195,7 +195,7 @@ class Loop:
                 if not message.resumed:
                     first = message.epochs[0].number
                     trial.note_hardware(first, self._hardware_of[lane], self._hardware)
-                trial.report(list(message.epochs), self._spec.epochs, not self._is_spared(trial))
+                trial.report(list(message.epochs), self._spec.epochs, not self._is_exempt(trial))
         if self._ahead[lane]:
             self._ahead[lane] -= 1
         else:
@@ -268,7 +268,7 @@ class Loop:
             self._display.print(f"trial {trial.number}: another process took it over or ended it")
             trial.pause()  # if it still trains
 
-    def _say_why_it_waits(self) -> None:
+    def _show_status(self) -> None:
         status = ""
         if self._stop.soon:
             again = " again" if self._stop.exit_code else ""
@@ -284,7 +284,7 @@ class Loop:
         owners = {str(Owner.of(kept(trial, OWNER))) for trial in running}
         return ", ".join(sorted(owners)) or "other processes"
 
-    def _say_what_is_left_out(self) -> None:
+    def _report_ignored(self) -> None:
         misfits = self._database.misfits(self._study_id)
         new = {trial.number: why for trial, why in misfits if trial.number not in self._left_out}
         self._left_out |= new.keys()
@@ -294,7 +294,7 @@ class Loop:
             more = ", ".join(map(str, list(new)[SAID:]))
             self._display.print(f"also ignored: trials {more}")
 
-    def _look_around(self) -> None:
+    def _watch_processes(self) -> None:
         """Send heartbeats, and take over trials whose process is gone."""
         now = time.monotonic()
         if now - self._beaten > HEARTBEAT_SECONDS:
@@ -302,7 +302,7 @@ class Loop:
             show_life(self._database)
         if now - self._looked > LOOK_SECONDS:
             self._looked = now
-            self._say_what_is_left_out()
+            self._report_ignored()
             lost = requeue_abandoned(self._study, self._database)
             if lost:
                 found = f"{counted(lost, 'trial')} of a process that is gone"

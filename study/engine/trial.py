@@ -208,7 +208,7 @@ def finish(
         study_id = trial.database.get_study_id_from_name(study.study_name)
         write_notes(trial.database, study_id, {trial.id: shown.note})
     chance = "" if trial.continues is None else f"second chance of trial {trial.continues}"
-    return _told(trial, result, out_of_memory or chance)
+    return _finished(trial, result, out_of_memory or chance)
 
 
 def _result(trial: Trial, out_of_memory: str) -> Result:
@@ -261,7 +261,7 @@ def repeat(study: optuna.Study, trial: Trial, where: str, twin: FrozenTrial) -> 
     _tell(study, trial, twin.value if complete else result.score, complete)
     of = f" of study {where}" if where else ""
     remark = f"has the settings and result of trial {twin.number}{of}"
-    return replace(_told(trial, result, remark), trained=not where)
+    return replace(_finished(trial, result, remark), trained=not where)
 
 
 def leave_out(study: optuna.Study, trial: Trial, reason: str) -> Finished:
@@ -269,7 +269,7 @@ def leave_out(study: optuna.Study, trial: Trial, reason: str) -> Finished:
     result = Result(Ending.OUT_OF_RACE, None, None, len(trial.known), 0.0, reason=reason)
     trial.store({RESULT: result.stored()})
     _tell(study, trial, None, complete=False)
-    return replace(_told(trial, result, reason), trained=False)
+    return replace(_finished(trial, result, reason), trained=False)
 
 
 def fail(study: optuna.Study, trial: Trial, reason: str, traceback: str = "") -> Finished:
@@ -279,7 +279,7 @@ def fail(study: optuna.Study, trial: Trial, reason: str, traceback: str = "") ->
     trial.state = State.TOLD
     seconds = time.monotonic() - trial.start
     result = Result(Ending.FAILED, None, None, len(trial.epochs), seconds)
-    return _told(trial, result, reason)
+    return _finished(trial, result, reason)
 
 
 def put_back(database: OwnedDatabase, trial: Trial) -> None:
@@ -313,6 +313,6 @@ def _tell(study: optuna.Study, trial: Trial, score: float | None, complete: bool
     trial.state = State.TOLD
 
 
-def _told(trial: Trial, result: Result, remark: str) -> Finished:
+def _finished(trial: Trial, result: Result, remark: str) -> Finished:
     ending = Ending(result.ending)
     return Finished(trial.number, ending, result, trial.settings, trial.origin, remark)

@@ -169,7 +169,7 @@ class OwnedDatabase(WatchedDatabase):
         now = datetime.now()
         with self._own_trial(trial_id), self.transaction(durable=True) as connection:
             row = lock_trial(connection, trial_id)
-            if not self._has_told(connection, trial_id, state, values):
+            if not self._is_stored(connection, trial_id, state, values):
                 check_own(connection, trial_id, self.owner)
                 change_state(connection, trial_id, state, now, values)
         known = self._own.pop(trial_id, None)
@@ -180,7 +180,7 @@ class OwnedDatabase(WatchedDatabase):
             known.change(trial_id, state=state, datetime_complete=now, **told)
         return True
 
-    def _has_told(
+    def _is_stored(
         self,
         connection: sa.Connection,
         trial_id: int,
@@ -203,13 +203,13 @@ class OwnedDatabase(WatchedDatabase):
             if row.state.is_finished():
                 raise UpdateFinishedTrialError(f"trial {row.number} is finished")
             known = self._known[row.study_id]
-            unsaid = (  # an earlier commit succeeded despite an error
+            committed = (  # an earlier commit succeeded despite an error
                 self._doubtful
                 and row.state == TrialState.RUNNING
                 and trial_id not in self._own
                 and owner_of(connection, trial_id) == self.owner
             )
-            if not unsaid:
+            if not committed:
                 if row.state != TrialState.WAITING:
                     return False
                 self._check_total(connection, row.study_id)

@@ -56,7 +56,7 @@ def save_beside(
         with closing(OwnedDatabase(saved, owner={})) as database:
             ids = {trial._trial_id: number for number, trial in enumerate(trials, 1)}
             notes = renumbered(system, ids)  # an empty database numbers from 1
-            begin_study(database, name, notes, user, [_at_rest(trial) for trial in trials])
+            begin_study(database, name, notes, user, [_paused(trial) for trial in trials])
         with suppress(OSError):
             copy_artifacts(artifacts_beside(url), artifacts_beside(saved))
     except (SQLAlchemyError, OSError) as error:
@@ -66,7 +66,7 @@ def save_beside(
     return f"this run saved the study as it knows it; continue with {given('storage', saved)}"
 
 
-def _at_rest(trial: FrozenTrial) -> FrozenTrial:
+def _paused(trial: FrozenTrial) -> FrozenTrial:
     """Return the trial, waiting if it was running: no process runs it in the new file."""
     if trial.state != TrialState.RUNNING:
         return trial
