@@ -235,8 +235,8 @@ print(data.classes, predict(net, images, config).softmax(1))
     ]
     if onnx:
         parts += [
-            f"`{ONNX}` needs only onnxruntime: it takes uint8 [batch, 48, 48], includes scaling and "
-            "returns probabilities in float32; the classes are in its metadata.",
+            f"`{ONNX}` needs only onnxruntime: it takes uint8 [batch, 48, 48], includes scaling, "
+            "and returns probabilities in float32; the classes are in its metadata.",
             f"""```python
 import numpy as np
 import onnxruntime
