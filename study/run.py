@@ -72,7 +72,7 @@ def search(
 ) -> None:
     """Run or continue the search, print a summary, and exit.
 
-    `own` is name and content of the user's own space, if given.
+    `own` is the name and content of the user's own space, if given.
     """
     from optuna.trial import TrialState
 
