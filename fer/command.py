@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from fer import home
 from fer.errors import UserError
 from fer.machine import limit_threads
-from fer.output import OutputLost, occupy_standard_streams, output
+from fer.output import OutputLost, occupy_standard_streams, output, say
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -73,7 +73,7 @@ def prepare_libraries() -> None:
     """Tell libraries, which are not loaded yet, and child processes what this machine has."""
     limit_threads()
     if note := home.settle():
-        print(printable(f"note: {note}"), file=sys.stderr)
+        say(printable(f"note: {note}"), file=sys.stderr)
 
 
 def _refusal(error: ValidationError) -> str:
@@ -203,7 +203,7 @@ def _exit_code(main: Callable[[], None]) -> Any:
     except SystemExit as exit:
         return exit.code
     except UserError as error:
-        print(printable(f"error: {error}"), file=sys.stderr)
+        say(printable(f"error: {error}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         return 128 + (error.args[0] if error.args else signal.SIGINT)

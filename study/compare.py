@@ -9,7 +9,8 @@ from pydantic import model_validator
 
 from fer import command
 from fer.errors import UserError
-from study.options import Images, Seeds, command_line, deadline
+from fer.output import say
+from study.options import START, Images, Seeds, command_line, deadline
 
 if TYPE_CHECKING:
     import optuna
@@ -77,14 +78,16 @@ class Options(Seeds, Images):
 def main() -> None:
     options: Options = command.parse(Options, "study.compare")
     until = deadline(options)
+    say(START)
 
     from study.dashboard.show import show_trials
     from study.engine.conduct import Request
     from study.spec import report
     from study.spec.faces import check, faces, noting_origin
     from study.spec.spec import Kind, comparing
-    from study.storage.studies import hidden
+    from study.storage.studies import check_storage, hidden
 
+    check_storage(options.storage)
     named, base = report.settings_from(options.config, options.preset)
     # All of them before the first trains, so that mistakes come first.
     variants = {name: report.values_of(name, base) for name in options.vary}
@@ -145,13 +148,14 @@ def compare(request: "Request", factor: "Factor", out: Path | None) -> None:
         console.print(effects_table(found, factor.title, control, verdicts, console.width))
         if factor.claim:
             word, why = claim(found, verdicts, control, factor.rivals)
-            console.print(f"the report: {factor.claim}\n{word}: {why}", soft_wrap=True)
+            say(f"the report: {factor.claim}")
+            say(f"{word}: {why}")
         if out is not None and any(effect.scores for effect in found):
             path = out / f"{request.spec.name}.png"
             save_plot(found, factor.title, control, verdicts, path)
             print(f"saved  {command.printable(str(path))}")
         if control:
-            print(in_brackets(found, identity))
+            say(in_brackets(found, identity))
         show_study(study, studies, request.running.storage)
 
     if exit_code := conduct(request, conclude).exit_code:

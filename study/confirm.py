@@ -8,7 +8,9 @@ from pydantic import model_validator
 
 from fer import command
 from fer.errors import UserError
+from fer.output import say
 from study.options import (
+    START,
     Count,
     Existing,
     Pipelined,
@@ -72,6 +74,7 @@ def main() -> None:
     options: Options = command.parse(Options, "study.confirm")
     options.refuse(*Place.model_fields, "whole", "vary_split")
     until = deadline(options)
+    say(START)
 
     import optuna
 
@@ -208,7 +211,8 @@ def show(
     console = own_console()
     console.print(effects_table(found, title, control, verdicts, console.width))
     said = confirmation.in_words(study, search, searched, verdicts, noise)
-    console.print("\n".join(said), soft_wrap=not console.is_terminal)
+    for line in said:
+        say(line)
     if options.out is not None and any(effect.scores for effect in found):
         save_plot(found, title, control, verdicts, options.out)
         print(f"saved  {command.printable(str(options.out))}")

@@ -16,6 +16,8 @@ DEFAULT_URL = "sqlite:///studies.db"
 STORAGE = "OPTUNA_STORAGE"
 """The environment variable that names another default, as for Optuna's own command."""
 _DEFAULT = f"${STORAGE} or {DEFAULT_URL}"
+START = "start  loading libraries, then the data"
+"""Said at once by commands that train: these take seconds to load."""
 
 
 def _resolved(storage: str) -> str:

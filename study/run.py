@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Literal, get_args
 from fer import command
 from fer.errors import UserError
 from fer.machine import has_gpu
-from study.options import Images, Name, Pipelined, Running, Search, command_line, deadline
+from fer.output import say
+from study.options import (
+    START,
+    Images,
+    Name,
+    Pipelined,
+    Running,
+    Search,
+    command_line,
+    deadline,
+)
 
 if TYPE_CHECKING:
     import optuna
@@ -54,6 +64,7 @@ def main() -> None:
 
         own = find_space(options.space)
 
+    say(START)
     # Workers load their libraries while this process loads its own and reads the data.
     from study.pipeline import split_name
     from study.workers.pool import head_start, processes_of_a_processor
@@ -82,8 +93,9 @@ def search(
     from study.spec.faces import faces
     from study.spec.own_space import find_space
     from study.spec.spec import searching
-    from study.storage.studies import hidden, load_studies
+    from study.storage.studies import check_storage, hidden, load_studies
 
+    check_storage(options.storage)
     name, space = own or find_space(options.space)
     pipeline = (
         load_pipeline(options.pipeline)
@@ -93,7 +105,7 @@ def search(
     name = pipeline.name if options.pipeline else name
     spec = searching(pipeline, name, options.epochs, options.seed, options.hand_made)
     if own and options.hand_made and not spec.queue:
-        print("note   no hand-made settings lie in this space: the search begins without them")
+        say("note   no hand-made settings lie in this space: the search begins without them", 7)
     line = command_line("study.run", sys.argv[1:], hidden(options.storage))
 
     def conclude(study: "optuna.Study") -> None:

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.table import Table
 
 from fer.command import given, quoted
+from fer.output import say
 from study.analysis import overtuning
 from study.analysis.answer import Answer
 from study.analysis.tables import own_console
@@ -28,10 +29,18 @@ def count_endings(trials: list[FrozenTrial]) -> str:
     """How many trials ended how, in words."""
     counts = Counter(map(ending, trials))
     words = [f"{counted(counts['complete'], 'trial')} complete, {counts['pruned']} pruned"]
-    rest = ("diverged", "out of memory", "out of the race", "failed", "running", "interrupted")
-    for kind in (*rest, "waiting"):
+    for kind in (
+        "diverged",
+        "out of memory",
+        "out of the race",
+        "failed",
+        "running",
+        "interrupted",
+    ):
         if counts[kind]:
             words.append(f"{counts[kind]} {kind}")
+    if counts["waiting"]:  # the settings that a study begins with are put in all at once
+        words.append(f"{counts['waiting']} not begun, whose settings are queued")
     results = [result_of(trial) for trial in trials]
     repeats = sum(result is not None and result.repeats is not None for result in results)
     if repeats:
@@ -50,11 +59,11 @@ def complete_of(study: optuna.Study) -> list[tuple[FrozenTrial, Result]]:
 def summary(study: optuna.Study, control: str, answer: Answer) -> None:
     """The best trial beside that of the `control`, the verdict, and what more trials would
     bring."""
-    console = own_console()
-    console.print(f"\n{count_endings(study.get_trials(deepcopy=False))}", soft_wrap=True)
+    print()
+    say(count_endings(study.get_trials(deepcopy=False)))
     complete = complete_of(study)
     if not complete:
-        console.print("no trial ran to its end yet, so there is no best one")
+        say("no trial ran to its end yet, so there is no best one")
         return
     best, best_result = complete[0]
     columns = {f"best: trial {best.number}": complete[0]}
@@ -75,9 +84,10 @@ def summary(study: optuna.Study, control: str, answer: Answer) -> None:
     settings = [settings_of(trial) for trial, _ in columns.values()]
     for name in setting_names(best, settings):
         table.add_row(name, *(_shown(each.get(name)) for each in settings))
-    console.print(table)
+    own_console().print(table)
     said = (answer.words, overtuning.in_words(study), more_trials(study))
-    console.print("\n".join(filter(None, said)), soft_wrap=True)
+    for line in filter(None, said):
+        say(line)
 
 
 def setting_names(trial: FrozenTrial, settings: list[dict[str, Any]]) -> list[str]:
