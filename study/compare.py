@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import model_validator
 
 from fer import command
-from fer.errors import UserError
 from fer.output import say
-from study.options import START, Images, Seeds, command_line, deadline
+from study.options import START, Images, PictureFolder, Seeds, command_line, deadline
 
 if TYPE_CHECKING:
     import optuna
@@ -45,7 +44,7 @@ Vary = Literal[
 Preset = Literal["hand-tuned", "baseline", "reproduction", "reproduction-mirrored"]
 
 
-class Options(Seeds, Images):
+class Options(Seeds, Images, PictureFolder):
     """Train every value of a setting with several seeds, all else as the report's final model
     has it, and judge what the report says of it.
 
@@ -61,8 +60,6 @@ class Options(Seeds, Images):
     them."""
     config: Path | None = None
     """The same from a YAML file, for example best.yaml of study.export."""
-    out: Path | None = None
-    """Folder for a picture of each."""
 
     @model_validator(mode="after")
     def _fitting_together(self) -> "Options":
@@ -70,8 +67,6 @@ class Options(Seeds, Images):
             raise ValueError("name at least one setting to --vary")
         if self.config and self.preset:
             raise ValueError("give --config or --preset, not both")
-        if self.out is not None and self.out.exists() and not self.out.is_dir():
-            raise ValueError(f"--out must be a folder, got the file {self.out}")
         return self
 
 
@@ -97,11 +92,7 @@ def main() -> None:
     if options.config:
         accept = noting_origin(options.config, base, options, options.epochs or base.epochs)
     pipeline = faces(options, base, accept=accept)
-    if options.out is not None:
-        try:
-            options.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot write {options.out}: {error.strerror}") from None
+    options.make_folder()
     line = command_line("study.compare", sys.argv[1:], hidden(options.storage))
     for name, values in variants.items():
         if time.monotonic() > until:

@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
 
 RACE = "race"  # what a confirmation is stored with if beaten settings get no further seeds
-FEW = 4  # seeds, below which a word of warning comes first
-DISAGREE = 0.22
-"""Share of the images of FER-2013 on which two runs of equal settings disagree, measured."""
 
 
 class Options(Existing, Place, Pipelined, Seeds):
@@ -80,6 +77,7 @@ def main() -> None:
 
     from study.analysis import race
     from study.analysis.noise import noise_elsewhere
+    from study.analysis.odds import few_seeds
     from study.dashboard.show import show_study, show_trials
     from study.engine.conduct import Request, conduct
     from study.spec.faces import pipeline_again
@@ -99,9 +97,9 @@ def main() -> None:
     )
     spec, searched = question(options, search, pipeline)
     url = options.storage
-    if options.seeds < FEW:
-        noise = noise_elsewhere(load_studies(url), identity)
-        say_what_few_seeds_find(options.seeds, len(searched), noise, pipeline.validation)
+    noise = noise_elsewhere(load_studies(url), identity)
+    if note := few_seeds(options.seeds, len(searched), pipeline.validation, noise):
+        say(note)
 
     def conclude(study: "optuna.Study") -> None:
         studies = load_studies(url)
@@ -226,26 +224,6 @@ def show(
     steps = next_steps(study.study_name, options.storage, images, pipeline)
     lines = confirmation.next_steps(verdicts, control, again, steps)
     print("\nnext:", *(f"  {line}  # {why}" for line, why in lines.items()), sep="\n")
-
-
-def say_what_few_seeds_find(seeds: int, settings: int, noise: "Noise", cases: int) -> None:
-    """Warn that so few seeds tell little. `cases` is the number of validation cases, 0 if
-    unknown."""
-    from study.analysis.odds import found_by
-    from study.analysis.verdicts import WIDE
-
-    if seeds < 2:
-        print("note: one seed confirms nothing: give --seeds 2 or more, better 6")
-        return
-    of_a_run = (2 * noise.variance) ** 0.5
-    if not noise.df:
-        of_a_run = 100 * (DISAGREE / cases) ** 0.5 if cases else 0.0
-    if of_a_run:
-        few, more = (found_by(each, settings, of_a_run) for each in (seeds, 6))
-        find = f"a difference of about {few:.1f} points"
-        if few > WIDE:
-            find = f"no difference below {WIDE:.0f} points"
-        print(f"note: {seeds} seeds find {find} in 80% of repeats, six seeds one of {more:.1f}")
 
 
 def label(trial: "FrozenTrial") -> str:

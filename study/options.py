@@ -5,9 +5,9 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from fer.command import quoted
 from fer.errors import UserError
@@ -100,6 +100,27 @@ class Images(Place):
     end how much the choice overfits the validation images."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the convolutions; auto is bfloat16 where the device has it."""
+
+
+class PictureFolder(Options):
+    """Where a comparison is drawn."""
+
+    out: Path | None = None
+    """Folder to write a picture of each comparison to, made if it is missing."""
+
+    @model_validator(mode="after")
+    def _a_folder(self) -> Self:
+        if self.out is not None and self.out.exists() and not self.out.is_dir():
+            raise ValueError(f"--out must be a folder, got the file {self.out}")
+        return self
+
+    def make_folder(self) -> None:
+        """Make the folder. Raises UserError if that is not possible."""
+        if self.out is not None:
+            try:
+                self.out.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UserError(f"cannot write {self.out}: {error.strerror}") from None
 
 
 class Running(Stored):

@@ -139,9 +139,10 @@ def comparing(
                 f"{label} has no value for {', '.join(lacking)}, which others vary: give the "
                 "pipeline's base one"
             )
+    called = {label: label if len(variants) > 1 else name for label in variants}
     drawn = range(first_seed, first_seed + seeds)
     queue = {
-        f"{label}, seed {seed}": {**changes, "seed": seed}
+        f"{called[label]}, seed {seed}": {**changes, "seed": seed}
         for seed in drawn
         for label, changes in variants.items()
     }
