@@ -12,7 +12,7 @@ import tyro
 
 from fer import command
 from fer.errors import UserError
-from fer.files import write_file
+from fer.files import check_file, write_file
 
 if TYPE_CHECKING:
     from fer.pages.predictions import Predictions
@@ -41,11 +41,11 @@ class Options:
     """Instead of image files: a CSV file without emotions, or the data that the run was trained
     on in any known form."""
     out: Path | None = None
-    """Picture of some of the faces, as the model sees them, with their probabilities: .png, .pdf
-    or .svg."""
+    """.png, .pdf or .svg file to write a picture to of some of the faces, as the model sees them,
+    with their probabilities; one that is there is replaced."""
     table: Path | None = None
-    """CSV file for the probabilities of all images: file by file, row by row of a file without
-    emotions, else of the validation images."""
+    """CSV file to write the probabilities of all images to: file by file, row by row of a file
+    without emotions, else of the validation images; one that is there is replaced."""
     count: int = 24
     """Faces in the picture, at most 200."""
     seed: int = 0
@@ -71,21 +71,17 @@ class Options:
             raise UserError(
                 "--data needs --out PICTURE, --table FILE, or both; --worst is of --out"
             )
-        if self.out is not None and self.out.suffix.lower() not in PICTURES:
-            raise UserError(f"--out must end in one of {', '.join(PICTURES)}, got {self.out}")
+        check_file("--out", self.out, PICTURES)
+        check_file("--table", self.table)
         self._check_files()
 
     def _check_files(self) -> None:
-        """Raise UserError if what is to be written is no file of its own in a folder."""
+        """Raise UserError if what is to be written is no file of its own."""
         read = self.images if self.data is None else (self.data,)
         taken = {path.resolve() for path in read}
         for name, path in (("--out", self.out), ("--table", self.table)):
             if path is None:
                 continue
-            if not path.parent.is_dir():
-                raise UserError(f"no such folder to write to: {path.parent}")
-            if path.is_dir():
-                raise UserError(f"{name} must be a file, got the folder {path}")
             if path.resolve() in taken:
                 raise UserError(f"{name} must be a file of its own, got {path}")
             taken.add(path.resolve())

@@ -53,8 +53,8 @@ class Options(Source):
     """
 
     out: Path = Path("runs/final")
-    """New folder for weights, settings, metrics, pictures, a model card and an ONNX file, or that
-    of an interrupted run."""
+    """Folder to write weights, settings, metrics, pictures, a model card and an ONNX file to; it
+    must be new, or that of an interrupted run."""
     seeds: int | None = None
     """Train so many models, with seeds from --seed on, each in a folder of its own in --out, and
     report their mean and spread. None is picked by its score."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import model_validator
 
 from fer import command
+from fer.files import make_folder
 from fer.output import say
 from study.options import START, Images, PictureFolder, Seeds, command_line, deadline
 
@@ -92,7 +93,8 @@ def main() -> None:
     if options.config:
         accept = noting_origin(options.config, base, options, options.epochs or base.epochs)
     pipeline = faces(options, base, accept=accept)
-    options.make_folder()
+    if options.out is not None:
+        make_folder(options.out)
     line = command_line("study.compare", sys.argv[1:], hidden(options.storage))
     for name, values in variants.items():
         if time.monotonic() > until:

@@ -8,6 +8,7 @@ from pydantic import model_validator
 
 from fer import command
 from fer.errors import UserError
+from fer.files import check_file
 from fer.output import say
 from study.options import (
     START,
@@ -56,14 +57,11 @@ class Options(Existing, Place, Pipelined, Seeds):
     """Split the images anew for each seed, else all have the search's split: the spread over seeds
     then holds the noise of which images validate as well (arXiv 2405.15393)."""
     out: Path | None = None
-    """PNG file for a picture of what came out."""
+    """PNG file to write a picture of what came out to; one that is there is replaced."""
 
     @model_validator(mode="after")
     def _a_picture(self) -> "Options":
-        if self.out is not None and (
-            self.out.suffix != ".png" or self.out.is_dir() or not self.out.parent.is_dir()
-        ):
-            raise ValueError(f"--out must be a .png file in an existing folder, got {self.out}")
+        check_file("--out", self.out, (".png",))
         return self
 
 

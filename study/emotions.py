@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fer import command
+from fer.files import make_folder
 from fer.output import say
 from study.options import START, Images, PictureFolder, Seeds, command_line, deadline
 
@@ -48,7 +49,8 @@ def main() -> None:
             break
         pipeline = faces(options, remove=() if name == NOTHING else (name,))
         if name == NOTHING:
-            options.make_folder()
+            if options.out is not None:
+                make_folder(options.out)
             if note := few_seeds(options.seeds, len(EMOTIONS), pipeline.validation):
                 say(note)
         chance = pipeline.chance

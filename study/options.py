@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from fer.command import quoted
 from fer.errors import UserError
+from fer.files import check_folder
 
 DEFAULT_URL = "sqlite:///studies.db"
 STORAGE = "OPTUNA_STORAGE"
@@ -106,21 +107,13 @@ class PictureFolder(Options):
     """Where a comparison is drawn."""
 
     out: Path | None = None
-    """Folder to write a picture of each comparison to, made if it is missing."""
+    """Folder to write a picture of each comparison to; made if it is missing, and pictures that
+    are there are replaced."""
 
     @model_validator(mode="after")
     def _a_folder(self) -> Self:
-        if self.out is not None and self.out.exists() and not self.out.is_dir():
-            raise ValueError(f"--out must be a folder, got the file {self.out}")
+        check_folder("--out", self.out)
         return self
-
-    def make_folder(self) -> None:
-        """Make the folder. Raises UserError if that is not possible."""
-        if self.out is not None:
-            try:
-                self.out.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise UserError(f"cannot write {self.out}: {error.strerror}") from None
 
 
 class Running(Stored):
