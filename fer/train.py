@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 HANG = 12  # columns of the words at the left
 
-Preset = Literal["hand-tuned", "baseline", "reproduction", "reproduction-mirrored"]
+Preset = Literal[*PRESETS]  # type: ignore[valid-type]
 
 
 @dataclass(frozen=True)

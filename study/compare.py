@@ -11,38 +11,15 @@ from fer import command
 from fer.files import make_folder
 from fer.output import say
 from study.options import START, Images, PictureFolder, Seeds, command_line, deadline
+from study.spec.report import FACTORS, PRESETS, Factor
 
 if TYPE_CHECKING:
     import optuna
 
     from study.engine.conduct import Request
-    from study.spec.report import Factor
 
-Vary = Literal[
-    "lr-adam",
-    "lr-adamax",
-    "lr-sgd",
-    "lr-rmsprop",
-    "lr-adagrad",
-    "lr-asgd",
-    "lr-rprop",
-    "optimizer",
-    "batch-size",
-    "fc-width",
-    "output",
-    "scaling",
-    "pooling",
-    "activation",
-    "norm",
-    "dropout",
-    "augmentation",
-    "oversampling",
-    "tta",
-    "ablation",
-    "seed",
-]
-
-Preset = Literal["hand-tuned", "baseline", "reproduction", "reproduction-mirrored"]
+Vary = Literal[*FACTORS]  # type: ignore[valid-type]
+Preset = Literal[*PRESETS]  # type: ignore[valid-type]
 
 
 class Options(Seeds, Images, PictureFolder):
@@ -112,10 +89,10 @@ def main() -> None:
         request = Request.of_comparison(
             pipeline, spec, options, command=line, deadline=until, show=show_trials
         )
-        compare(request, report.FACTORS[name], options.out)
+        compare(request, FACTORS[name], options.out)
 
 
-def compare(request: "Request", factor: "Factor", out: Path | None) -> None:
+def compare(request: "Request", factor: Factor, out: Path | None) -> None:
     """Train what is asked and say what came out."""
     from study.engine.conduct import conduct
 

@@ -191,7 +191,7 @@ def show(
     from study.analysis.comparison import effects_table
     from study.analysis.effects import effects
     from study.analysis.picture import save_plot
-    from study.analysis.summary import next_steps
+    from study.analysis.summary import next_steps, say_next
     from study.analysis.tables import own_console
     from study.analysis.verdicts import judge
     from study.page.overview import of_what
@@ -221,7 +221,7 @@ def show(
     again = command_line("study.confirm", arguments, hidden(options.storage)) if seeds else ""
     steps = next_steps(study.study_name, options.storage, images, pipeline)
     lines = confirmation.next_steps(verdicts, control, again, steps)
-    print("\nnext:", *(f"  {line}  # {why}" for line, why in lines.items()), sep="\n")
+    say_next(lines)
 
 
 def label(trial: "FrozenTrial") -> str:

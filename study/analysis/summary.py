@@ -1,6 +1,8 @@
 """What came out of a search: how its trials ended, the best beside the control, what is next."""
 
+import math
 import shlex
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -78,7 +80,7 @@ def summary(study: optuna.Study, control: str, answer: Answer) -> None:
         table.add_row(name, *(_shown(result.values.get(name)) for result in results))
     table.add_row(
         "best epoch",
-        *(f"{_shown(each.best)} at {each.epoch} of {each.epochs}" for each in results),
+        *(f"{_shown(each.best)} (epoch {each.epoch} of {each.epochs})" for each in results),
         end_section=True,
     )
     settings = [settings_of(trial) for trial, _ in columns.values()]
@@ -131,8 +133,16 @@ def named(name: str, url: str) -> str:
 
 def next_commands(name: str, url: str, images: Mapping[str, Any], pipeline: str | None) -> None:
     """Print what to do after the search `name` in the database `url`."""
-    lines = next_steps(name, url, images, pipeline).items()
-    print("\nnext:", *(f"  {line}  # {why}" for line, why in lines), sep="\n")
+    say_next(next_steps(name, url, images, pipeline))
+
+
+def say_next(steps: Mapping[str, str]) -> None:
+    """Print commands, each with what it is for: above it where it would not fit beside."""
+    width = own_console().width if sys.stdout.isatty() else math.inf
+    print("\nnext:")
+    for line, why in steps.items():
+        beside = len(line) + len(why) + 6 <= width
+        print(f"  {line}  # {why}" if beside else f"  # {why}\n  {line}")
 
 
 def next_steps(
