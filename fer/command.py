@@ -9,23 +9,49 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from types import FrameType, NoneType
+from typing import Any, get_args
 
 import tyro
 from pydantic import ValidationError
+from tyro.constructors import (
+    ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    PrimitiveTypeInfo,
+)
 
 from fer import home
 from fer.errors import UserError
 from fer.machine import limit_threads
-from fer.output import OutputLost, occupy_standard_streams, output
+from fer.output import OutputLost, occupy_standard_streams, output, say
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as in shells."""
 LONGEST = 2000
 """Maximum characters of a printed line that comes from a file."""
+
+
+_OPTIONS = ConstructorRegistry()
+
+
+@_OPTIONS.primitive_rule
+def _or_none(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """An option that may be left out: its help and its errors name the kind of value alone."""
+    kinds = [kind for kind in get_args(info.type) if kind is not NoneType]
+    if len(kinds) != 1 or NoneType not in get_args(info.type):
+        return None
+    of_kind = PrimitiveTypeInfo.make(kinds[0], info.markers)
+    spec = ConstructorRegistry.get_primitive_spec(of_kind)
+    if not isinstance(spec, PrimitiveConstructorSpec):
+        return None
+    return replace(
+        spec,
+        is_instance=lambda each: each is None or spec.is_instance(each),
+        str_from_instance=lambda each: ["none"] if each is None else spec.str_from_instance(each),
+    )
 
 
 def parse(
@@ -43,7 +69,9 @@ def parse(
     """
     # The parser draws boxes around its errors; errors here must be one line.
     errors = io.StringIO()
-    settings: dict[str, Any] = {} if default is None else {"default": default}
+    settings: dict[str, Any] = {"registry": _OPTIONS}
+    if default is not None:
+        settings["default"] = default
     try:
         with contextlib.redirect_stderr(errors):
             if only_known:
@@ -73,7 +101,7 @@ def prepare_libraries() -> None:
     """Configure libraries not loaded yet, and child processes, for this machine."""
     limit_threads()
     if note := home.settle():
-        print(printable(f"note: {note}"), file=sys.stderr)
+        say(printable(f"note: {note}"), file=sys.stderr)
 
 
 def _refusal(error: ValidationError) -> str:
@@ -95,6 +123,9 @@ def _one_line(box: str) -> str:
         return line + nearest(wrong[1], sorted(similar))
     if wrong := re.match(r"invalid choice '(.*)' for argument .* Expected one of (.*)", line):
         return line.removesuffix(".") + nearest(wrong[1], re.findall(r"'(.*?)'", wrong[2]))
+    if wrong := re.match(r"Error parsing (--[\w-]+): .*(int|float).*: '(.*)'$", line):
+        needed = {"int": "an integer", "float": "a number"}[wrong[2]]
+        return f"{wrong[1]} {wrong[3]}: it should be {needed}"
     return line
 
 
@@ -203,7 +234,7 @@ def _exit_code(main: Callable[[], None]) -> Any:
     except SystemExit as exit:
         return exit.code
     except UserError as error:
-        print(printable(f"error: {error}"), file=sys.stderr)
+        say(printable(f"error: {error}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         return 128 + (error.args[0] if error.args else signal.SIGINT)

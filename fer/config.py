@@ -183,6 +183,10 @@ def read_config(path: Path) -> Config:
     Raises UserError if the file cannot be read, has unknown keys or values out of range.
     """
     content = read_yaml(path)
+    provenance = content.get("provenance")
+    if isinstance(provenance, dict) and not provenance.get("data_sha256", True):
+        of = f"study {shortly(provenance.get('study'))} of another pipeline"
+        raise UserError(f"no configuration of fer, but settings of {of}: {path}")
     return to_config(content.get("config", content), path)
 
 

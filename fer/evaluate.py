@@ -9,7 +9,7 @@ import tyro
 from fer import command
 from fer.config import EMOTIONS
 from fer.errors import UserError
-from fer.files import drop_link, write_file
+from fer.files import check_file, drop_link, write_file
 from fer.strict_json import to_json
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Options:
     """test is PrivateTest if the data has it, else PublicTest, else a labelled test folder; never
     a validation split."""
     out: Path | None = None
-    """Also write the figures to this JSON file."""
+    """JSON file to write the figures to; one that is there is replaced."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device to compute on."""
 
@@ -41,6 +41,7 @@ def main() -> None:
     options: Options = command.parse(Options, "fer.evaluate")
     if not options.run.is_dir():
         raise UserError(f"not a run folder: {options.run}")
+    check_file("--out", options.out)
 
     import numpy as np
 
@@ -65,9 +66,6 @@ def main() -> None:
             raise UserError(f"other data: {difference}; give the images with --data")
         print(f"note: {command.printable(difference)}")
     usage, faces = choose_split(dataset, options.split)
-    out = options.out
-    if out is not None and not out.parent.is_dir():
-        raise UserError(f"no such folder to write to: {out.parent}")
     looks.check(options.run)
 
     on_device = to_device(faces, device)
@@ -87,8 +85,8 @@ def main() -> None:
     shown = Shown(usage, dataset, look, float(found.loss), confusion, fresh, scores, fresh_scores)
     show(shown, options.run)
     add_to_card(shown, options.run)
-    if out is not None:
-        write_figures(shown, out)
+    if options.out is not None:
+        write_figures(shown, options.out)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fer import command
 from fer.errors import UserError
-from fer.files import write_file
+from fer.files import check_folder, make_folder, write_file
 
 if TYPE_CHECKING:
     from fer.data import Dataset, Faces
@@ -36,7 +36,8 @@ class Options:
     data: Path | None = None
     """FER-2013 in any supported format; by default FER_DATA, ./data, or the demo faces."""
     out: Path = Path("explored")
-    """Folder for the page."""
+    """Folder to write explore.html to; made if it is missing, and a page that is there is
+    replaced."""
     split: Literal["grouped", "stratified", "file-order"] = "grouped"
     """Split to count: grouped keeps identical images on one side; stratified is the report's;
     file-order is stratified over the rows in file order."""
@@ -50,8 +51,7 @@ class Options:
 
 def main() -> None:
     options: Options = command.parse(Options, "fer.explore")
-    if options.out.exists() and not options.out.is_dir():
-        raise UserError(f"--out must be a folder, got the file {options.out}")
+    check_folder("--out", options.out)
 
     from fer import data
     from fer.pages.augmentations import oversampled
@@ -70,10 +70,7 @@ def main() -> None:
             print(f"  {name:{width}}  {value}")
     page = render(dataset, census, facts, grown, options.seed)
     path = options.out / "explore.html"
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    make_folder(options.out)
     write_file(path, page)
     print(f"saved {command.printable(str(path))}")
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from fer import command, onnx_file
-from fer.errors import UserError
+from fer.files import check_file
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,10 @@ class Options:
     run: Annotated[Path, tyro.conf.Positional]
     """Folder written by fer.train."""
     out: Path | None = None
-    """File to write; by default model.onnx in the run folder."""
+    """ONNX file to write, replacing an existing one; by default model.onnx in the run folder."""
 
     def __post_init__(self) -> None:
-        if self.out is not None and (self.out.is_dir() or not self.out.parent.is_dir()):
-            raise UserError(f"--out must be a file in an existing folder, got {self.out}")
+        check_file("--out", self.out)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ import io
 import os
 import secrets
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +35,31 @@ def read_file(path: Path | str, limit: int) -> bytes:
             return file.read(status.st_size)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
+
+
+def check_file(option: str, path: Path | None, suffixes: Sequence[str] = ()) -> None:
+    """Raise UserError if what an option names cannot be a file to write: it has another suffix, is
+    a folder, or lies in none."""
+    if path is None:
+        return
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise UserError(f"{option} must end in {' or '.join(suffixes)}, got {path}")
+    if path.is_dir() or not path.parent.is_dir():
+        raise UserError(f"{option} must be a file in an existing folder, got {path}")
+
+
+def check_folder(option: str, path: Path | None) -> None:
+    """Raise UserError if what an option names cannot be a folder to write to."""
+    if path is not None and path.exists() and not path.is_dir():
+        raise UserError(f"{option} must be a folder, got the file {path}")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder if it is missing. Raises UserError if that is not possible."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
 
 
 def write_file(path: Path, content: bytes | str) -> None:

@@ -1,11 +1,34 @@
-"""Standard streams that may break: closed pipe, lost terminal, full disk."""
+"""Standard streams: lines for people, and streams that may break (closed pipe, full disk)."""
 
 import io
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
+
+
+def say(text: str, hang: int = 0, file: TextIO | None = None) -> None:
+    """Print a line at once; on a terminal as `wrapped` to its width."""
+    stream = sys.stdout if file is None else file
+    is_terminal = stream is not None and stream.isatty()
+    width = shutil.get_terminal_size().columns if is_terminal else None
+    print(wrapped(text, width, hang), file=stream, flush=True)
+
+
+def wrapped(text: str, width: int | None, hang: int = 0) -> str:
+    """A line broken between words where it is wider than `width`, the rest indented by `hang`."""
+    if width is None or len(text) <= width:
+        return text
+    return textwrap.fill(
+        text,
+        max(width, hang + 20),
+        subsequent_indent=" " * hang,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 class OutputLost(Exception):

@@ -12,7 +12,7 @@ import tyro
 
 from fer import command
 from fer.errors import UserError
-from fer.files import write_file
+from fer.files import check_file, write_file
 
 if TYPE_CHECKING:
     from fer.pages.predictions import Predictions
@@ -41,11 +41,11 @@ class Options:
     """Use this data instead of image files: a CSV file without emotions, or the run's training
     data in any supported format."""
     out: Path | None = None
-    """Picture of some of the faces, as the model sees them, with their probabilities (.png, .pdf
-    or .svg)."""
+    """Picture to write (.png, .pdf or .svg) of some of the faces, as the model sees them, with
+    their probabilities. An existing file is replaced."""
     table: Path | None = None
-    """CSV file for the probabilities of all images: one row per image file, per row of a file
-    without emotions, or per validation image."""
+    """CSV file to write with the probabilities of all images: one row per image file, per row of a
+    file without emotions, or per validation image. An existing file is replaced."""
     count: int = 24
     """Number of faces in the picture, at most 200."""
     seed: int = 0
@@ -72,21 +72,17 @@ class Options:
             raise UserError(
                 "--data needs --out PICTURE, --table FILE, or both; --worst needs --out"
             )
-        if self.out is not None and self.out.suffix.lower() not in PICTURES:
-            raise UserError(f"--out must end in one of {', '.join(PICTURES)}, got {self.out}")
+        check_file("--out", self.out, PICTURES)
+        check_file("--table", self.table)
         self._check_files()
 
     def _check_files(self) -> None:
-        """Raise UserError unless each output is a distinct file in an existing folder."""
+        """Raise UserError unless each output is a separate file."""
         read = self.images if self.data is None else (self.data,)
         taken = {path.resolve() for path in read}
         for name, path in (("--out", self.out), ("--table", self.table)):
             if path is None:
                 continue
-            if not path.parent.is_dir():
-                raise UserError(f"no such folder to write to: {path.parent}")
-            if path.is_dir():
-                raise UserError(f"{name} must be a file, got the folder {path}")
             if path.resolve() in taken:
                 raise UserError(f"{name} must be a separate file, got {path}")
             taken.add(path.resolve())

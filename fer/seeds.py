@@ -41,9 +41,8 @@ def together(scores: Iterable[float]) -> Together:
     from scipy import stats
 
     spread = statistics.stdev(found)
-    error = spread / math.sqrt(count)
-    width = float(stats.t.ppf(0.975, count - 1)) * error
-    return Together(found, mean, error, mean - width, mean + width, spread)
+    low, high = stats.ttest_1samp(found, 0).confidence_interval()
+    return Together(found, mean, spread / math.sqrt(count), float(low), float(high), spread)
 
 
 def check_folder(out: Path, plans: dict[Path, Plan]) -> None:
@@ -104,9 +103,12 @@ def in_words(found: Together) -> dict[str, str]:
     count = len(found.scores)
     if count < 2:
         return {"score": f"{found.mean:.4f}, of one seed: the spread between seeds is unknown"}
+    interval = f"[{found.low:.4f}, {found.high:.4f}]"
+    if found.low < 0 or found.high > 1:  # impossible for an accuracy
+        interval = "[too few seeds]"
     return {
         "score": f"{found.mean:.4f}, the mean of {count} seeds; standard error {found.error:.4f}, "
-        f"95% [{found.low:.4f}, {found.high:.4f}] over seeds, on the same validation images",
+        f"95% {interval} over seeds, on the same validation images",
         "spread": f"{found.spread:.4f} (standard deviation), from {min(found.scores):.4f} to "
         f"{max(found.scores):.4f}",
     }

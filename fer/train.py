@@ -11,6 +11,7 @@ from fer import command, onnx_file
 from fer.config import PRESETS, Config, read_config
 from fer.errors import UserError
 from fer.origin import Images, Origin, compare_origin, read_origin, read_provenance
+from fer.output import say
 from fer.signals import Signals
 
 if TYPE_CHECKING:
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from fer.training.fit import Run
 
 
-Preset = Literal["hand-tuned", "baseline", "reproduction", "reproduction-mirrored"]
+HANG = 12  # columns of the words at the left
+
+Preset = Literal[*PRESETS]  # type: ignore[valid-type]
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,8 @@ class Options(Source):
     """
 
     out: Path = Path("runs/final")
-    """New folder for weights, settings, metrics, pictures, a model card and an ONNX file, or the
-    folder of an interrupted run."""
+    """Folder to write weights, settings, metrics, pictures, a model card and an ONNX file to; it
+    must be new, or that of an interrupted run."""
     seeds: int | None = None
     """Train this many models, with seeds starting at --seed, each in its own folder in --out, and
     report mean and spread. No model is selected by its score."""
@@ -134,9 +137,10 @@ def best_length(settings: Config, origin: Origin) -> Config:
     known = origin.best_epoch is not None and origin.epochs == settings.epochs
     if not known or settings.schedule != "constant":
         return settings
-    print(
+    say(
         f"epochs      {origin.best_epoch} of {settings.epochs}: the best number with "
-        "validation (--epochs overrides it)"
+        "validation (--epochs overrides it)",
+        HANG,
     )
     return settings.model_copy(update={"epochs": origin.best_epoch})
 
@@ -154,6 +158,7 @@ class Prepared:
 def train(options: Options, origin: Origin | None) -> None:
     """Train according to `options`; `origin` is where the settings of --config come from."""
     # Imported here so that --help and option errors do not wait for PyTorch.
+    say("start       loading libraries, then the data")
     from fer import one_run, runs, seeds
     from fer.training.device import choose
     from fer.training.fit import Run
@@ -225,12 +230,12 @@ def say_start(options: Options, prepared: Prepared, run: "Run") -> None:
     from fer.training.device import in_words
 
     dataset, training, validation = prepared.dataset, prepared.training, prepared.validation
-    print(
+    say(
         f"data        {dataset.name}, {len(dataset.classes)} classes, sha256 {dataset.sha256[:12]}"
     )
     sides = [training.counts(), validation.counts() if validation else {}]
     counts = (f"{name} {sum(each.get(name, 0) for each in sides)}" for name in dataset.classes)
-    print(f"classes     {', '.join(counts)}")
+    say(f"classes     {', '.join(counts)}", HANG)
     oversample = run.config.oversample
     added = f", {len(run.train)} after oversampling {oversample}"
     print(f"training    {len(training)} images{added if len(run.train) > len(training) else ''}")
@@ -240,7 +245,7 @@ def say_start(options: Options, prepared: Prepared, run: "Run") -> None:
         words = data.split_in_words(options.split, options.split_seed)
         print(f"validation  {len(validation)} images ({words})")
     print(f"parameters  {parameter_count(run.net)}")
-    print(f"device      {in_words(run.device, run.config)}", flush=True)
+    say(f"device      {in_words(run.device, run.config)}", HANG)
 
 
 def say_origin(
@@ -258,16 +263,20 @@ def say_origin(
     )
     epochs, chosen = options.settings.epochs, options.data is not None
     if line := compare_origin(options.config, origin, whole, now, epochs, chosen):
-        print(f"note        {line}")
+        say(f"note        {line}", HANG)
     file = command.printable(str(options.config))
     rounds = "sums round differently"
     if origin.kernels not in (None, kernels):
         then = f"{command.printable(str(origin.kernels))} kernels"
-        print(f"note        {file} was found with {then}, here {kernels} ones are used: {rounds}")
+        say(
+            f"note        {file} was found with {then}, here {kernels} ones are used: {rounds}",
+            HANG,
+        )
     if origin.threads not in (None, threads):
-        print(
+        say(
             f"note        {file} was found with --threads {origin.threads}, here it is {threads}: "
-            f"{rounds}"
+            f"{rounds}",
+            HANG,
         )
 
 

@@ -8,43 +8,21 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import model_validator
 
 from fer import command
-from fer.errors import UserError
-from study.options import Images, Seeds, command_line, deadline
+from fer.files import make_folder
+from fer.output import say
+from study.options import START, Images, PictureFolder, Seeds, command_line, deadline
+from study.spec.report import FACTORS, PRESETS, Factor
 
 if TYPE_CHECKING:
     import optuna
 
     from study.engine.conduct import Request
-    from study.spec.report import Factor
 
-Vary = Literal[
-    "lr-adam",
-    "lr-adamax",
-    "lr-sgd",
-    "lr-rmsprop",
-    "lr-adagrad",
-    "lr-asgd",
-    "lr-rprop",
-    "optimizer",
-    "batch-size",
-    "fc-width",
-    "output",
-    "scaling",
-    "pooling",
-    "activation",
-    "norm",
-    "dropout",
-    "augmentation",
-    "oversampling",
-    "tta",
-    "ablation",
-    "seed",
-]
-
-Preset = Literal["hand-tuned", "baseline", "reproduction", "reproduction-mirrored"]
+Vary = Literal[*FACTORS]  # type: ignore[valid-type]
+Preset = Literal[*PRESETS]  # type: ignore[valid-type]
 
 
-class Options(Seeds, Images):
+class Options(Seeds, Images, PictureFolder):
     """Train every value of a setting with several seeds, all else as the report's final model
     has it, and judge what the report says of it.
 
@@ -60,8 +38,6 @@ class Options(Seeds, Images):
     them."""
     config: Path | None = None
     """The same from a YAML file, for example best.yaml of study.export."""
-    out: Path | None = None
-    """Folder for a picture of each."""
 
     @model_validator(mode="after")
     def _fitting_together(self) -> "Options":
@@ -69,22 +45,22 @@ class Options(Seeds, Images):
             raise ValueError("name at least one setting to --vary")
         if self.config and self.preset:
             raise ValueError("give --config or --preset, not both")
-        if self.out is not None and self.out.exists() and not self.out.is_dir():
-            raise ValueError(f"--out must be a folder, got the file {self.out}")
         return self
 
 
 def main() -> None:
     options: Options = command.parse(Options, "study.compare")
     until = deadline(options)
+    say(START)
 
     from study.dashboard.show import show_trials
     from study.engine.conduct import Request
     from study.spec import report
     from study.spec.faces import check, faces, noting_origin
     from study.spec.spec import Kind, comparing
-    from study.storage.studies import hidden
+    from study.storage.studies import check_storage, hidden
 
+    check_storage(options.storage)
     named, base = report.settings_from(options.config, options.preset)
     # All of them before the first trains, so that mistakes come first.
     variants = {name: report.values_of(name, base) for name in options.vary}
@@ -95,10 +71,7 @@ def main() -> None:
         accept = noting_origin(options.config, base, options, options.epochs or base.epochs)
     pipeline = faces(options, base, accept=accept)
     if options.out is not None:
-        try:
-            options.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot write {options.out}: {error.strerror}") from None
+        make_folder(options.out)
     line = command_line("study.compare", sys.argv[1:], hidden(options.storage))
     for name, values in variants.items():
         if time.monotonic() > until:
@@ -116,10 +89,10 @@ def main() -> None:
         request = Request.of_comparison(
             pipeline, spec, options, command=line, deadline=until, show=show_trials
         )
-        compare(request, report.FACTORS[name], options.out)
+        compare(request, FACTORS[name], options.out)
 
 
-def compare(request: "Request", factor: "Factor", out: Path | None) -> None:
+def compare(request: "Request", factor: Factor, out: Path | None) -> None:
     """Train what is asked and say what came out."""
     from study.engine.conduct import conduct
 
@@ -145,13 +118,14 @@ def compare(request: "Request", factor: "Factor", out: Path | None) -> None:
         console.print(effects_table(found, factor.title, control, verdicts, console.width))
         if factor.claim:
             word, why = claim(found, verdicts, control, factor.rivals)
-            console.print(f"the report: {factor.claim}\n{word}: {why}", soft_wrap=True)
+            say(f"the report: {factor.claim}")
+            say(f"{word}: {why}")
         if out is not None and any(effect.scores for effect in found):
             path = out / f"{request.spec.name}.png"
             save_plot(found, factor.title, control, verdicts, path)
             print(f"saved  {command.printable(str(path))}")
         if control:
-            print(in_brackets(found, identity))
+            say(in_brackets(found, identity))
         show_study(study, studies, request.running.storage)
 
     if exit_code := conduct(request, conclude).exit_code:

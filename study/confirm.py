@@ -8,7 +8,10 @@ from pydantic import model_validator
 
 from fer import command
 from fer.errors import UserError
+from fer.files import check_file
+from fer.output import say
 from study.options import (
+    START,
     Count,
     Existing,
     Pipelined,
@@ -29,9 +32,6 @@ if TYPE_CHECKING:
 
 
 RACE = "race"  # what a confirmation is stored with if beaten settings get no further seeds
-FEW = 4  # seeds, below which a word of warning comes first
-DISAGREE = 0.22
-"""Share of the images of FER-2013 on which two runs of equal settings disagree, measured."""
 
 
 class Options(Existing, Place, Pipelined, Seeds):
@@ -57,14 +57,11 @@ class Options(Existing, Place, Pipelined, Seeds):
     """Split the images anew for each seed, else all have the search's split: the spread over seeds
     then holds the noise of which images validate as well (arXiv 2405.15393)."""
     out: Path | None = None
-    """PNG file for a picture of what came out."""
+    """PNG file to write a picture of what came out to; one that is there is replaced."""
 
     @model_validator(mode="after")
     def _a_picture(self) -> "Options":
-        if self.out is not None and (
-            self.out.suffix != ".png" or self.out.is_dir() or not self.out.parent.is_dir()
-        ):
-            raise ValueError(f"--out must be a .png file in an existing folder, got {self.out}")
+        check_file("--out", self.out, (".png",))
         return self
 
 
@@ -72,11 +69,13 @@ def main() -> None:
     options: Options = command.parse(Options, "study.confirm")
     options.refuse(*Place.model_fields, "whole", "vary_split")
     until = deadline(options)
+    say(START)
 
     import optuna
 
     from study.analysis import race
     from study.analysis.noise import noise_elsewhere
+    from study.analysis.odds import few_seeds
     from study.dashboard.show import show_study, show_trials
     from study.engine.conduct import Request, conduct
     from study.spec.faces import pipeline_again
@@ -96,9 +95,9 @@ def main() -> None:
     )
     spec, searched = question(options, search, pipeline)
     url = options.storage
-    if options.seeds < FEW:
-        noise = noise_elsewhere(load_studies(url), identity)
-        say_what_few_seeds_find(options.seeds, len(searched), noise, pipeline.validation)
+    noise = noise_elsewhere(load_studies(url), identity)
+    if note := few_seeds(options.seeds, len(searched), pipeline.validation, noise):
+        say(note)
 
     def conclude(study: "optuna.Study") -> None:
         studies = load_studies(url)
@@ -192,7 +191,7 @@ def show(
     from study.analysis.comparison import effects_table
     from study.analysis.effects import effects
     from study.analysis.picture import save_plot
-    from study.analysis.summary import next_steps
+    from study.analysis.summary import next_steps, say_next
     from study.analysis.tables import own_console
     from study.analysis.verdicts import judge
     from study.page.overview import of_what
@@ -208,7 +207,8 @@ def show(
     console = own_console()
     console.print(effects_table(found, title, control, verdicts, console.width))
     said = confirmation.in_words(study, search, searched, verdicts, noise)
-    console.print("\n".join(said), soft_wrap=not console.is_terminal)
+    for line in said:
+        say(line)
     if options.out is not None and any(effect.scores for effect in found):
         save_plot(found, title, control, verdicts, options.out)
         print(f"saved  {command.printable(str(options.out))}")
@@ -221,27 +221,7 @@ def show(
     again = command_line("study.confirm", arguments, hidden(options.storage)) if seeds else ""
     steps = next_steps(study.study_name, options.storage, images, pipeline)
     lines = confirmation.next_steps(verdicts, control, again, steps)
-    print("\nnext:", *(f"  {line}  # {why}" for line, why in lines.items()), sep="\n")
-
-
-def say_what_few_seeds_find(seeds: int, settings: int, noise: "Noise", cases: int) -> None:
-    """Warn that so few seeds tell little. `cases` is the number of validation cases, 0 if
-    unknown."""
-    from study.analysis.odds import found_by
-    from study.analysis.verdicts import WIDE
-
-    if seeds < 2:
-        print("note: one seed confirms nothing: give --seeds 2 or more, better 6")
-        return
-    of_a_run = (2 * noise.variance) ** 0.5
-    if not noise.df:
-        of_a_run = 100 * (DISAGREE / cases) ** 0.5 if cases else 0.0
-    if of_a_run:
-        few, more = (found_by(each, settings, of_a_run) for each in (seeds, 6))
-        find = f"a difference of about {few:.1f} points"
-        if few > WIDE:
-            find = f"no difference below {WIDE:.0f} points"
-        print(f"note: {seeds} seeds find {find} in 80% of repeats, six seeds one of {more:.1f}")
+    say_next(lines)
 
 
 def label(trial: "FrozenTrial") -> str:

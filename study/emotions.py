@@ -2,52 +2,61 @@
 
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fer import command
-from study.options import Images, Seeds, command_line, deadline
+from fer.files import make_folder
+from fer.output import say
+from study.options import START, Images, PictureFolder, Seeds, command_line, deadline
 
 if TYPE_CHECKING:
-    import optuna
+    from study.analysis.removed import Studies
 
 
-class Options(Seeds, Images):
-    """Train the report's final settings without each of the emotions in turn, and with all.
+class Options(Seeds, Images, PictureFolder):
+    """Train the report's final settings without each of the emotions in turn, and with all, and
+    judge whether the others are then told apart better.
 
     A study for each, stored like any other; the same command finishes them. Removing a class
-    changes the task, so chance and macro-F1 stand beside the accuracy.
+    changes the task, so chance and macro-F1 stand beside the accuracy, and skill is compared.
     """
 
 
 def main() -> None:
     options: Options = command.parse(Options, "study.emotions")
     until = deadline(options)
+    say(START)
 
-    from rich.table import Table
+    import optuna
 
-    from study.analysis.removed import CHANCE, CHANCE_IN_WORDS, NOTHING, PREFIX, removed_table
-    from study.analysis.tables import own_console
+    from study.analysis.odds import few_seeds
+    from study.analysis.removed import CHANCE, NOTHING, PREFIX
     from study.dashboard.show import show_study, show_trials
     from study.engine.conduct import Request, conduct
     from study.spec.faces import EMOTIONS, faces
     from study.spec.identity import IDENTITY
     from study.spec.spec import Kind, comparing
     from study.storage.records import kept
-    from study.storage.studies import hidden, load_studies
+    from study.storage.studies import check_storage, hidden, load_studies
 
-    rows: list[list[str]] = []
+    check_storage(options.storage)
+    names: list[str] = []
     line = command_line("study.emotions", sys.argv[1:], hidden(options.storage))
     for name in (NOTHING, *EMOTIONS):
         if time.monotonic() > until:
             print(f"the time is up before {name} is removed; the same command continues")
             break
         pipeline = faces(options, remove=() if name == NOTHING else (name,))
+        if name == NOTHING:
+            if options.out is not None:
+                make_folder(options.out)
+            if note := few_seeds(options.seeds, len(EMOTIONS), pipeline.validation):
+                say(note)
         chance = pipeline.chance
 
         def conclude(study: "optuna.Study", chance: float = chance) -> None:
             study.set_user_attr(CHANCE, chance)
-            head, *lines = removed_table([(study, kept(study, IDENTITY))])
-            rows.extend(lines if rows else [head, *lines])
             show_study(study, load_studies(options.storage), options.storage)
 
         spec = comparing(
@@ -56,16 +65,40 @@ def main() -> None:
         request = Request.of_comparison(
             pipeline, spec, options, command=line, deadline=until, show=show_trials
         )
-        if exit_code := conduct(request, conclude).exit_code:
-            sys.exit(exit_code)
-    if not rows:
+        done = conduct(request, conclude)
+        if done.exit_code:
+            sys.exit(done.exit_code)
+        names.append(done.name)
+    if not names:
         return
-    table = Table(*rows[0], header_style="bold")
-    for row in rows[1:]:
-        table.add_row(*row)
+    by_name = {study.study_name: study for study in load_studies(options.storage)}
+    show([(by_name[name], kept(by_name[name], IDENTITY)) for name in names], options.out)
+
+
+def show(studies: "Studies", out: Path | None) -> None:
+    """Say what came out, and draw it into the folder `out`."""
+    from study.analysis.comparison import fitted_table
+    from study.analysis.removed import (
+        CHANCE_IN_WORDS,
+        OPTIONAL,
+        removed_table,
+        save_picture,
+        skills,
+    )
+    from study.analysis.tables import own_console
+
+    rows = removed_table(studies)
+    if len(rows) == 1:
+        return
     console = own_console()
-    console.print(table)
-    console.print(CHANCE_IN_WORDS, soft_wrap=True)
+    values = rows[0][5 : rows[0].index("seeds")]
+    console.print(fitted_table(rows, [*OPTIONAL, *values], console.width))
+    say(CHANCE_IN_WORDS)
+    found = skills(studies)
+    if out is not None and found:
+        path = out / "emotions.png"
+        save_picture(found, path)
+        print(f"saved  {command.printable(str(path))}")
 
 
 if __name__ == "__main__":

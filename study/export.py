@@ -7,7 +7,7 @@ from pydantic import model_validator
 
 from fer import command
 from fer.errors import UserError
-from fer.files import write_file
+from fer.files import check_file, write_file
 from fer.strict_json import finite
 from study.options import Existing
 from study.words import counted
@@ -36,16 +36,16 @@ class Options(Existing):
     trial: int | None = None
     """Number of the trial; by default the best complete one, of a confirmation the winner's."""
     out: Path | None = None
-    """File to write the settings to; by default best.yaml, and with --table none."""
+    """YAML file to write the settings to, by default best.yaml, and with --table none; one that is
+    there is replaced."""
     table: Path | None = None
-    """.csv or .json file to write a row a trial to: how it ended, its scores and settings."""
+    """.csv or .json file to write a row a trial to: how it ended, its scores and settings; one
+    that is there is replaced."""
 
     @model_validator(mode="after")
-    def _a_table(self) -> Self:
-        if self.table is not None and self.table.suffix not in TABLES:
-            raise ValueError(f"--table must end in {' or '.join(TABLES)}, got {self.table}")
-        if self.table is not None and not self.table.parent.is_dir():
-            raise ValueError(f"--table must be in an existing folder, got {self.table}")
+    def _files(self) -> Self:
+        check_file("--out", self.out)
+        check_file("--table", self.table, TABLES)
         return self
 
 

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from fer import command
 from fer.errors import UserError
-from fer.files import write_file
+from fer.files import check_file, write_file
 from fer.strict_json import to_json
 from study.options import Count, Stored
 
@@ -34,12 +34,11 @@ class Options(Stored):
     worlds: Count = 10
     """Models that samplers are tried on, each fitted to the trials drawn with replacement."""
     out: Path | None = None
-    """JSON file for all numbers."""
+    """JSON file to write all numbers to; one that is there is replaced."""
 
     @model_validator(mode="after")
     def _a_file(self) -> "Options":
-        if self.out is not None and (self.out.is_dir() or not self.out.parent.is_dir()):
-            raise ValueError(f"--out must be a file in an existing folder, got {self.out}")
+        check_file("--out", self.out)
         return self
 
 

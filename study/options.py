@@ -5,17 +5,20 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from fer.command import quoted
 from fer.errors import UserError
+from fer.files import check_folder
 
 DEFAULT_URL = "sqlite:///studies.db"
 STORAGE = "OPTUNA_STORAGE"
 """Environment variable that overrides the default, as for Optuna's own command."""
 _DEFAULT = f"${STORAGE} or {DEFAULT_URL}"
+START = "start  loading libraries, then the data"
+"""Said at once by commands that train: these take seconds to load."""
 
 
 def _resolved(storage: str) -> str:
@@ -100,6 +103,19 @@ class Images(Place):
     """Precision of the convolutions; auto is bfloat16 where the device supports it."""
 
 
+class PictureFolder(Options):
+    """Where a comparison is drawn."""
+
+    out: Path | None = None
+    """Folder to write a picture of each comparison to; made if it is missing, and pictures that
+    are there are replaced."""
+
+    @model_validator(mode="after")
+    def _a_folder(self) -> Self:
+        check_folder("--out", self.out)
+        return self
+
+
 class Running(Stored):
     """How trials are run."""
 
@@ -137,7 +153,7 @@ class Search(Options):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Seed of the sampler and of every trial's training."""
     hand_made: bool = True
-    """Start with the manually tuned settings, the first of which is never pruned."""
+    """Start with the hand-made settings, the first of which is never pruned."""
     duplicates: Literal["reuse", "train"] = "reuse"
     """What to do with settings that a finished trial already had: reuse its result, or train them
     again."""

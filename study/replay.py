@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fer import command
 from fer.errors import UserError
-from fer.files import write_file
+from fer.files import check_file, write_file
 from fer.strict_json import to_json
 from study.options import Existing, Pipelined, Place
 
@@ -29,12 +29,13 @@ class Options(Existing, Place, Pipelined):
     trial: int
     """Number of the trial."""
     out: Path | None = None
-    """Also write both curves to this JSON file."""
+    """JSON file to write both curves to; one that is there is replaced."""
 
 
 def main() -> None:
     options: Options = command.parse(Options, "study.replay")
     options.refuse(*Place.model_fields)
+    check_file("--out", options.out)
 
     from study.spec.faces import in_this_version, pipeline_again
     from study.spec.identity import IDENTITY
@@ -45,8 +46,6 @@ def main() -> None:
     trial = find(study.get_trials(deepcopy=False), options.trial, study.study_name)
     identity = kept(study, IDENTITY, {})
     settings = in_this_version(settings_of(trial), identity, trial.number)
-    if options.out is not None and (options.out.is_dir() or not options.out.parent.is_dir()):
-        raise UserError(f"--out must be a file in an existing folder, got {options.out}")
     pipeline = pipeline_again(
         options.pipeline, study.study_name, identity, options.data, options.device
     )

@@ -7,7 +7,7 @@ from pydantic import model_validator
 
 from fer import command
 from fer.errors import UserError
-from fer.files import write_file
+from fer.files import check_file, write_file
 from study.options import Existing
 
 if TYPE_CHECKING:
@@ -22,15 +22,14 @@ class Options(Existing):
     """
 
     out: Path = Path("study.html")
-    """File to write."""
+    """HTML file to write; one that is there is replaced."""
     data: Path | None = None
     """The images the study was trained on, to show those that the best trial got most wrong: the
     page then holds their pixels. FER-2013 alone."""
 
     @model_validator(mode="after")
     def _a_page(self) -> "Options":
-        if self.out.suffix.lower() not in SUFFIXES:
-            raise ValueError(f"--out must end in {' or '.join(SUFFIXES)}, got {self.out}")
+        check_file("--out", self.out, SUFFIXES)
         return self
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from fer import command
 from fer.errors import UserError
-from fer.files import write_file
+from fer.files import check_folder, make_folder, write_file
 from study.options import Stored
 
 PAGE = "results.md"
@@ -17,13 +17,13 @@ class Options(Stored):
     """
 
     out: Path = Path("results")
-    """Folder to write results.md and its pictures to."""
+    """Folder to write results.md and its pictures to; made if it is missing, and files of theirs
+    that are there are replaced."""
 
 
 def main() -> None:
     options: Options = command.parse(Options, "study.results")
-    if options.out.exists() and not options.out.is_dir():
-        raise UserError(f"--out must be a folder, got the file {options.out}")
+    check_folder("--out", options.out)
 
     import optuna
 
@@ -43,10 +43,7 @@ def main() -> None:
             f"nothing was trained in {studies.hidden(options.storage)}; study.compare makes "
             "comparisons, study.run searches"
         )
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write {options.out}: {error.strerror}") from None
+    make_folder(options.out)
     write_file(options.out / PAGE, render(found, options.storage, options.out))
     print(f"{command.printable(str(options.out / PAGE))}: {len(found)} studies")
 

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Literal, get_args
 from fer import command
 from fer.errors import UserError
 from fer.machine import has_gpu
-from study.options import Images, Name, Pipelined, Running, Search, command_line, deadline
+from fer.output import say
+from study.options import (
+    START,
+    Images,
+    Name,
+    Pipelined,
+    Running,
+    Search,
+    command_line,
+    deadline,
+)
 
 if TYPE_CHECKING:
     import optuna
@@ -20,7 +30,7 @@ Known = Literal["default", "report", "extended"]
 class Options(Images, Pipelined, Running, Search):
     """Search the hyperparameters of the emotion network, prune bad trials, store everything.
 
-    The first trials are the report's manually tuned settings, unless --no-hand-made is given. Run
+    The first trials are the report's hand-made settings, unless --no-hand-made is given. Run
     the same command again to finish an interrupted study, in a second shell to help a running one,
     or with more --trials to extend it. Ctrl-C stops after the current epochs, a second one now.
     """
@@ -54,6 +64,7 @@ def main() -> None:
 
         own = find_space(options.space)
 
+    say(START)
     # Start workers now, so that they load their libraries while this process reads the data.
     from study.pipeline import split_name
     from study.workers.pool import head_start, processes_of_a_processor
@@ -84,8 +95,9 @@ def search(
     from study.spec.faces import faces
     from study.spec.own_space import find_space
     from study.spec.spec import searching
-    from study.storage.studies import hidden, load_studies
+    from study.storage.studies import check_storage, hidden, load_studies
 
+    check_storage(options.storage)
     name, space = own or find_space(options.space)
     pipeline = (
         load_pipeline(options.pipeline)
@@ -95,7 +107,7 @@ def search(
     name = pipeline.name if options.pipeline else name
     spec = searching(pipeline, name, options.epochs, options.seed, options.hand_made)
     if own and options.hand_made and not spec.queue:
-        print("note   no manually tuned settings lie in this space: starting without them")
+        say("note   no hand-made settings lie in this space: starting without them", 7)
     line = command_line("study.run", sys.argv[1:], hidden(options.storage))
 
     def conclude(study: "optuna.Study") -> None:

@@ -3,7 +3,7 @@
 import re
 import shlex
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import optuna
 import pytest
@@ -15,7 +15,6 @@ from fer.network.model import parameter_count
 from fer.pipeline import FacePipeline
 from study.analysis.effects import standard_error
 from study.analysis.sections import unfinished
-from study.compare import Vary
 from study.engine.samplers import RowSampler
 from study.options import DEFAULT_URL, Images
 from study.spec.faces import check, faces
@@ -85,7 +84,7 @@ def test_what_another_study_trained_alike_is_not_trained_again(command: Command)
     more = command(*line, "--seeds", 2)
     assert more.code == 0, more
     assert "plan   2 trials" in more.out
-    assert f"has the settings and result of trial 1 of study {first}" in more.out
+    assert f"repeats trial 1 of study {first}" in more.out
     (second,) = set(names()) - {first}
     for before, after in zip(trials(study=first), trials(study=second)[:2], strict=True):
         assert records.kept(before, records.CONFIG) == records.kept(after, records.CONFIG)
@@ -229,10 +228,6 @@ def test_a_failed_trial_is_the_next_one_proposed() -> None:
         elif number != 2:  # one that runs is not proposed again
             study.tell(trial, 0.0)
     assert seen == [rows[0], rows[1], rows[1], rows[2], rows[3], rows[0]]
-
-
-def test_the_command_offers_every_factor() -> None:
-    assert get_args(Vary) == tuple(FACTORS)
 
 
 @pytest.mark.parametrize("name", FACTORS)

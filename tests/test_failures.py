@@ -171,7 +171,7 @@ def test_finished_settings_are_not_trained_again_unless_asked_for(
         study.enqueue_trial(first.params)
     reused = run("--trials", 7)
     assert reused.code == 0, reused
-    assert "has the settings and result of trial 0" in reused.out
+    assert "repeats trial 0" in reused.out
     repeated = trials()[6]
     assert repeated.intermediate_values == first.intermediate_values
     assert repeated.value == first.value

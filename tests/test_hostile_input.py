@@ -103,12 +103,6 @@ def sparse(path: Path, start: bytes = b"") -> Path:
     return path
 
 
-def tiff(tags: list[tuple[int, int, int, int]], rest: bytes) -> bytes:
-    """A TIFF file of these (tag, type, count, value), with `rest` from byte 200 on."""
-    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
-    return (b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)).ljust(200) + rest
-
-
 def flat_png(bits: int, kind: int) -> bytes:
     """A PNG image of 8000x8000 zeros; 6 is the kind with colours and transparency, 0 is grey."""
     line = bytes(1 + 8000 * (bits // 8) * (4 if kind == 6 else 1))
@@ -159,13 +153,6 @@ def large_inputs(root: Path) -> list[tuple[str, Path, str]]:
     # 64 million pixels, and what Pillow would need for them at once.
     add("face", "wide.png", flat_png(16, 0), "all well")
     add("face", "clear.png", flat_png(8, 6), "all well")
-    sizes = [(256, 3, 1, 48), (257, 3, 1, 48), (258, 3, 1, 8), (262, 3, 1, 1), (277, 3, 1, 1)]
-    strips = [*sizes, (273, 4, 10_000_000, 200), (279, 4, 10_000_000, 200)]
-    add("face", "strips.tif", tiff(strips, bytes(40_000_000)), "tag with more than 200,000")
-    tiles = [*sizes, (259, 3, 1, 8), (322, 4, 1, 40_000), (323, 4, 1, 40_000), (324, 4, 1, 200)]
-    add("face", "tiles.tif", tiff(tiles, bytes(99)), "too large tiles")
-    samples = tiff([*sizes[:4], (277, 3, 1, 127)], b"")
-    add("face", "samples.tif", samples, "not an image")
     scans = encoded(Image.new("L", (4000, 4000)), "JPEG", progressive=True)
     scan = scans[scans.rindex(b"\xff\xda") : -2]
     add("face", "scans.jpg", scans[:-2] + scan * 50_000 + scans[-2:], "too many scans")

@@ -28,6 +28,7 @@ from fer.data.split import (
 )
 from fer.data.tables import LABELS, Rows, concatenate, csv_header, read_csv
 from fer.errors import UserError
+from fer.output import say
 
 __all__ = [
     "SEED",
@@ -55,6 +56,7 @@ ARCHIVES = {
     b"7z\xbc\xaf": "7z",
     b"Rar!": "rar",
 }
+MUCH = 1 << 20  # bytes that take a moment to read, which is said
 DEMO_NOTICE = (
     "No FER-2013 images found (--data, FER_DATA, ./data): using drawn DEMO FACES. "
     "Demo results say nothing about FER-2013."
@@ -88,10 +90,10 @@ def find(data: Path | None) -> Dataset:
     if data is None and Path("data").exists():
         data = Path("data")
     if data is None:
-        print(DEMO_NOTICE, file=sys.stderr)
+        say(DEMO_NOTICE, file=sys.stderr)
         return demo_faces()
     dataset = read(data)
-    say(dataset)
+    say_notes(dataset)
     counts = dataset.counts()
     if "Training" not in counts:
         has = ", ".join(f"{count:,} {usage}" for usage, count in counts.items())
@@ -99,12 +101,12 @@ def find(data: Path | None) -> Dataset:
     return dataset
 
 
-def say(dataset: Dataset) -> None:
+def say_notes(dataset: Dataset) -> None:
     """Print the notes and warnings from reading a data set on stderr."""
     for note in dataset.notes:
-        print(printable(f"note: {note}"), file=sys.stderr)
+        say(printable(f"note: {note}"), file=sys.stderr)
     if dataset.warning:
-        print(printable(f"warning: {dataset.warning}"), file=sys.stderr)
+        say(printable(f"warning: {dataset.warning}"), file=sys.stderr)
 
 
 def read(path: Path) -> Dataset:
@@ -114,6 +116,8 @@ def read(path: Path) -> Dataset:
         kept = cache.cache_file(source.files(), *source.taken_for())
         dataset = cache.load(kept, name="fer2013")
         if dataset is None:
+            if sum(os.stat(file).st_size for file in source.files()) > MUCH:  # noqa: PTH116
+                say(printable(f"reading {path} for the first time ..."))
             dataset = read_source(source)
             keep(dataset, kept)
     except OSError as error:
@@ -126,9 +130,7 @@ def keep(dataset: Dataset, file: Path) -> None:
     try:
         cache.store(dataset, file)
     except UserError as error:
-        print(
-            printable(f"warning: the data will be read again next time: {error}"), file=sys.stderr
-        )
+        say(printable(f"warning: the data will be read again next time: {error}"), file=sys.stderr)
 
 
 def read_source(source: Source) -> Dataset:

@@ -1,6 +1,7 @@
 """Images, labels and usages in memory, in canonical order, with a hash."""
 
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -40,6 +41,14 @@ class Faces:
         """Return the number of images of each class."""
         counts = torch.bincount(self.labels, minlength=len(self.classes)).tolist()
         return dict(zip(self.classes, counts, strict=True))
+
+    def least_subset(self) -> int:
+        """Images that suffice to split 80 to 20 if the shares of the classes are kept.
+
+        Some smaller numbers do, as sizes are rounded: they need 3.5 of the smallest class.
+        """
+        smallest = max(1, min(self.counts().values()))
+        return min(len(self), max(5 * len(self.classes), math.ceil(3.5 * len(self) / smallest)))
 
     def counts_in_words(self) -> str:
         """Return the counts as one line of text."""

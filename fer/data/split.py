@@ -89,7 +89,10 @@ def draw_subset(faces: Faces, size: int | None) -> Faces:
             np.arange(len(faces)), train_size=size, random_state=SEED, stratify=labels
         )
     except ValueError as error:
-        raise UserError(f"--subset {size} cannot be stratified: {error}") from None
+        raise UserError(
+            f"--subset {size} is too small for {len(faces.classes)} classes: give "
+            f"{faces.least_subset()} or more"
+        ) from error
     return faces.take(np.sort(chosen))
 
 

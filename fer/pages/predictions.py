@@ -102,7 +102,7 @@ def read_pictures(path: Path, trained_on: TrainedOn) -> Pictures:
             f"the run was trained with --whole and has no validation images to show; give images "
             f"without labels: {path}"
         )
-    data.say(dataset)
+    data.say_notes(dataset)
     return Pictures(validation.images.numpy(), validation.labels.numpy())
 
 

@@ -65,9 +65,11 @@ class Winner:
             metric.replace(" ", "_"): effect.mean,
         }
         if count > 1:
-            width = float(stats.t.ppf(0.975, count - 1)) * effect.error
+            ends = [*map(float, stats.ttest_1samp(effect.scores, 0).confidence_interval())]
             known["standard_error"] = effect.error
-            known["interval_95"] = [effect.mean - width, effect.mean + width]
+            shares = all(0 <= score <= 1 for score in effect.scores)
+            if not shares or (ends[0] >= 0 and ends[1] <= 1):  # else there are too few seeds
+                known["interval_95"] = ends
         known |= {"best_epoch": self.best_epoch, "best_epoch_score": self.best}
         known |= {"epochs": self.epochs, "chosen_among": self.among}
         for study in studies:

@@ -64,12 +64,21 @@ def effects_table(
 ) -> Table:
     """What `effect_rows` has, for a terminal of that width.
 
-    On a narrow one heads and the names of values fold, and what does not fit is left out: first
-    what is beside the score, then its standard error, last what was held out.
+    Left out is first what is beside the score, then its standard error, last what was held out.
     """
-    columns = [*zip(*effect_rows(found, title, control, verdicts), strict=True)]
-    between = columns[2 : [name for name, *_ in columns].index("seeds")]
-    optional = sorted(between, key=lambda column: column[0] != HELD_OUT)
+    rows = effect_rows(found, title, control, verdicts)
+    between = rows[0][2 : rows[0].index("seeds")]
+    return fitted_table(rows, sorted(between, key=lambda name: name != HELD_OUT), width)
+
+
+def fitted_table(rows: Sequence[Sequence[str]], optional: Sequence[str], width: int) -> Table:
+    """Head and rows for a terminal of that width.
+
+    On a narrow one heads and the first column fold, and of the columns with `optional` names the
+    last ones are left out until the rest fits.
+    """
+    columns = [*zip(*rows, strict=True)]
+    spare = [next(each for each in columns if each[0] == name) for name in optional]
 
     def least(column: Sequence[str]) -> int:
         return max(map(len, (*column[0].split(), *column[1:])))
@@ -77,8 +86,8 @@ def effects_table(
     def needed() -> int:
         return NAMED + sum(map(least, columns[1:])) + 3 * len(columns) + 1
 
-    while optional and needed() > width:
-        columns.remove(optional.pop())
+    while spare and needed() > width:
+        columns.remove(spare.pop())
     narrow = sum(max(map(len, column)) + 3 for column in columns) + 1 > width
     table = Table(header_style="bold")
     for place, column in enumerate(columns):

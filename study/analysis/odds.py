@@ -9,11 +9,14 @@ from scipy import special
 from study.analysis.effects import Effect
 from study.analysis.images import left_with_many_seeds
 from study.analysis.noise import Noise, usable
-from study.analysis.verdicts import ALPHA, POWER, Estimate, estimates
+from study.analysis.verdicts import ALPHA, POWER, WIDE, Estimate, estimates
 
 MEANINGFUL = 0.75
 """Share of runs that a setting must win to be called better in practice (arXiv 2103.03098)."""
 MANY = 100  # seeds that nobody trains
+FEW = 4  # seeds, below which a word of warning comes first
+DISAGREE = 0.22
+"""Share of the images of FER-2013 on which two runs of equal settings disagree, measured."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,32 @@ def found_by(seeds: int, settings: int, of_a_run: float, images: float = 0.0) ->
     return float(special.nctdtrinc(df, 1 - POWER, quantile)) * math.sqrt(
         of_a_run**2 / seeds + images
     )
+
+
+def few_seeds(
+    seeds: int,
+    settings: int,
+    cases: int,
+    noise: Noise = Noise(),  # noqa: B008 - it is frozen
+) -> str:
+    """A warning that so few seeds tell little; empty from FEW on.
+
+    `cases` is the number of validation cases, 0 if unknown; `noise` that of comparisons like it.
+    """
+    if seeds >= FEW:
+        return ""
+    if seeds < 2:
+        return "note: one seed tells nothing apart: give --seeds 2 or more, better 6"
+    of_a_run = (2 * noise.variance) ** 0.5
+    if not noise.df:
+        of_a_run = 100 * (DISAGREE / cases) ** 0.5 if cases else 0.0
+    if not of_a_run:
+        return ""
+    few, more = (found_by(each, settings, of_a_run) for each in (seeds, 6))
+    find = f"a difference of about {few:.1f} points"
+    if few > WIDE:
+        find = f"no difference below {WIDE:.0f} points"
+    return f"note: {seeds} seeds find {find} in 80% of repeats, six seeds one of {more:.1f}"
 
 
 def between(label: str, other: str, estimate: Estimate, images: float) -> str:

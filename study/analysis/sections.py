@@ -11,14 +11,13 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from fer.strict_json import to_json
-from study.analysis import images, importance, race
+from study.analysis import images, importance, race, removed
 from study.analysis.answer import answer_of
 from study.analysis.comparison import confirmed, effect_rows
 from study.analysis.curves import save_curves, seeds_table
 from study.analysis.effects import effects
 from study.analysis.noise import noise_elsewhere
 from study.analysis.picture import save_plot
-from study.analysis.removed import CHANCE_IN_WORDS, removed_table
 from study.analysis.summary import complete_of, confirm_command, count_endings, option_in
 from study.analysis.tables import code, markdown
 from study.analysis.verdicts import claim, judge
@@ -61,19 +60,20 @@ def render(studies: Sequence[optuna.Study], url: str, out: Path) -> str:
     sections: dict[Kind, list[str]] = {
         kind: [] for kind in (Kind.SEEDS, Kind.SEARCH, Kind.COMPARE)
     }
-    removed: dict[str, list[tuple[optuna.Study, Identity]]] = {}
+    classes: dict[str, list[tuple[optuna.Study, Identity]]] = {}
     for study in studies:
         identity = kept(study, IDENTITY)
         match kind_of(identity):
             case Kind.SEARCH:
                 sections[Kind.SEARCH].append(search_section(study, identity, studies, url, out))
             case Kind.REMOVED:
-                removed.setdefault(common(identity), []).append((study, identity))
+                classes.setdefault(common(identity), []).append((study, identity))
             case Kind.SEEDS:
                 sections[Kind.SEEDS].append(seeds_section(study, identity, out))
             case _:
                 sections[Kind.COMPARE].append(values_section(study, identity, studies, out))
-    parts = [HEAD, *chain(*sections.values()), *map(removed_section, removed.values())]
+    tables = (removed_section(each, out) for each in classes.values())
+    parts = [HEAD, *chain(*sections.values()), *tables]
     return "\n\n".join(parts) + "\n"
 
 
@@ -243,12 +243,14 @@ def common(identity: Identity) -> str:
     return to_json({key: value for key, value in identity.items() if key not in own})
 
 
-def removed_section(studies: list[tuple[optuna.Study, Identity]]) -> str:
-    """The table of the removed classes."""
+def removed_section(studies: removed.Studies, out: Path) -> str:
+    """The table of the removed classes, and its picture."""
     study, identity = studies[0]
-    title = "## Each class removed in turn"
-    table = markdown(removed_table(studies))
-    return "\n\n".join([title, conditions(study, identity), CHANCE_IN_WORDS, table])
+    title, picture = "Each class removed in turn", picture_of(study)
+    removed.save_picture(removed.skills(studies), out / picture)
+    table = markdown(removed.removed_table(studies))
+    parts = [f"## {title}", conditions(study, identity), removed.CHANCE_IN_WORDS, table]
+    return "\n\n".join([*parts, f"![{title}]({picture})"])
 
 
 def picture_of(study: optuna.Study) -> str:

@@ -1,6 +1,8 @@
 """What came out of a search: how its trials ended, the best beside the control, what is next."""
 
+import math
 import shlex
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -13,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.table import Table
 
 from fer.command import given, quoted
+from fer.output import say
 from study.analysis import overtuning
 from study.analysis.answer import Answer
 from study.analysis.tables import own_console
@@ -28,10 +31,18 @@ def count_endings(trials: list[FrozenTrial]) -> str:
     """How many trials ended how, in words."""
     counts = Counter(map(ending, trials))
     words = [f"{counted(counts['complete'], 'trial')} complete, {counts['pruned']} pruned"]
-    rest = ("diverged", "out of memory", "out of the race", "failed", "running", "interrupted")
-    for kind in (*rest, "waiting"):
+    for kind in (
+        "diverged",
+        "out of memory",
+        "out of the race",
+        "failed",
+        "running",
+        "interrupted",
+    ):
         if counts[kind]:
             words.append(f"{counts[kind]} {kind}")
+    if counts["waiting"]:  # the settings that a study begins with are put in all at once
+        words.append(f"{counts['waiting']} not begun, whose settings are queued")
     results = [result_of(trial) for trial in trials]
     repeats = sum(result is not None and result.repeats is not None for result in results)
     if repeats:
@@ -50,11 +61,11 @@ def complete_of(study: optuna.Study) -> list[tuple[FrozenTrial, Result]]:
 def summary(study: optuna.Study, control: str, answer: Answer) -> None:
     """The best trial beside that of the `control`, the verdict, and what more trials would
     bring."""
-    console = own_console()
-    console.print(f"\n{count_endings(study.get_trials(deepcopy=False))}", soft_wrap=True)
+    print()
+    say(count_endings(study.get_trials(deepcopy=False)))
     complete = complete_of(study)
     if not complete:
-        console.print("no trial ran to its end yet, so there is no best one")
+        say("no trial ran to its end yet, so there is no best one")
         return
     best, best_result = complete[0]
     columns = {f"best: trial {best.number}": complete[0]}
@@ -69,15 +80,16 @@ def summary(study: optuna.Study, control: str, answer: Answer) -> None:
         table.add_row(name, *(_shown(result.values.get(name)) for result in results))
     table.add_row(
         "best epoch",
-        *(f"{_shown(each.best)} at {each.epoch} of {each.epochs}" for each in results),
+        *(f"{_shown(each.best)} (epoch {each.epoch} of {each.epochs})" for each in results),
         end_section=True,
     )
     settings = [settings_of(trial) for trial, _ in columns.values()]
     for name in setting_names(best, settings):
         table.add_row(name, *(_shown(each.get(name)) for each in settings))
-    console.print(table)
+    own_console().print(table)
     said = (answer.words, overtuning.in_words(study), more_trials(study))
-    console.print("\n".join(filter(None, said)), soft_wrap=True)
+    for line in filter(None, said):
+        say(line)
 
 
 def setting_names(trial: FrozenTrial, settings: list[dict[str, Any]]) -> list[str]:
@@ -121,8 +133,16 @@ def named(name: str, url: str) -> str:
 
 def next_commands(name: str, url: str, images: Mapping[str, Any], pipeline: str | None) -> None:
     """Print what to do after the search `name` in the database `url`."""
-    lines = next_steps(name, url, images, pipeline).items()
-    print("\nnext:", *(f"  {line}  # {why}" for line, why in lines), sep="\n")
+    say_next(next_steps(name, url, images, pipeline))
+
+
+def say_next(steps: Mapping[str, str]) -> None:
+    """Print commands, each with what it is for: above it where it would not fit beside."""
+    width = own_console().width if sys.stdout.isatty() else math.inf
+    print("\nnext:")
+    for line, why in steps.items():
+        beside = len(line) + len(why) + 6 <= width
+        print(f"  {line}  # {why}" if beside else f"  # {why}\n  {line}")
 
 
 def next_steps(

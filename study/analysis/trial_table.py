@@ -5,7 +5,7 @@ import io
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from fer.strict_json import to_json
 from study.spec.identity import IDENTITY
@@ -23,8 +23,9 @@ def trial_rows(study: optuna.Study) -> list[Row]:
     there is nothing.
     """
     trials = study.get_trials(deepcopy=False)
+    runs = any(trial.state == TrialState.RUNNING for trial in trials)
     parts: list[tuple[str, list[Row]]] = [
-        ("", [_told(trial) for trial in trials]),
+        ("", [_told(trial, runs) for trial in trials]),
         ("value_", [_values(trial) for trial in trials]),
         ("setting_", [_settings(study, trial) for trial in trials]),
     ]
@@ -38,8 +39,11 @@ def trial_rows(study: optuna.Study) -> list[Row]:
     return table
 
 
-def _told(trial: FrozenTrial) -> Row:
-    """What every trial has: how it ended, how good it was and what it took."""
+def _told(trial: FrozenTrial, runs: bool) -> Row:
+    """What every trial has: how it ended, how good it was and what it took.
+
+    While the study still `runs` what was held out is not told: nobody shall choose by it.
+    """
     result = result_of(trial)
     values = trial.values or []
     row: Row = {
@@ -55,7 +59,7 @@ def _told(trial: FrozenTrial) -> Row:
     if result is not None:
         row |= {"score": result.score, "best_epoch": result.epoch, "seconds": result.seconds}
         row |= {"best_epoch_score": result.best, "epochs": result.epochs}
-        if result.holdout is not None:
+        if result.holdout is not None and not runs:
             row["holdout"] = result.holdout
     return row
 

@@ -138,10 +138,17 @@ def within_reason(verdict: Verdict, ours: Effect) -> Verdict:
     """A verdict without numbers that cannot be, or that say nothing, where scores are shares."""
     if not all(0 <= score <= 1 for score in ours.scores) or math.isinf(verdict.low):
         return verdict
-    if min(-verdict.low, verdict.high) > WIDE:
-        return replace(verdict, low=-math.inf, high=math.inf, too_few_seeds=True)
+    if (unknown := too_wide(verdict)) is not None:
+        return unknown
     low = max(verdict.low, -100 * ours.mean)
     return replace(verdict, low=low, high=min(verdict.high, 100 * (1 - ours.mean)))
+
+
+def too_wide(verdict: Verdict) -> Verdict | None:
+    """The verdict without its interval if that says no more than that there are too few seeds."""
+    if math.isinf(verdict.low) or min(-verdict.low, verdict.high) <= WIDE:
+        return None
+    return replace(verdict, low=-math.inf, high=math.inf, too_few_seeds=True)
 
 
 def estimates(others: Sequence[Effect], ours: Effect, elsewhere: Noise) -> dict[str, Estimate]:

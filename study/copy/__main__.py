@@ -10,7 +10,7 @@ from typing import Any
 
 from fer import command
 from fer.errors import UserError
-from fer.files import part_of
+from fer.files import check_file, part_of
 from study.options import Stored
 
 
@@ -19,15 +19,14 @@ class Options(Stored):
     SQLite file, and what the dashboard shows beside the numbers into a folder beside it."""
 
     out: Path = Path("studies-copy.db")
-    """New file to write."""
+    """SQLite file to write, which must be new."""
 
 
 def main() -> None:
     options: Options = command.parse(Options, "study.copy")
     if options.out.exists():
         raise UserError(f"--out must be a new file, to lose no other: {options.out}")
-    if not options.out.parent.is_dir():
-        raise UserError(f"no such folder to write to: {options.out.parent}")
+    check_file("--out", options.out)
 
     from sqlalchemy.exc import SQLAlchemyError
 

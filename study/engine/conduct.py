@@ -11,9 +11,10 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState
 
 from fer.errors import UserError
+from fer.output import say
 from study.engine.budget import Budget, spent
 from study.engine.cost import CROWD
-from study.engine.display import Display
+from study.engine.display import HANG, Display
 from study.engine.loop import Loop, Outcome
 from study.engine.plan import make_forecast, plan_lines
 from study.engine.pruners import (
@@ -99,7 +100,7 @@ class Conducted:
 
 
 def conduct(request: Request, conclude: Callable[[optuna.Study], None]) -> Conducted:
-    """Run or continue a study, then call `conclude` with it, even if it is incomplete.
+    """Run or continue a study, then call `conclude` with it unless a signal stopped it.
 
     Raises UserError if it cannot be continued as requested.
     """
@@ -138,13 +139,19 @@ def conduct(request: Request, conclude: Callable[[optuna.Study], None]) -> Condu
                         request, identity, study, database, queue, budget, stop, display
                     )
             if outcome != "finished":
-                of = "" if total is None else f" of {total}"
-                print(
-                    f"stopped with {len(finished(study))}{of} trials finished; the same command "
-                    "continues"
-                )
-            conclude(study)
+                say_stopped(study, total)
+            if outcome != "interrupted":  # a person who is in a hurry
+                conclude(study)
     return Conducted(name, stop.exit_code if outcome == "interrupted" else 0)
+
+
+def say_stopped(study: optuna.Study, total: int | None) -> None:
+    """What is stored of a study that was stopped, and how it goes on."""
+    begun = [ending(trial) for trial in study.get_trials(deepcopy=False)].count("interrupted")
+    of = "" if total is None else f" of {total}"
+    rest = f", and {counted(begun, 'interrupted trial')} up to the last epoch" if begun else ""
+    say(f"stopped with {len(finished(study))}{of} trials finished; they are stored{rest}")
+    say("the same command continues")
 
 
 def budget_of(request: Request, identity: Identity) -> Budget:
@@ -202,19 +209,23 @@ def open_study(
     studies.requeue_abandoned(study, database)
     trials = study.get_trials(deepcopy=False)
     state = "new" if new else f"{counted(len(finished(study)), 'trial')} finished"
-    print(f"study  {name}, {state}, in {studies.hidden(request.running.storage)}")
+    say(f"study  {name}, {state}, in {studies.hidden(request.running.storage)}", HANG)
     begun_on, here = hardware_of(kept(study, IDENTITY)), hardware_of(identity)
     if begun_on != here:
         words = hardware_in_words(begun_on), hardware_in_words(here)
-        print(f"       started on {words[0]}; now on {words[1]}: rounding differs, trials note it")
+        say(
+            f"       started on {words[0]}; now on {words[1]}: rounding differs, trials note it",
+            HANG,
+        )
     interrupted = [ending(trial) for trial in trials].count("interrupted")
     if interrupted:
-        print(f"       {counted(interrupted, 'interrupted trial')} to resume from the last epoch")
+        begun = counted(interrupted, "interrupted trial")
+        say(f"       {begun} to resume from the last epoch", HANG)
     running = [trial.state for trial in trials].count(TrialState.RUNNING)
     if running:
-        print(f"       {counted(running, 'trial')} running in other processes: joining them")
+        say(f"       {counted(running, 'trial')} running in other processes: joining them", HANG)
     if new and (other := studies.similar(database, name, identity)):
-        print(f"       study {other} differs only in code or packages: not continued")
+        say(f"       study {other} differs only in code or packages: not continued", HANG)
     return study
 
 

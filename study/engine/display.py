@@ -1,4 +1,7 @@
-"""What a person sees of a running study: live on a terminal, plain lines on a pipe."""
+"""What a person sees of a running study: live on a terminal, plain lines on a pipe.
+
+A trial is one line on a terminal of any width: what does not fit is left out.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,11 +17,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from fer.output import wrapped
 from study.engine.eta import Forecast
 from study.engine.trial import Finished
 from study.pipeline import Epoch, Only, Settings, Space
-from study.storage.records import Ending
-from study.words import describe_duration
+from study.storage.records import Ending, Result
+from study.words import counted, describe_duration
 
 STYLE = {
     Ending.COMPLETE: "green",
@@ -28,6 +32,9 @@ STYLE = {
     Ending.OUT_OF_RACE: "yellow",
     Ending.FAILED: "bold red",
 }
+
+HANG = 7  # columns of "plan   ", under which a long line goes on
+WIDE = 110  # columns from which a trial's line says when it was best
 
 
 class Display:
@@ -80,8 +87,15 @@ class Display:
         if self._forecast is not None:
             self._forecast.spare(trials)
 
+    @property
+    def _width(self) -> int | None:
+        """Columns of the terminal; None on a pipe, where lines have no end."""
+        return self._console.width if self._console.is_terminal else None
+
     def print(self, line: str | Text) -> None:
         """A line that stays."""
+        if isinstance(line, str):
+            line = "\n".join(wrapped(each, self._width, HANG) for each in line.split("\n"))
         self._console.print(line, soft_wrap=True)
 
     def say(self, status: str) -> None:
@@ -118,7 +132,11 @@ class Display:
                 self._forecast.finished(trial.result.epochs)
         if trial.ending == Ending.COMPLETE and trial.result.score is not None:
             self.better(trial.result.score, trial.number)
-        self.print(self._line(trial))
+        line = self._line(trial)
+        left_out = self._width is not None and trial.remark not in line.plain
+        self.print(line)
+        if left_out:  # why a trial failed is never cut short
+            self.print(f"       {trial.remark}")
 
     def waiting(self, reason: str, seconds: float) -> None:
         """The database is away."""
@@ -139,24 +157,46 @@ class Display:
         return self._forecast.seconds_left([len(epochs) for _, epochs in self._running.values()])
 
     def _line(self, trial: Finished) -> Text:
-        result = trial.result
+        """How a trial ended, with as many of its settings as there is room for."""
+        result, width = trial.result, self._width
         line = Text(f"trial {trial.number:<4} ")
-        line.append(f"{trial.ending:9}", STYLE[trial.ending])
+        line.append(f"{trial.ending:8} ", STYLE[trial.ending])
         if result.score is not None:
             line.append(f"{result.score:.4f}", "bold" if trial.ending == "complete" else "")
-            line.append(
-                f" after {result.epochs:2} epochs, best {result.best:.4f} at {result.epoch:2}"
-            )
-        line.append(f" {self._settings(trial.settings)}  {result.seconds:.0f} s")
+            line.append(f"  {self._reached(result)}")
+        line.append(f"  {result.seconds:3.0f} s")
+        rest = self._rest(trial)
         if trial.remark:
-            line.append(f"  {trial.remark}")
-        if trial.origin:
-            line.append(f"  [{trial.origin}]", "cyan")
-        if self._best is not None and self._best[1] == trial.number:
-            line.append("  best so far", "bold green")
-        if not self._console.is_terminal:
-            line.append(f"  | {self._progress()}")
+            beside = f"  {trial.remark}"
+            if width is None or line.cell_len + len(beside) + rest.cell_len <= width:
+                rest = Text(beside).append_text(rest)
+        if self._search:  # what is compared is among the rest
+            room = None if width is None else width - line.cell_len - rest.cell_len
+            line.append(self._settings(trial.settings, room))
+        line.append_text(rest)
+        if width is not None:
+            line.truncate(width, overflow="ellipsis")
         return line
+
+    def _reached(self, result: Result) -> str:
+        """How many epochs a trial had, and where there is room which was best."""
+        if self._width is not None and self._width < WIDE:
+            epochs = counted(self._epochs, "epoch")
+            return counted(result.epochs, "epoch").ljust(len(epochs))
+        most = f"best 0.0000 (epoch {self._epochs} of {self._epochs})"
+        best = f"best {result.best:.4f} (epoch {result.epoch} of {result.epochs})"
+        return best.ljust(len(most))
+
+    def _rest(self, trial: Finished) -> Text:
+        """Who put in a trial's settings or which are compared, and how the study stands."""
+        rest = Text()
+        if trial.origin:
+            rest.append(f"  [{trial.origin}]" if self._search else f"  {trial.origin}", "cyan")
+        if self._best is not None and self._best[1] == trial.number:
+            rest.append("  best so far", "bold green")
+        if self._width is None:
+            rest.append(f"  | {self._progress()}")
+        return rest
 
     def _progress(self) -> str:
         left = self._seconds_left()
@@ -173,7 +213,7 @@ class Display:
         if total is None:
             done, total = self._spent, self._limit
         grid.add_row(
-            ProgressBar(total=total, completed=done, width=30),
+            ProgressBar(total=total, completed=done, width=20),
             Text(self._status or self._progress(), "bold"),
         )
         rows: list[Table | Text] = [grid]
@@ -192,8 +232,9 @@ class Display:
         return Group(*rows)
 
 
-def line_format(space: Space) -> Callable[[Settings], str]:
-    """What writes the settings that a space varies, in columns of fixed widths.
+def line_format(space: Space) -> Callable[[Settings, int | None], str]:
+    """What writes the settings that a space varies, in columns of fixed widths, the first of them
+    that fit into some columns, if these are limited.
 
     Words stand alone; numbers and switches have their names before them.
     """
@@ -205,9 +246,14 @@ def line_format(space: Space) -> Callable[[Settings], str]:
             settings[name] = kind
     widths = {name: max(map(len, _cells(name, kind))) for name, kind in settings.items()}
 
-    def line(values: Settings) -> str:
-        cells = {name: _cell(name, values[name]) for name in widths if name in values}
-        return "  ".join(cells.get(name, "").ljust(width) for name, width in widths.items())
+    def line(values: Settings, room: int | None) -> str:
+        text = ""
+        for name, width in widths.items():
+            cell = _cell(name, values[name]) if name in values else ""
+            if room is not None and len(text) + 2 + width > room:
+                break
+            text += f"  {cell:{width}}"
+        return text
 
     return line
 

@@ -260,7 +260,7 @@ def repeat(study: optuna.Study, trial: Trial, where: str, twin: FrozenTrial) -> 
     complete = twin.state == TrialState.COMPLETE
     _tell(study, trial, twin.value if complete else result.score, complete)
     of = f" of study {where}" if where else ""
-    remark = f"has the settings and result of trial {twin.number}{of}"
+    remark = f"repeats trial {twin.number}{of}"
     return replace(_finished(trial, result, remark), trained=not where)
 
 

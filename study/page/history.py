@@ -74,7 +74,7 @@ def history_key(trials: Trials) -> list[tuple[str, str, str]]:
         entries.append(("hand", "put in by hand", "◆"))
         entries.append(("hand", f"the best of them ({trials.hand.origin})", "┅"))
     if any(kind == "grey" for kind, _ in kinds):
-        entries.append(("grey", "pruned, waiting or running: as far as it went", "●"))
+        entries.append(("grey", "pruned, interrupted or running: as far as it went", "●"))
     if any(kind == "bad" for kind, _ in kinds):
         entries.append(("bad", "diverged or failed", "✕"))
     return entries

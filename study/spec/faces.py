@@ -12,6 +12,7 @@ from fer.config import EMOTIONS as EMOTIONS
 from fer.errors import UserError
 from fer.origin import Images as Taken
 from fer.origin import compare_origin, read_origin
+from fer.output import say
 from study.options import Images
 from study.pipeline import Pipeline, Settings, Space, load_pipeline
 from study.spec.identity import Identity, check_data
@@ -55,7 +56,7 @@ def faces(
         images.holdout,
         images.split_seed,
     )
-    print(f"classes {pipeline.faces.counts_in_words()}", flush=True)
+    say(f"classes {pipeline.faces.counts_in_words()}", hang=8)
     return pipeline
 
 
@@ -72,7 +73,7 @@ def noting_origin(
     def note(whole: "Dataset", _: "Dataset") -> None:
         chosen = images.data is not None
         if line := compare_origin(file, origin, whole, now, epochs, chosen):
-            print(f"note   {line}")
+            say(f"note   {line}", hang=7)
 
     return note
 

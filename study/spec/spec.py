@@ -138,9 +138,10 @@ def comparing(
                 f"{label} has no value for {', '.join(lacking)}, which others vary: add it to the "
                 "pipeline's base"
             )
+    called = {label: label if len(variants) > 1 else name for label in variants}
     drawn = range(first_seed, first_seed + seeds)
     queue = {
-        f"{label}, seed {seed}": {**changes, "seed": seed}
+        f"{called[label]}, seed {seed}": {**changes, "seed": seed}
         for seed in drawn
         for label, changes in variants.items()
     }

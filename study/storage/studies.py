@@ -16,7 +16,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from fer.errors import UserError
@@ -43,7 +43,7 @@ from study.storage.leases import (
 from study.storage.owned import OwnedDatabase
 from study.storage.owner import Owner
 from study.storage.records import ORIGIN, OWNER, kept
-from study.storage.retry import say_nothing
+from study.storage.retry import say_nothing, why_busy
 from study.storage.sql import BACKENDS
 
 COMMAND = "command"
@@ -66,6 +66,27 @@ def hidden(url: str) -> str:
         if any(word in f"{key} {value}".lower() for word in ("pass", "pwd"))
     }
     return parsed.update_query_dict(secret).render_as_string(hide_password=True)
+
+
+def check_storage(url: str) -> None:
+    """Raise UserError if no database can be used at an SQLAlchemy URL; makes none.
+
+    One that is busy may be used later.
+    """
+    parsed = _check(url)
+    with _refusals(url):
+        engine = create_engine(url, poolclass=NullPool)
+        path = Path(str(parsed.database))
+        is_path = engine.name == "sqlite" and not str(path).startswith("file:")
+        if is_path and not path.exists():  # it will be made
+            if not path.absolute().parent.is_dir():
+                raise UserError(f"no folder for storage {hidden(url)}: {path.parent}")
+            return
+        try:
+            inspect(engine).get_table_names()
+        except DBAPIError as error:
+            if why_busy(error) is None:
+                raise
 
 
 def open_database(
