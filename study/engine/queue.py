@@ -211,7 +211,7 @@ class Queue:
             file.unlink(missing_ok=True)
 
     def close(self, for_good: bool = False) -> None:
-        """Remove the checkpoint folder if it is empty; `for_good` drops the stopped trials'
+        """Remove the checkpoint folder if empty; with `for_good` drop checkpoints of stopped trials
         first."""
         if for_good:
             self._forget_all_but(())
