@@ -113,7 +113,7 @@ def test_a_test_folder_beside_one_of_publictest_is_not_guessed_to_be_the_test(
 ) -> None:
     splits = {"train": "Training", "test": "PrivateTest", "PublicTest": "PublicTest"}
     dataset = data.read(write_folders(table, tmp_path / "faces", splits))
-    with pytest.raises(UserError, match="there are 70 Training, 7 PublicTest, 7 Test"):
+    with pytest.raises(UserError, match="--split: 70 Training, 7 PublicTest, 7 Test"):
         choose_split(dataset, "test")
     assert choose_split(dataset, "Test")[0] == "Test"
 

@@ -211,8 +211,10 @@ class Queue:
             file.unlink(missing_ok=True)
 
     def close(self, for_good: bool = False) -> None:
-        """Remove the checkpoint folder if it is empty; `for_good` drops the stopped trials'
-        first."""
+        """Remove the checkpoint folder if it is empty.
+
+        With `for_good` the checkpoints of stopped trials are removed first.
+        """
         if for_good:
             self._forget_all_but(())
         with suppress(OSError):  # not empty, or never created
