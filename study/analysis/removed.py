@@ -1,4 +1,4 @@
-"""What each class costs: studies without one of them, side by side."""
+"""What each class costs in accuracy: studies without one of them, side by side."""
 
 import statistics
 from typing import Any
@@ -9,18 +9,19 @@ from study.analysis.effects import SHOWN, effects
 from study.spec.identity import Identity
 
 PREFIX = "without-"
-"""Of the names of the studies of this table."""
+"""Prefix of the names of these studies."""
 NOTHING = "nothing"
 CHANCE = "chance"
-"""The study attribute that holds the share of the largest class in validation."""
+"""Study attribute with the share of the largest class in validation."""
 CHANCE_IN_WORDS = (
-    "Chance is the share of the largest class; skill is how far the accuracy is on the way from "
-    "chance to 1."
+    "Chance is the share of the largest class; skill is the accuracy rescaled so that chance is 0 "
+    "and perfect is 1."
 )
 
 
 def removed_table(studies: list[tuple[optuna.Study, Identity]]) -> list[list[str]]:
-    """Head and rows: what was removed, score, its error, chance, skill, other values, seeds."""
+    """Return a header and rows: class removed, score, standard error, chance, skill, other values,
+    seeds."""
     rows: list[list[str]] = []
     names: list[str] = []
     for study, identity in studies:
