@@ -241,7 +241,7 @@ def say_what_few_seeds_find(seeds: int, settings: int, noise: "Noise", cases: in
         find = f"a difference of about {few:.1f} points"
         if few > WIDE:
             find = f"no difference below {WIDE:.0f} points"
-        print(f"note: {seeds} seeds detect {find} in 80% of cases, six seeds one of {more:.1f}")
+        print(f"note: {seeds} seeds detect {find} with 80% power, six seeds one of {more:.1f}")
 
 
 def label(trial: "FrozenTrial") -> str:

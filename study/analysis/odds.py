@@ -71,7 +71,7 @@ def between(label: str, other: str, estimate: Estimate, images: float) -> str:
         f"over {MANY}" if math.isinf(each) else f"{each:.0f}" for each in (likely, least, most)
     )
     takes = f"takes {about} seeds [{', '.join(ends)}]"
-    return f"More seeds: to tell {names} in 80% of repeats {takes}."
+    return f"More seeds: to tell {names} with 80% power {takes}."
 
 
 def range_of_seeds(estimate: Estimate, images: float) -> tuple[float, float, float]:

@@ -246,7 +246,7 @@ def undecided(label: str, verdict: Verdict, control: str) -> str:
     text = f"{label} {difference(verdict, control)}"
     if not math.isfinite(verdict.found) or verdict.too_few_seeds:
         return text
-    return f"{text}; a difference of {verdict.found:.1f} points would be detected in 80% of cases"
+    return f"{text}; a difference of {verdict.found:.1f} points would be detected with 80% power"
 
 
 def difference(verdict: Verdict, control: str) -> str:
