@@ -23,21 +23,20 @@ Preset = Literal[*PRESETS]  # type: ignore[valid-type]
 
 
 class Options(Seeds, Images, PictureFolder):
-    """Train every value of a setting with several seeds, all else as the report's final model
-    has it, and judge what the report says of it.
+    """Train every value of a setting with several seeds, everything else as in the report's final
+    model, and judge the report's claim about it.
 
-    A study for each setting, stored like any other; the same command finishes it.
+    Each setting is a study of its own; run the same command again to finish it.
     """
 
     vary: tuple[Vary, ...] = ()
     """Settings to vary, one study each. `seed` trains --preset or --config with several seeds;
-    `ablation` sets back, part by part, what --config has otherwise than the report."""
+    `ablation` reverts, one part at a time, what --config changes from the report."""
     preset: Preset | None = None
-    """What is not varied: the report's final settings (the default), its starting point, or the
-    final settings as its code trains them, with copies scaled twice, and (mirrored) validates
-    them."""
+    """Base settings: the report's final ones (the default), its starting point, or the final ones
+    as its code trains them, with copies scaled twice, and (mirrored) validates them."""
     config: Path | None = None
-    """The same from a YAML file, for example best.yaml of study.export."""
+    """Base settings from a YAML file, for example best.yaml of study.export."""
 
     @model_validator(mode="after")
     def _fitting_together(self) -> "Options":
@@ -62,7 +61,7 @@ def main() -> None:
 
     check_storage(options.storage)
     named, base = report.settings_from(options.config, options.preset)
-    # All of them before the first trains, so that mistakes come first.
+    # Check all of them before training the first.
     variants = {name: report.values_of(name, base) for name in options.vary}
     for name, values in variants.items():
         check(name, base, values, last_seed=options.seeds - 1)
@@ -75,7 +74,7 @@ def main() -> None:
     line = command_line("study.compare", sys.argv[1:], hidden(options.storage))
     for name, values in variants.items():
         if time.monotonic() > until:
-            print(f"the time is up before {name}; the same command continues")
+            print(f"timeout before {name}; run the same command to continue")
             return
         alone = name == "seed"
         spec = comparing(
@@ -93,7 +92,7 @@ def main() -> None:
 
 
 def compare(request: "Request", factor: Factor, out: Path | None) -> None:
-    """Train what is asked and say what came out."""
+    """Train the requested comparison and print its results."""
     from study.engine.conduct import conduct
 
     def conclude(study: "optuna.Study") -> None:

@@ -31,33 +31,33 @@ if TYPE_CHECKING:
     from study.spec.spec import Spec
 
 
-RACE = "race"  # what a confirmation is stored with if beaten settings get no further seeds
+RACE = "race"  # stored with a confirmation if beaten settings get no further seeds
 
 
 class Options(Existing, Place, Pipelined, Seeds):
-    """Train the best settings of a search again, beside the control it began with, with seeds
-    that had no part in choosing them, and say whether a winner is one by more than the noise.
+    """Retrain the best settings of a search and its control with fresh seeds, and report whether
+    a winner beats the control by more than noise.
 
-    A study of its own; the same command finishes it.
+    The confirmation is a study of its own; run the same command again to finish it.
     """
 
     top: Count = 5
-    """Settings to train again: those of the best complete trials."""
+    """Number of settings to retrain: those of the best complete trials."""
     seeds: Count = 6
-    """Trials of each, with the seeds after the search's own. Six are the fewest whose signs alone
+    """Seeds per setting, starting after the search's own. Six is the minimum at which a sign test
     can tell two settings apart at 5%."""
     race: bool = True
-    """Train settings that are clearly beaten by the best of them with no more seeds, once all have
+    """Give settings that are clearly beaten by the best one no further seeds, once all have
     three."""
     epochs: Count | None = None
-    """Epochs of a trial; by default those of the search."""
+    """Epochs per trial; default: those of the search."""
     whole: bool = False
-    """Train and validate on all images, where the search had a subset of them."""
+    """Train and validate on all images if the search used a subset."""
     vary_split: bool = False
-    """Split the images anew for each seed, else all have the search's split: the spread over seeds
-    then holds the noise of which images validate as well (arXiv 2405.15393)."""
+    """Split the images anew for each seed instead of using the search's split: the spread over
+    seeds then includes the noise of the choice of validation images (arXiv 2405.15393)."""
     out: Path | None = None
-    """PNG file to write a picture of what came out to; one that is there is replaced."""
+    """PNG file for a picture of the results; an existing file is replaced."""
 
     @model_validator(mode="after")
     def _a_picture(self) -> "Options":
@@ -87,7 +87,7 @@ def main() -> None:
     search = load_study(options.storage, options.study, search=True)
     identity = kept(search, IDENTITY, {})
     if not identity or not is_search(identity):
-        raise UserError(f"study {search.study_name!r} is no search; name one with --study")
+        raise UserError(f"study {search.study_name!r} is not a search; name one with --study")
     pipeline = pipeline_again(
         *(options.pipeline, search.study_name, identity, options.data, options.device),
         whole=options.whole,
@@ -102,7 +102,7 @@ def main() -> None:
     def conclude(study: "optuna.Study") -> None:
         studies = load_studies(url)
         show(study, search, searched, noise_elsewhere(studies, kept(study, IDENTITY)), options)
-        for each in (study.study_name, search.study_name):  # it changes what is said of both
+        for each in (study.study_name, search.study_name):  # a confirmation changes both verdicts
             show_study(optuna.load_study(study_name=each, storage=study._storage), studies, url)
 
     line = command_line("study.confirm", sys.argv[1:], hidden(url))
@@ -117,8 +117,8 @@ def main() -> None:
 def question(
     options: Options, search: "optuna.Study", pipeline: "Pipeline"
 ) -> "tuple[Spec, dict[str, float]]":
-    """What a confirmation asks: the best of a search and its control, each with fresh seeds; and
-    by label the scores by which the search chose."""
+    """Return the spec of a confirmation (the best of a search and its control, with fresh seeds),
+    and by label the scores by which the search chose."""
     from study.engine.race import LEAST
     from study.spec.identity import IDENTITY
     from study.spec.spec import Kind, comparing
@@ -147,9 +147,9 @@ def question(
 def best_settings(
     search: "optuna.Study", base: "Settings", control: "Settings", top: int
 ) -> "list[tuple[FrozenTrial, Settings]]":
-    """The best complete trials that differ in their settings, and what these change of `base`.
+    """Return the best complete trials with distinct settings, and their changes from `base`.
 
-    Those of the `control` are left out. Raises UserError if there is no other.
+    Trials with the settings of the `control` are skipped. Raises UserError if no other is left.
     """
     from study.analysis.summary import complete_of
     from study.spec.faces import in_this_version
@@ -169,7 +169,7 @@ def best_settings(
             found.append((trial, changes))
     if not found:
         raise UserError(
-            f"study {search.study_name!r} has no complete trial with other settings than its "
+            f"study {search.study_name!r} has no complete trial with settings other than its "
             "control's"
         )
     return list(found[:top])
@@ -182,10 +182,10 @@ def show(
     noise: "Noise",
     options: Options,
 ) -> None:
-    """Say what came out and what to do now, and draw it.
+    """Print the results and the next steps, and draw the picture.
 
-    `searched` are the scores by which the search chose, `noise` is that of other comparisons like
-    this one.
+    `searched` maps labels to the scores by which the search chose; `noise` is that of similar
+    comparisons.
     """
     from study.analysis import confirmation
     from study.analysis.comparison import effects_table
@@ -225,7 +225,7 @@ def show(
 
 
 def label(trial: "FrozenTrial") -> str:
-    """Its number, and whose settings they are where it did not search for them."""
+    """Return a trial's number, and the origin of its settings if the search did not find them."""
     from study.storage.records import ORIGIN
 
     origin = trial.user_attrs.get(ORIGIN)

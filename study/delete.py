@@ -1,4 +1,4 @@
-"""Delete a study for good: `python -m study.delete --study NAME`."""
+"""Permanently delete a study: `python -m study.delete --study NAME`."""
 
 import os
 import sys
@@ -13,18 +13,18 @@ from study.words import counted
 
 
 class Options(Stored):
-    """Delete a study with the checkpoints of its trials and its artifacts, after asking.
+    """Delete a study, its checkpoints and its artifacts, after asking for confirmation.
 
-    Refused while a process runs a trial of it. What other studies share is left to them.
+    Refuses while a process runs one of its trials. Files shared with other studies are kept.
     """
 
     study: str
     """Name of the study."""
     yes: bool = False
-    """Do not ask; needed where there is no terminal."""
+    """Do not ask; required without a terminal."""
     checkpoints: Path | None = None
-    """Folder with the states of interrupted trials; by default beside an SQLite database, else
-    ./studies.checkpoints."""
+    """Folder with the checkpoints of interrupted trials; by default next to an SQLite database,
+    else ./studies.checkpoints."""
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def main() -> None:
     folder = options.checkpoints or studies.checkpoints_beside(options.storage)
     states = checkpoints_of(study, every, folder)
     if not options.yes and not os.isatty(0):
-        raise UserError(f"no terminal to ask whether study {options.study!r} goes: give --yes")
+        raise UserError(f"no terminal to confirm deleting study {options.study!r}: use --yes")
     trials = study.get_trials(deepcopy=False)
     epochs = sum(len(trial.intermediate_values) for trial in trials)
     counts = [(len(trials), "trial"), (epochs, "epoch"), (len(states), "checkpoint")]
@@ -56,27 +56,27 @@ def main() -> None:
         sys.exit(1)
     with closing(studies.open_database(options.storage)) as writing:
         again = optuna.load_study(study_name=options.study, storage=writing)
-        refuse_if_running(again, writing)  # a person may think for a while
+        refuse_if_running(again, writing)  # the answer may have taken a while
         writing.delete_study(writing.get_study_id_from_name(options.study))
     remove([*states, *artifacts])
     print("deleted")
 
 
 def agreed() -> bool:
-    """Whether a person at the terminal says yes."""
+    """Ask the user for confirmation."""
     try:
-        return input("delete it for good? [y/N] ").strip().lower() in ("y", "yes")
+        return input("delete it permanently? [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
         print()
         return False
 
 
 def remove(files: Sequence[Path]) -> None:
-    """Remove files, and their folders if nothing is left in them."""
+    """Remove files, and their folders if they become empty."""
     for file in files:
         try:
             file.unlink(missing_ok=True)
-        except OSError as error:  # its study is gone: what is left is no reason to fail
+        except OSError as error:  # its study is gone already, so do not fail
             print(f"note: cannot remove {file}: {error.strerror}", file=sys.stderr)
     for folder in {file.parent for file in files}:
         with suppress(OSError):

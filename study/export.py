@@ -24,23 +24,24 @@ TABLES = (".csv", ".json")
 
 
 class Options(Existing):
-    """Write the settings of a study's best trial, with where they come from, for fer.train; or
-    with --table all its trials.
+    """Write the settings of a study's best trial and their provenance for fer.train, or with
+    --table all its trials.
 
-    Of a confirmation (study.confirm) those with the highest mean over seeds. They are written for
-    the final model: with the usual number of epochs (30; 4 on the demo faces) where the study had
-    fewer, and all cores. Their provenance has what they were found with, the best epoch (the
-    median over seeds), for which fer.train --whole trains, and whether they are confirmed.
+    For a confirmation (study.confirm), these are the settings with the highest mean over seeds.
+    They are adjusted for the final model: the usual number of epochs (30; 4 on the demo faces) if
+    the study had fewer, and all cores. The provenance has the original values, the best epoch
+    (median over seeds), for which fer.train --whole trains, and whether the settings are
+    confirmed.
     """
 
     trial: int | None = None
-    """Number of the trial; by default the best complete one, of a confirmation the winner's."""
+    """Number of the trial; by default the best complete one, for a confirmation the winner."""
     out: Path | None = None
-    """YAML file to write the settings to, by default best.yaml, and with --table none; one that is
-    there is replaced."""
+    """YAML file for the settings; default: best.yaml, or none with --table. An existing file is
+    replaced."""
     table: Path | None = None
-    """.csv or .json file to write a row a trial to: how it ended, its scores and settings; one
-    that is there is replaced."""
+    """.csv or .json file for a table of all trials: ending, scores and settings. An existing file
+    is replaced."""
 
     @model_validator(mode="after")
     def _files(self) -> Self:
@@ -65,18 +66,18 @@ def main() -> None:
 
 
 def write_table(study: "optuna.Study", out: Path) -> None:
-    """Write a row a trial. Raises UserError if there is none."""
+    """Write one row per trial. Raises UserError if there is none."""
     from study.analysis.trial_table import as_csv, as_json, trial_rows
 
     rows = trial_rows(study)
     if not rows:
-        raise UserError(f"study {study.study_name!r} has no trial to put into {out}")
+        raise UserError(f"study {study.study_name!r} has no trial to write to {out}")
     write_file(out, as_json(rows) if out.suffix == ".json" else as_csv(rows))
     print(f"{out}: {counted(len(rows), 'trial')} of study {study.study_name}")
 
 
 def write_best(study: "optuna.Study", options: Options) -> None:
-    """Write the settings of the best trial, or of the one that is asked for."""
+    """Write the settings of the best trial, or of the requested one."""
     import platform
     from importlib.metadata import version
 
@@ -90,7 +91,7 @@ def write_best(study: "optuna.Study", options: Options) -> None:
     out = options.out or Path("best.yaml")
     identity = kept(study, IDENTITY)
     if identity is None:
-        raise UserError(f"study {study.study_name!r} was not begun by study.run")
+        raise UserError(f"study {study.study_name!r} was not created by study.run")
     trial, known, lines = chosen(study, identity, options)
     found = in_this_version(settings_of(trial), identity, trial.number)
     settings, otherwise = for_final_model(found, identity)
@@ -116,7 +117,7 @@ def write_best(study: "optuna.Study", options: Options) -> None:
 def chosen(
     study: "optuna.Study", identity: "Identity", options: Options
 ) -> "tuple[FrozenTrial, dict[str, Any], list[str]]":
-    """The trial whose settings are exported, what is known of them, and what to say of it."""
+    """Return the trial to export, the provenance of its settings, and lines to print."""
     from study.analysis.chosen import confirmation_for, winner_of
     from study.spec.identity import kind_of
     from study.spec.spec import Kind
@@ -153,7 +154,8 @@ def chosen(
 
 
 def best_of(study: "optuna.Study", number: int | None, place: str) -> "tuple[FrozenTrial, Result]":
-    """The best complete trial of a study in the storage `place`, or its finished trial `number`.
+    """Return the best complete trial of a study in the storage `place`, or its finished trial
+    `number`.
 
     Raises UserError if there is none, or it has no score.
     """
@@ -173,7 +175,7 @@ def best_of(study: "optuna.Study", number: int | None, place: str) -> "tuple[Fro
         raise UserError(f"{missing} in study {study.study_name!r} of {place}")
     best, result = max(trials, key=lambda each: each[1].score or 0.0)
     if result.score is None:
-        raise UserError(f"trial {best.number} {ending(best)}: it has no score to go by")
+        raise UserError(f"trial {best.number} {ending(best)}: it has no score")
     return best, result
 
 

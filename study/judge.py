@@ -1,4 +1,4 @@
-"""Would another rule have decided better? `python -m study.judge --study NAME`."""
+"""Would another pruner or sampler have done better? `python -m study.judge --study NAME`."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,24 +15,24 @@ Sampler = Literal["tpe", "random", "tpe-grouped", "tpe-unit", "gp-unit"]
 
 
 class Options(Stored):
-    """Replay rules that stop trials early on the whole curves of stored studies.
+    """Replay pruning rules on the complete learning curves of stored studies.
 
-    What each would have cost and lost, in many random orders: this program's pruners, Optuna's,
-    and none. Best on studies without pruning: curves that were stopped are not known to their
-    end, and those that were not are the better ones.
+    Reports the cost and regret of each rule over many random orders: this program's pruners,
+    Optuna's, and none. Best on studies without pruning: pruned curves have no known end, and
+    complete ones are biased towards good settings.
     """
 
     study: tuple[str, ...] = ()
-    """Names of studies under the same conditions; by default the last search."""
+    """Names of studies with the same conditions; by default the last search."""
     orders: Count = 60
     """Random orders of the trials."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """Of the orders, and of everything else that is drawn."""
+    """Seed of the orders and all other random draws."""
     samplers: tuple[Sampler, ...] = ()
-    """Also let these samplers search a model of the score that is fitted to the trials; -unit
-    ones see one rate for all optimizers, a place in its range. Minutes each."""
+    """Also run these samplers on a model of the score fitted to the trials; those ending in -unit
+    see one learning rate for all optimizers, as a position in its range. Takes minutes each."""
     worlds: Count = 10
-    """Models that samplers are tried on, each fitted to the trials drawn with replacement."""
+    """Number of models to test samplers on, each fitted to trials drawn with replacement."""
     out: Path | None = None
     """JSON file to write all numbers to; one that is there is replaced."""
 
@@ -65,8 +65,8 @@ def main() -> None:
     studies = [load_study(options.storage, name, search=name is None) for name in names]
     identity = current(studies[-1]) or {}
     if options.samplers and not is_search(identity):
-        raise UserError(f"--samplers needs a search, {studies[-1].study_name!r} is none")
-    # Studies of format 3 and before did not say by what curves differ in kind.
+        raise UserError(f"--samplers needs a search, {studies[-1].study_name!r} is not one")
+    # Studies up to format 3 did not store which settings make curves incomparable.
     old = identity.get("format", 1) < FORMAT
     curves_by = ["schedule"] if old else identity.get("pruner", {}).get("within", [])
     curves = whole_curves(studies, curves_by)

@@ -1,4 +1,4 @@
-"""Train a trial again from the database alone: `python -m study.replay --trial 12`."""
+"""Retrain a trial from the database alone: `python -m study.replay --trial 12`."""
 
 import sys
 import tempfile
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 class Options(Existing, Place, Pipelined):
-    """Train a stored trial again and compare its curve, epoch by epoch.
+    """Retrain a stored trial and compare its learning curve, epoch by epoch.
 
-    On the same hardware with the same packages it is identical. Exit code 1 if it is not.
+    On the same hardware with the same packages it is identical. Exit code 1 if it differs.
     """
 
     trial: int
@@ -61,7 +61,7 @@ def main() -> None:
     epochs = trained(pipeline, settings, len(stored))
     replayed, new, new_right, new_holdout = beside(stored, curves, epochs)
     causes = likely_causes(trial, identity, pipeline)
-    # Scores are coarse; losses show the last bit. Compared as stored, where no number is null.
+    # Scores are coarse; losses show the last bit. Compare as JSON, where NaN is null.
     identical = to_json([replayed, new]) == to_json([stored, curves])
     identical = identical and right in ("", new_right) and holdout in (None, new_holdout)
     if options.out is not None:
@@ -79,7 +79,7 @@ def main() -> None:
         return
     print(
         "different; likely because "
-        + ("; ".join(causes) or "something the study does not store: nothing that it does differs")
+        + ("; ".join(causes) or "of something the study does not store: all it stores is the same")
     )
     sys.exit(1)
 
@@ -87,8 +87,8 @@ def main() -> None:
 def beside(
     stored: Mapping[int, float], curves: Mapping[str, list[float]], epochs: "Iterator[Scored]"
 ) -> tuple[dict[int, float], dict[str, list[float]], str, float | None]:
-    """Scores and curves of `epochs`, each score printed beside the `stored` one; which validation
-    cases were right in the last of them, and the score on the holdout, as they are stored."""
+    """Print each score of `epochs` next to the `stored` one. Return the scores and curves, and as
+    they are stored which validation cases were correct in the last epoch and the holdout score."""
     from study.spec.score import holdout_of
     from study.storage.records import as_text
 
@@ -111,7 +111,7 @@ def beside(
 
 
 def trained(pipeline: "Pipeline", settings: "Settings", epochs: int) -> "Iterator[Scored]":
-    """The first epochs of a trial, trained in this process from its seed."""
+    """Yield the first epochs of a trial, trained in this process from its seed."""
     from study.pipeline import Mark
 
     session = pipeline.open(pipeline.devices[0])
@@ -130,7 +130,7 @@ def trained(pipeline: "Pipeline", settings: "Settings", epochs: int) -> "Iterato
 
 
 def find(trials: "list[FrozenTrial]", number: int, study_name: str) -> "FrozenTrial":
-    """The trial of that number. Raises UserError if there is none or it has no epochs."""
+    """Return the trial with a number. Raises UserError if it does not exist or has no epochs."""
     for trial in trials:
         if trial.number == number:
             if not trial.intermediate_values:
@@ -143,7 +143,7 @@ def find(trials: "list[FrozenTrial]", number: int, study_name: str) -> "FrozenTr
 
 
 def likely_causes(trial: "FrozenTrial", identity: "Identity", pipeline: "Pipeline") -> list[str]:
-    """What of this installation differs from the one that trained the trial, in words."""
+    """Return how this installation differs from the one that trained the trial."""
     from fer.machine import processor
     from study.spec.identity import INSTALLATION, differences, hardware_in_words
     from study.storage.owner import Owner

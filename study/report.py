@@ -17,15 +17,15 @@ SUFFIXES = (".html", ".htm")
 
 
 class Options(Existing):
-    """Write one self-contained HTML page on a study: whether its winner is real, what mattered,
-    and what to do now. It needs no network and no script, and prints.
+    """Write one self-contained HTML page about a study: whether its winner is real, what mattered,
+    and the next steps. It needs no network and no scripts, and can be printed.
     """
 
     out: Path = Path("study.html")
     """HTML file to write; one that is there is replaced."""
     data: Path | None = None
-    """The images the study was trained on, to show those that the best trial got most wrong: the
-    page then holds their pixels. FER-2013 alone."""
+    """Images the study was trained on, to show the worst mistakes of the best trial: the page then
+    contains their pixels. FER-2013 only."""
 
     @model_validator(mode="after")
     def _a_page(self) -> "Options":
@@ -53,13 +53,13 @@ def main() -> None:
 
 
 def check(study: "optuna.Study") -> None:
-    """Raise UserError if there is nothing to tell of a study."""
+    """Raise UserError if there is nothing to report about a study."""
     from study.analysis.summary import complete_of
     from study.spec.identity import IDENTITY
     from study.storage.records import kept
 
     if kept(study, IDENTITY) is None:
-        raise UserError(f"study {study.study_name!r} was not begun by this program")
+        raise UserError(f"study {study.study_name!r} was not created by this program")
     if not complete_of(study):
         raise UserError(f"a report needs a complete trial, study {study.study_name!r} has none")
 

@@ -11,9 +11,9 @@ PAGE = "results.md"
 
 
 class Options(Stored):
-    """Write a page of Markdown and its pictures of every comparison and search in a database: what
-    was asked, by which command, on which data and code, what came out, a verdict on the report's
-    claim, and which settings mattered in a search.
+    """Write a Markdown page with pictures on every comparison and search in a database: command,
+    data, code version, results, the verdict on the report's claim, and which settings mattered in
+    a search.
     """
 
     out: Path = Path("results")
@@ -40,8 +40,8 @@ def main() -> None:
             found.append(study)
     if not found:
         raise UserError(
-            f"nothing was trained in {studies.hidden(options.storage)}; study.compare makes "
-            "comparisons, study.run searches"
+            f"nothing was trained in {studies.hidden(options.storage)}; start a comparison with "
+            "study.compare or a search with study.run"
         )
     make_folder(options.out)
     write_file(options.out / PAGE, render(found, options.storage, options.out))

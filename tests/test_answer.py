@@ -62,13 +62,14 @@ def test_a_search_leads_and_has_beaten_nothing() -> None:
     study = a_search((0.50, "by hand", None), (0.53, "", None), (0.4, "", None))
     answer = answer_of(study, [study])
     assert answer.words.startswith(
-        "Trial 1, the best found, is 3.00 points ahead of the best put in by hand (by hand)"
+        "Trial 1, the best found by the search, is 3.00 points ahead of the best hand-made settings "
+        "(by hand)"
     )
     assert "beat" not in answer.words
     assert answer.words.endswith("Not confirmed.")
     assert (answer.confirmed, answer.low) == (None, None)  # scores alone have no interval
     behind = a_search((0.50, "by hand", None), (0.49, "", None))
-    assert "is 1.00 points behind the best put in by hand" in answer_of(behind, []).words
+    assert "is 1.00 points behind the best hand-made settings" in answer_of(behind, []).words
     assert "found nothing yet" in answer_of(a_search((0.5, "by hand", None)), []).words
     assert "nothing to compare" in answer_of(a_search((0.5, "", None)), []).words
 
@@ -143,7 +144,7 @@ def test_more_trials_are_worth_what_the_last_doubling_brought() -> None:
     rng = np.random.default_rng(0)
     scores = rng.uniform(0.4, 0.5, 60)
     text = more_trials(a_search(*((score, "", None) for score in scores)))
-    assert "from 30 to 60 settings" in text
+    assert "from 30 to 60 random settings" in text
     gain, low, high = gain_of_doubling(100 * scores, np.random.default_rng(0))
     assert f"{gain:.2f} points [{low:.2f}, {high:.2f}]" in text
     assert 0 <= low <= gain <= high
@@ -152,5 +153,5 @@ def test_more_trials_are_worth_what_the_last_doubling_brought() -> None:
 def test_a_sampler_that_learns_does_not_tell_what_more_trials_bring() -> None:
     scores = np.linspace(0.4, 0.5, 60)
     text = more_trials(a_search(*((score, "", None) for score in scores), sampler="tpe"))
-    assert "cannot be told, since only 10 were drawn without regard to others" in text
-    assert "the best came with trial 59 of 60" in text
+    assert "is unknown, since only 10 trials were drawn independently of others" in text
+    assert "the best was trial 59 of 60" in text

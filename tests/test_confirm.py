@@ -41,9 +41,9 @@ def test_the_best_are_trained_again_with_other_seeds_beside_the_reports(command:
             )
             assert ours == theirs
     assert {records.kept(trial, records.CONFIG)["epochs"] for trial in again_trained} == {1}
-    assert "the search flattered them" in done.out
+    assert "the search overestimated them" in done.out
     assert "beats one of hand-tuned with the same seed in" in done.out
-    assert "note: 2 seeds find no difference below 10 points" in done.out
+    assert "note: 2 seeds detect no difference below 10 points" in done.out
     assert "in brackets" in done.out
     assert re.search(r"winner.*: trial \d \(hand-made .* points against hand-tuned", done.out)
     assert Path("picture.png").stat().st_size > 5000

@@ -68,12 +68,12 @@ def test_what_cannot_be_told_is_said_with_the_reason() -> None:
 
     assert said(HAND, effect("once", 0.6)).endswith("that takes two seeds of both.")
     alike = effect("alike", *(score + 0.02 for score in HAND.scores))
-    assert "all seeds differ alike" in said(HAND, alike)
+    assert "the same for all seeds" in said(HAND, alike)
     gone = Effect("hand", HAND.seeds, HAND.scores, diverged=1)
     assert said(gone, BETTER).endswith("hand diverged.")
     spread = [images.spread_in_words([HAND, NEAR], {"split_seed": each}) for each in (42, "seed")]
-    assert spread[0].endswith("unknown: no run kept which images it had right.")
-    assert spread[1].endswith("unknown: each seed has images of its own.")
+    assert spread[0].endswith("unknown: no run stored which images were correct.")
+    assert spread[1].endswith("unknown: each seed has its own images.")
     assert "two seeds" in images.spread_in_words([effect("once", 0.5)], {})
 
 

@@ -101,7 +101,7 @@ def test_the_dashboard_shows_notes_attributes_metric_and_pictures(command: Comma
                 assert ElementTree.fromstring(content).tag.endswith("svg")
         stopped = [each for each in found["trials"] if each["state"] == "Pruned"]
         assert not any(each["note"]["body"] or each["artifacts"] for each in stopped)
-        second = [each for each in complete if "The second chance of" in each["note"]["body"]]
+        second = [each for each in complete if "Second chance of" in each["note"]["body"]]
         taken = [kept(trial, CONTINUES) for trial in trials()]
         assert len(second) == sum(each is not None for each in taken) > 0
 
@@ -257,7 +257,7 @@ def test_a_confusion_matrix_is_drawn_with_the_names_of_its_classes() -> None:
     assert drawn.keys() == {"score.svg", "confusion.svg"}
     words = [each.text for each in ElementTree.fromstring(drawn["confusion.svg"]).iter()]
     assert {"a & b", "<c>", "8", "2", "1", "4"} <= {*words}
-    assert "Trial 7: 15 cases of its last epoch" in words
+    assert "Trial 7: 15 cases in its last epoch" in words
 
 
 def test_notes_say_what_markdown_would_take_for_its_own() -> None:
@@ -272,7 +272,7 @@ def test_a_search_of_every_sort_of_trial_has_a_note_and_pictures(
     study = searched()
     text = notes.of_study(study, [study], URL)
     best, result = summary.complete_of(study)[0]
-    assert f"### The best: trial {best.number}" in text
+    assert f"### Best trial: {best.number}" in text
     assert notes.of_trial(best, result, kept(study, IDENTITY)) in text
     assert pictures.of_study(study, [study]).keys() == {"history.svg", "importance.svg"}
     monkeypatch.setattr(pictures, "IMPORTANCE_SECONDS", 1e6)

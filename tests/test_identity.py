@@ -138,7 +138,7 @@ def test_a_study_goes_on_on_another_processor_and_its_trials_say_so(
     words = identity.hardware_in_words(here)
     assert f"1 of its trials on {words}" in Path("results/results.md").read_text()
     assert command("study.report", "--out", "page.html").code == 0
-    assert f"1 trial ran on {words}, in part at least" in Path("page.html").read_text()
+    assert f"1 trial ran at least partly on {words}" in Path("page.html").read_text()
     assert "identical" in command("study.replay", "--trial", 7).out
     change("UPDATE trial_intermediate_values SET intermediate_value = 0.99 WHERE step = 2")
     elsewhere, again = (command("study.replay", "--trial", number).out for number in (6, 7))
@@ -177,7 +177,7 @@ def test_studies_of_an_older_version_are_read_and_say_why_they_do_not_go_on(
     assert command("study.report", *study).code == 0
     assert command("study.results", "--out", "results").code == 0
     page = Path("results/results.md").read_text()
-    assert "An older version made it and kept no command." in page
+    assert "Created by an older version, which stored no command." in page
     refused = command("study.replay", *study, "--trial", 1)
     assert refused.code == 2
     assert "other data" in refused.err

@@ -170,7 +170,7 @@ def test_a_search_stands_on_the_results_page_with_its_best_and_its_beginning(
     assert "| one-cycle recipe | optimizer adamw, lr 0.003" in page
     assert "| search | " in page
     assert "11 trials complete, 0 pruned" in page
-    assert re.search(r"^Trial \d+, the best found, .*put in by hand", page, re.MULTILINE)
+    assert re.search(r"^Trial \d+, the best found .* hand-made settings", page, re.MULTILINE)
     (picture,) = Path("page").glob("*.png")
     assert f"]({picture.name})" in page
     assert {path.name for path in Path().iterdir()} >= {"page", "studies.db"}

@@ -255,7 +255,7 @@ def test_the_command_judges_a_study_and_writes_its_numbers(command: Command) -> 
     assert numbers["score"]["repeated"] == 2
     assert len(numbers["samplers"]["random"]) == 1
     alone = command("study.judge", "--study", "a", "--orders", 2)
-    assert "12 whole curves" in alone.out
+    assert "12 complete curves" in alone.out
 
 
 def test_a_study_of_format_2_is_judged_samplers_and_all(command: Command) -> None:
@@ -265,8 +265,8 @@ def test_a_study_of_format_2_is_judged_samplers_and_all(command: Command) -> Non
         *("--samplers", "random", "--worlds", 1),
     )
     assert result.code == 0, result
-    assert "points of error on settings left out" in result.out
-    assert "0.00 points, the mean one" not in result.out  # a study that is named twice counts once
+    assert "points on held-out settings" in result.out
+    assert "0.00 points, that of the mean" not in result.out  # a study named twice counts once
 
 
 def test_too_few_curves_and_studies_of_other_conditions_are_refused(command: Command) -> None:
@@ -275,10 +275,10 @@ def test_too_few_curves_and_studies_of_other_conditions_are_refused(command: Com
     command("study.run", *BLOBS, "--study", "short", "--trials", 3, "--epochs", 2, *random)
     few = command("study.judge", "--study", "few")
     assert (few.code, few.out) == (2, "")
-    assert "3 trials with different settings were trained to their end, it takes 12" in few.err
+    assert "need at least 12 complete trials with different settings, got 3" in few.err
     both = command("study.judge", "--study", "few", "short")
     assert both.code == 2
-    assert "'few' and 'short' trained under other conditions: epochs was 4, now 2" in both.err
+    assert "'few' and 'short' trained under different conditions: epochs was 4" in both.err
     assert command("study.judge", "--study", "none").code == 2
     assert command("study.judge", "--study", "few", "--seed", -1).code == 2
     folder = command("study.judge", "--study", "few", "--out", ".")

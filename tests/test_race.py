@@ -99,7 +99,7 @@ def test_what_is_clearly_beaten_is_trained_with_three_seeds_and_the_control_with
     assert seeds == {"hand": 6, "good": 6, "as good": 6, "bad": 3, "worse": 3}
     assert "24 trials complete, 0 pruned, 6 out of the race" in count_endings(study.get_trials())
     words = race.in_words(study)
-    assert words.startswith("Out of the race, which spared 6 of 30 runs: bad, ")
+    assert words.startswith("Dropped by the race, which saved 6 of 30 runs: bad, ")
     assert "worse, " in words
 
     again = compete()  # nothing is left

@@ -82,20 +82,20 @@ def test_the_verdict_comes_first_and_what_it_all_depends_on_last(text: str) -> N
     page = Page(text)
     assert page.headings == [
         "Study my <b>study</b>",
-        "What to do now",
-        "Before you believe it",
-        "The best beside the hand-made",
-        "How the search went",
+        "Next steps",
+        "Caveats",
+        "Best found and best hand-made settings",
+        "History of the search",
         "Learning curves",
         "Which settings mattered",
         "Each setting",
-        "Where the best goes wrong",
+        "Where the best trial goes wrong",
         "All 30 trials, best first",
-        "How to repeat it",
-        "All that these numbers depend on",
+        "How to reproduce it",
+        "Everything these numbers depend on",
     ]
     verdict = page.text.index("Not confirmed yet")
-    assert verdict < page.text.index("epochs trained") < page.text.index("What to do now")
+    assert verdict < page.text.index("epochs trained") < page.text.index("Next steps")
     assert page.text.index("python -m study.confirm") < page.text.index("study.export")
     assert COMMAND_LINE in page.text
 
@@ -124,7 +124,7 @@ def test_a_hundred_trials_of_thirty_epochs_fit_into_a_mail() -> None:
 
 
 def test_every_trial_of_each_kind_is_drawn(text: str) -> None:
-    history = text.split("How the search went")[1].split("Learning curves")[0]
+    history = text.split("History of the search")[1].split("Learning curves")[0]
     for number in range(30):
         assert history.count(f"<title>trial {number}:") + history.count(
             f"<title>trial {number}, hand &amp; co:"
@@ -184,7 +184,7 @@ def test_the_axis_of_scores_is_not_squeezed_by_the_bad_ones() -> None:
         system_attrs=own,
     )
     study.add_trial(lost)
-    history = page_of(study).split("How the search went")[1].split("Learning curves")[0]
+    history = page_of(study).split("History of the search")[1].split("Learning curves")[0]
     ticks = [float(each) for each in re.findall(r">(0\.\d+)</text>", history)]
     assert min(ticks) > 0.1
     assert "-1000000" in history  # at the lower edge, with its score over it
@@ -199,7 +199,7 @@ MISTAKES = [
 
 def test_the_best_shows_what_it_confuses_and_its_surest_mistakes_first() -> None:
     page = Page(page_of(searched(confusion=CONFUSION, mistakes=MISTAKES)))
-    part = page.text.split("Where the best goes wrong")[1].split("All 30 trials")[0]
+    part = page.text.split("Where the best trial goes wrong")[1].split("All 30 trials")[0]
     assert "20 validation cases" in part
     assert "0.667" in part  # precision of the first class: 8 of 12
     assert "[0.49, 0.94]" in part  # its recall, 8 of 10
@@ -211,16 +211,16 @@ def test_the_best_shows_what_it_confuses_and_its_surest_mistakes_first() -> None
 @pytest.mark.parametrize("confusion", [[], [[1, 2], [3]]])
 def test_a_study_without_a_confusion_matrix_says_so(confusion: Any) -> None:
     page = Page(page_of(searched(confusion=confusion, mistakes=[])))
-    part = page.text.split("Where the best goes wrong")[1].split("All 30 trials")[0]
+    part = page.text.split("Where the best trial goes wrong")[1].split("All 30 trials")[0]
     if confusion != [[1]]:
-        assert "kept no confusion matrix" in part
+        assert "stored no confusion matri" in part
 
 
 def test_one_complete_trial_is_enough(run: Run, command: Command) -> None:
     run(trials=1)
     page = written(command)
-    assert "Only settings put in by hand ran to the end" in page.text
-    assert "Which settings mattered cannot be told" in page.text
+    assert "Only hand-made settings have completed" in page.text
+    assert "Which settings mattered is unknown" in page.text
 
 
 def test_a_page_among_trials_of_every_sort_counts_those_of_the_study(
@@ -233,7 +233,7 @@ def test_a_page_among_trials_of_every_sort_counts_those_of_the_study(
     own = [trial for trial in trials() if result_of(trial) is not None]
     assert len(own) == 16  # of 30: the others are another program's
     assert "All 16 trials, best first" in page.text
-    assert "of other programs left out" in page.text
+    assert "added by other programs omitted" in page.text
     assert "second chance of trial" in page.text
     assert any(kept(trial, CONTINUES) is not None for trial in own)
 
@@ -277,7 +277,7 @@ def test_a_study_of_another_program_has_no_page(command: Command) -> None:
     study.add_trial(create_trial(value=1.0))
     refused = command("study.report")
     assert (refused.code, refused.err.count("\n")) == (2, 1)
-    assert "was not begun by this program" in refused.err
+    assert "was not created by this program" in refused.err
 
 
 def test_a_confirmation_stands_on_the_page_of_its_search_as_its_command_prints_it(
@@ -288,15 +288,15 @@ def test_a_confirmation_stands_on_the_page_of_its_search_as_its_command_prints_i
     done = command(*confirm)
     assert done.code == 0, done
     page = written(command, "--study", "s")
-    part = page.text.split("The confirmation")[1].split("The best beside")[0]
+    part = page.text.split("The confirmation")[1].split("Best found and")[0]
     intervals = re.findall(r"[+-]\d+\.\d\d \[[^]]+\]", done.out)
     assert len({*intervals}) >= 2
     assert all(each in part for each in intervals), (intervals, part)
     assert "Not confirmed yet" not in page.text
     again = written(command)  # the confirmation itself, which was worked on last
-    assert again.headings[0] == "The best of s, trained again"
+    assert again.headings[0] == "The best of s, retrained"
     assert intervals[0] in again.text
-    assert "How the search went" not in again.headings
+    assert "History of the search" not in again.headings
 
 
 @pytest.mark.parametrize(
@@ -320,15 +320,15 @@ def test_a_comparison_is_drawn_as_one(
     page = written(command, "--study", study)
     assert page.headings[0] == title
     assert words in page.text
-    assert "How the search went" not in page.headings
-    assert "An older version made this study and kept no command." in page.text
+    assert "History of the search" not in page.headings
+    assert "Created by an older version, which stored no command." in page.text
 
 
 def test_a_search_of_an_older_version_has_a_whole_page(command: Command) -> None:
     shutil.copy(RESULTS, "studies.db")
     page = written(command, "--study", "fer2013-f34506")
     assert "215 epochs" in page.text
-    assert "kept no confusion matrix" in page.text
+    assert "stored no confusion matri" in page.text
 
 
 def change_result(number: int, **fields: Any) -> None:

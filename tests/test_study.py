@@ -79,7 +79,7 @@ def test_the_reports_settings_come_first_and_the_final_ones_are_never_pruned(run
         assert records.kept(trial, records.RESULT)["best"] == max(scores)
     # The end says how far the search is ahead of the hand, or behind, and what to do next.
     assert f"{HAND_TUNED}: trial 0" in result.out
-    assert re.search(r"points (ahead of|behind) the best put in by hand .* \[.*\]", result.out)
+    assert re.search(r"points (ahead of|behind) the best hand-made settings .* \[.*\]", result.out)
     assert "beat" not in result.out
     assert "python -m study.confirm --study small" in result.out
     assert "python -m study.export --study small --out best.yaml" in result.out

@@ -52,7 +52,7 @@ def test_a_claim_holds_if_all_rivals_are_worse_and_fails_if_one_is_better() -> N
     assert re.fullmatch(r"high is better, \+10\.03 points against low \[\+.*\]", why)
     word, why = claimed([LOW, NEAR], "low")
     assert word == "not told apart at this budget"
-    assert re.search(r"near \+0\.23 points .* of \d\.\d points would be found in 80% of", why)
+    assert re.search(r"near \+0\.23 points .* of \d\.\d points would be detected with 80%", why)
 
 
 def test_a_claim_is_about_its_rivals_alone() -> None:

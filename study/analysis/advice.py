@@ -1,6 +1,6 @@
-"""What a careful colleague would say of a search before its best is believed.
+"""Checks that a careful reviewer would run on a search before trusting its best trial.
 
-Each function gives one sentence with its number, or "" where there is nothing to say.
+Each function returns one sentence with its number, or "" if there is nothing to report.
 """
 
 import statistics
@@ -30,19 +30,19 @@ from study.storage.studies import SEARCH_CHANGES
 from study.words import counted
 
 Ranked = Sequence[tuple[FrozenTrial, Result]]
-BEST = 5  # trials that are looked at together: one alone may be an accident
+BEST = 5  # trials considered together: a single one may be a fluke
 EDGE = 0.05  # of a range, at either end
 MANY_DIVERGED = 0.1
 TRIALS_PER_SETTING = 10
-"""Loeppky, Sacks and Welch 2009, Technometrics 51(4): runs for each input of an experiment."""
+"""Runs per input of an experiment (Loeppky, Sacks and Welch 2009, Technometrics 51(4))."""
 MANY_DUPLICATES = 0.05
-AGREES = 0.7  # a rank correlation from which an early order is worth acting on
-LEAST = 8  # complete trials for a rank correlation
+AGREES = 0.7  # minimum rank correlation for an early ranking to be worth acting on
+LEAST = 8  # minimum number of complete trials for a rank correlation
 BATCH_SIZE = "batch_size"
 
 
 def advice(study: optuna.Study) -> list[str]:
-    """All that there is to say of a search that this program began."""
+    """Return all warnings about a search created by this program."""
     identity = kept(study, IDENTITY)
     space, epochs = identity["space_definition"], identity["epochs"]
     trials = scored(study)
@@ -66,9 +66,9 @@ def advice(study: optuna.Study) -> list[str]:
 
 
 def edge(complete: Ranked, name: str, space: Mapping[str, Any]) -> str:
-    """Whether the best lies at an end of the range of a parameter, and which way to extend it.
+    """Warn if the best trial lies at an end of a parameter's range, and say how to extend it.
 
-    An end at 0 is none: what can't be negative goes no further.
+    A lower end of 0 is ignored: a value that cannot be negative goes no lower.
     """
     best = complete[0][0]
     within, value = best.distributions[name], best.params[name]
@@ -92,9 +92,9 @@ def edge(complete: Ranked, name: str, space: Mapping[str, Any]) -> str:
         further = max(further, 0.0)
     end, way = ("upper", "up") if high else ("lower", "down")
     return (
-        f"The best has {setting} {value:.4g}, at the {end} end of {within.low:g} to "
+        f"The best trial has {setting} {value:.4g}, at the {end} end of {within.low:g} to "
         f"{within.high:g}, and {len(near)} of the best {min(BEST, len(complete))} are within a "
-        f"tenth of it: extend the range {way}wards, to {float(f'{further:.2g}'):g} say."
+        f"tenth of it: extend the range {way}wards, for example to {float(f'{further:.2g}'):g}."
     )
 
 
@@ -106,31 +106,29 @@ def _edge_of_choices(setting: str, choices: Sequence[Any], value: Any) -> str:
         return ""
     which, way = ("largest", "above") if value == max(numbers) else ("smallest", "below")
     return (
-        f"The best has {setting} {value:g}, the {which} of the {len(numbers)} that were tried: "
+        f"The best trial has {setting} {value:g}, the {which} of the {len(numbers)} tried: "
         f"try one {way} it."
     )
 
 
 def _setting(name: str, trial: FrozenTrial, space: Mapping[str, Any]) -> str:
-    """What a parameter sets, with the choice that it belongs to."""
+    """Return the setting of a parameter, with the choice it belongs to."""
     only = condition_of(name, space, kept(trial, CONFIG, {}))
     return f"{only['setting']} ({only['value']})" if only else name
 
 
 def diverged(trials: Sequence[FrozenTrial], space: Mapping[str, Any]) -> str:
-    """Whether a good part of the trials diverged, and where those lie."""
+    """Warn if many trials diverged, and say where in the space they lie."""
     gone = [trial for trial in trials if ending(trial) == Ending.DIVERGED]
     if len(gone) < 2 or len(gone) < MANY_DIVERGED * len(trials):
         return ""
     share = f"{len(gone)} of {len(trials)} trials ({len(gone) / len(trials):.0%}) diverged"
-    where = (
-        _common_place(gone, space) or "; the space reaches into settings that cannot be trained"
-    )
+    where = _common_place(gone, space) or "; the space includes settings that cannot be trained"
     return f"{share}{where}."
 
 
 def _common_place(gone: Sequence[FrozenTrial], space: Mapping[str, Any]) -> str:
-    """The range in whose upper or lower third most of the diverged lie."""
+    """Return the range whose upper or lower third holds most of the diverged trials."""
     places: dict[str, list[float]] = {}
     for trial in gone:
         for name, within in trial.distributions.items():
@@ -150,33 +148,33 @@ def _common_place(gone: Sequence[FrozenTrial], space: Mapping[str, Any]) -> str:
 
 
 def still_rising(complete: Ranked, epochs: int) -> str:
-    """Whether the best trials were still getting better when they ended."""
+    """Warn if the best trials were still improving when they ended."""
     last = max(1, epochs // 10)
     late = [result for _, result in complete[:BEST] if (result.epoch or 0) > epochs - last]
     if not complete or epochs < 2 or 2 * len(late) <= len(complete[:BEST]):
         return ""
     when = "in their last epoch" if last == 1 else f"in their last {last} of {epochs} epochs"
     return (
-        f"{len(late)} of the best {len(complete[:BEST])} trials were at their best {when}: they "
-        f"were still rising, and more epochs (--epochs {2 * epochs}) may change their order."
+        f"{len(late)} of the best {len(complete[:BEST])} trials peaked {when}: they were still "
+        f"improving, and more epochs (--epochs {2 * epochs}) may change their order."
     )
 
 
 def best_early(complete: Ranked, epochs: int) -> str:
-    """Whether the best trials were at their best long before they ended."""
+    """Warn if the best trials peaked long before they ended."""
     first = epochs // 10
     early = [result for _, result in complete[:BEST] if 0 < (result.epoch or 0) <= first]
     if not first or 2 * len(early) <= len(complete[:BEST]):
         return ""
     return (
-        f"{len(early)} of the best {len(complete[:BEST])} trials were at their best within the "
-        f"first {counted(first, 'epoch')} of {epochs}: they overfit from there on, so fewer "
+        f"{len(early)} of the best {len(complete[:BEST])} trials peaked within the "
+        f"first {counted(first, 'epoch')} of {epochs} and overfit afterwards: fewer "
         "epochs, a lower learning rate or more regularisation may do better."
     )
 
 
 def too_few(trials: Sequence[FrozenTrial], space: Mapping[str, Any]) -> str:
-    """Whether the space has more settings than so few trials can tell apart."""
+    """Warn if there are too few trials for the number of settings in the space."""
     settings = kept(trials[0], CONFIG, {}) if trials else {}
     varied = {condition_of(name, space, settings).get("setting", name) for name in space}
     wanted = TRIALS_PER_SETTING * len(varied)
@@ -184,24 +182,24 @@ def too_few(trials: Sequence[FrozenTrial], space: Mapping[str, Any]) -> str:
         return ""
     return (
         f"{counted(len(trials), 'trial')} for a space of {counted(len(varied), 'setting')}: "
-        f"{TRIALS_PER_SETTING} for each, {wanted}, are the usual least; until then what is best "
-        "is partly a matter of what was tried."
+        f"the usual minimum is {TRIALS_PER_SETTING} per setting, {wanted} in total; with fewer, "
+        "the best trial depends partly on which settings were drawn."
     )
 
 
 def batch_size(trials: Sequence[FrozenTrial]) -> str:
-    """Whether the batch size was tuned for the score."""
+    """Warn if the batch size was tuned for the score."""
     sizes = {trial.params[BATCH_SIZE] for trial in trials if BATCH_SIZE in trial.params}
     if len(sizes) < 2:
         return ""
     return (
-        f"The batch size was tuned for the score, over {len(sizes)} sizes: the best one holds "
-        "with the learning rate beside it alone, so tune the rate again with another size."
+        f"The batch size was tuned for the score, over {len(sizes)} sizes: the best size is best "
+        "only together with its learning rate, so retune the rate for any other size."
     )
 
 
 def duplicates(trials: Ranked) -> str:
-    """Whether the search proposed the same settings again and again."""
+    """Warn if the search proposed the same settings repeatedly."""
     seen = Counter(
         str(sorted(trial.params.items()))
         for trial, result in trials
@@ -211,37 +209,37 @@ def duplicates(trials: Ranked) -> str:
     if not again or again < MANY_DUPLICATES * len(trials):
         return ""
     return (
-        f"{again} of {len(trials)} trials have the very settings of another one: they count as "
-        "trials and tell nothing new."
+        f"{again} of {len(trials)} trials have the same settings as another one: they count as "
+        "trials but add no information."
     )
 
 
 def search_changes(changes: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Where the sampler or the pruner was changed."""
+    """Report where the sampler or the pruner was changed."""
     return [
-        f"From trial {change['from_trial']} on the study has "
+        f"From trial {change['from_trial']} on, the study has "
         + " and ".join(
             f"another {key}, {in_words(change[key])}"
             for key in ("sampler", "pruner")
             if key in change
         )
-        + ": trials before and after were not chosen or stopped alike."
+        + ": earlier and later trials were chosen or stopped by different rules."
         for change in changes
     ]
 
 
 def other_processors(trials: Iterable[FrozenTrial], identity: Mapping[str, Any]) -> list[str]:
-    """Where trials were trained on another kind of processor or GPU than the first ones."""
+    """Report trials trained on another kind of processor or GPU than the first ones."""
     return [
-        f"{counted(number, 'trial')} ran on {words}, in part at least, and the first on "
-        f"{hardware_in_words(hardware_of(identity))}: sums are rounded otherwise there, so that "
+        f"{counted(number, 'trial')} ran at least partly on {words}, the first ones on "
+        f"{hardware_in_words(hardware_of(identity))}: rounding differs between the two, so "
         "the same settings and seed give a slightly different curve."
         for words, number in other_hardware(trials, identity).items()
     ]
 
 
 def early_order(trials: Ranked) -> str:
-    """Whether the order of trials where others were stopped agrees with their last one."""
+    """Warn if the ranking of trials at the pruning epoch disagrees with the final ranking."""
     stopped = [result.epochs for trial, result in trials if ending(trial) == Ending.PRUNED]
     if not stopped:
         return ""
@@ -261,6 +259,6 @@ def early_order(trials: Ranked) -> str:
         return ""
     return (
         f"Pruned trials were stopped at epoch {epoch} (median of {len(stopped)}), where the order "
-        f"of the {len(curves)} complete ones agrees badly with their last one (rank correlation "
-        f"{agreement:.2f}): a good one may have been stopped."
+        f"of the {len(curves)} complete ones agrees poorly with their final order (rank "
+        f"correlation {agreement:.2f}): a good trial may have been pruned."
     )

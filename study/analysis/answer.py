@@ -1,7 +1,7 @@
-"""The verdict on a study, the same wherever it is given: is the best real?
+"""The verdict on a study, identical wherever it is shown: is the best trial really better?
 
-Nothing is called beaten before `study.confirm` has trained it again: a search gives each setting
-one seed, and its best is the luckiest of many.
+No winner is announced before `study.confirm` has retrained it: a search trains each setting with
+one seed, so its best trial is also the luckiest.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,26 +24,27 @@ from study.storage.records import ORIGIN, Result, kept, scored
 from study.words import counted
 
 Ranked = Sequence[tuple[FrozenTrial, Result]]
-RIVALS = 100  # of the best trials: what lies further behind is never picked
+RIVALS = 100  # best trials to compare: those further behind are never picked
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a study came to. Points are hundredths of the score, ends those of a 95% interval."""
+    """The outcome of a study. Gains are in points (hundredths of the score), with the ends of
+    their 95% interval."""
 
     words: str
     short: str = ""
-    gain: float | None = None  # of the best over the settings put in by hand
+    gain: float | None = None  # of the best over the hand-made settings
     low: float | None = None
     high: float | None = None
-    confirmed: bool | None = None  # whether the best is better; None before a confirmation
+    confirmed: bool | None = None  # None before a confirmation
 
 
 def answer_of(study: optuna.Study, studies: Iterable[optuna.Study]) -> Answer:
-    """The verdict on a study that this program began.
+    """Return the verdict on a study created by this program.
 
-    `studies` are those of its database: a confirmation of it may be among them, and comparisons
-    tell how large noise is.
+    `studies` are all studies of its database: one may be its confirmation, and comparisons
+    provide an estimate of the noise.
     """
     studies, kind = list(studies), kind_of(kept(study, IDENTITY))
     if kind == Kind.SEARCH:
@@ -55,7 +56,8 @@ def answer_of(study: optuna.Study, studies: Iterable[optuna.Study]) -> Answer:
 
 
 def confirmation_of(search: str, studies: Iterable[optuna.Study]) -> optuna.Study | None:
-    """The largest confirmation of a search with two seeds of two settings; None without one."""
+    """Return the largest confirmation of a search with at least two settings and two seeds of
+    each, or None."""
     largest, most = None, 0
     for study in studies:
         identity = kept(study, IDENTITY, {})
@@ -68,7 +70,7 @@ def confirmation_of(search: str, studies: Iterable[optuna.Study]) -> optuna.Stud
 
 
 def of_confirmation(study: optuna.Study, studies: Sequence[optuna.Study]) -> Answer:
-    """What fresh seeds say of the best of a search."""
+    """Return the verdict of a confirmation: what fresh seeds show about the best settings."""
     identity = kept(study, IDENTITY)
     found = effects(study, identity)
     control = next(iter(identity["space_definition"]["variants"]))
@@ -91,7 +93,7 @@ def of_confirmation(study: optuna.Study, studies: Sequence[optuna.Study]) -> Ans
 
 
 def of_claim(study: optuna.Study, studies: Sequence[optuna.Study]) -> Answer:
-    """Whether what the report says of a setting holds."""
+    """Return whether the report's claim about a setting holds."""
     identity = kept(study, IDENTITY)
     found, factor = effects(study, identity), FACTORS[identity["space"]]
     if not factor.claim or not factor.control:
@@ -102,7 +104,7 @@ def of_claim(study: optuna.Study, studies: Sequence[optuna.Study]) -> Answer:
 
 
 def of_search(study: optuna.Study) -> Answer:
-    """How far the best found lies ahead of the best put in by hand, as one seed can tell."""
+    """Return how far the best found settings lead the best hand-made ones, based on one seed."""
     complete = sorted(
         (each for each in scored(study) if each[0].state == TrialState.COMPLETE),
         key=lambda each: -(each[1].score or 0.0),
@@ -110,34 +112,34 @@ def of_search(study: optuna.Study) -> Answer:
     given = [each for each in complete if each[0].user_attrs.get(ORIGIN)]
     found = [each for each in complete if each not in given]
     if not found:
-        return Answer("Only settings put in by hand ran to the end: the search found nothing yet.")
+        return Answer("Only hand-made settings have completed: the search has found nothing yet.")
     if not given:
-        return Answer("No settings put in by hand ran to the end: nothing to compare with.")
+        return Answer("No hand-made settings have completed: there is nothing to compare with.")
     (ours, reached), (theirs, had) = found[0], given[0]
     raw = 100 * ((reached.score or 0.0) - (had.score or 0.0))
-    hand = f"the best put in by hand ({theirs.user_attrs[ORIGIN]})"
+    hand = f"the best hand-made settings ({theirs.user_attrs[ORIGIN]})"
     where = f"{abs(raw):.2f} points {'ahead of' if raw >= 0 else 'behind'} {hand}"
     if abs(raw) < 0.005:
         where = f"as good as {hand}"
-    words = f"Trial {ours.number}, the best found, is {where}"
+    words = f"Trial {ours.number}, the best found by the search, is {where}"
     lead = lead_of(found, given, kept(study, IDENTITY)["seed"])
     if lead is None:
-        words += "; the scores alone do not tell how much of that is noise. Not confirmed."
+        words += "; the scores alone do not show how much of that is noise. Not confirmed."
         return Answer(words, f"{raw:+.2f}, not confirmed", raw)
     ends = f"{lead.gain:+.2f} [{lead.low:+.2f}, {lead.high:+.2f}]"
     told = "may be real" if lead.low > 0 else "is not better" if lead.high < 0 else "may be noise"
     words += (
-        f"; without the luck of picking the best of {len(found)} and of {len(given)} by hand, "
+        f"; corrected for picking the best of {len(found)} found and {len(given)} hand-made ones, "
         f"{ends} (95%, on the same validation images). It {told}. Not confirmed."
     )
     return Answer(words, f"{ends}, not confirmed", lead.gain, lead.low, lead.high)
 
 
 def lead_of(found: Ranked, given: Ranked, seed: int) -> Lead | None:
-    """The lead of `found` over `given`, the best first, without the flattery of the choice.
+    """Return the lead of `found` over `given`, both best first, corrected for selection bias.
 
-    None where a pipeline does not tell which validation cases were right. Masks are of the last
-    epoch, so what the mean of the last epochs says otherwise is added.
+    None if the pipeline does not report which validation cases were correct. The masks are those
+    of the last epoch, so the difference to the score (mean of the last epochs) is added.
     """
     sides = [[result.right for _, result in side[:RIVALS]] for side in (found, given)]
     masks = {len(mask) for side in sides for mask in side}

@@ -1,4 +1,4 @@
-"""The settings that a study came to, and what is known of them: for the final model."""
+"""The settings that a study chooses for the final model, and their provenance."""
 
 import statistics
 from collections.abc import Sequence
@@ -21,9 +21,9 @@ from study.storage.records import ORIGIN, finished, kept
 
 @dataclass(frozen=True)
 class Winner:
-    """The settings of a confirmation that have the highest mean over seeds.
+    """The settings of a confirmation with the highest mean over seeds.
 
-    `verdict` is against its `control`: None for the control itself, or where nothing is told.
+    `verdict` compares them with the `control`: None for the control itself or without a verdict.
     """
 
     study: optuna.Study
@@ -38,22 +38,22 @@ class Winner:
 
     @property
     def confirmed(self) -> bool | None:
-        """Whether they are better than the control by more than noise; None of the control."""
+        """Whether they beat the control by more than noise; None for the control itself."""
         if self.effect.label == self.control:
             return None
         return self.verdict is not None and self.verdict.word == "better"
 
     @property
     def in_words(self) -> str:
-        """Which settings, and how sure it is that they are the better ones."""
+        """Which settings won, and whether that is confirmed."""
         label = self.effect.label
         if label == self.control:
-            return f"the settings of the control, {label}: no others have a higher mean"
+            return f"the control's settings, {label}: no others have a higher mean"
         told = f", {self.verdict.points} points against {self.control}" if self.verdict else ""
         return f"{label}, {'confirmed' if self.confirmed else 'not confirmed'}{told}"
 
     def provenance(self, metric: str, studies: Sequence[optuna.Study]) -> dict[str, Any]:
-        """What is known of them, in plain types. The search may be among the `studies`."""
+        """Return their provenance in plain types. The search may be among the `studies`."""
         search = kept(self.study, IDENTITY)["space_definition"]["search"]
         effect, count = self.effect, len(self.effect.scores)
         known: dict[str, Any] = {
@@ -79,16 +79,16 @@ class Winner:
 
 
 def winner_of(study: optuna.Study, studies: Sequence[optuna.Study]) -> Winner:
-    """The winner of a confirmation, among the settings that were trained with most seeds.
+    """Return the winner of a confirmation among the settings trained with the most seeds.
 
-    Raises UserError if none was trained to its end.
+    Raises UserError if no trial is complete.
     """
     identity = kept(study, IDENTITY)
     found = effects(study, identity)
     trained = [each for each in found if each.scores and not each.diverged]
     if not trained:
         raise UserError(f"no complete trial in study {study.study_name!r}")
-    most = max(len(each.scores) for each in trained)  # one that was beaten gets no further seeds
+    most = max(len(each.scores) for each in trained)  # beaten settings get no further seeds
     best = max((each for each in trained if len(each.scores) == most), key=lambda each: each.mean)
     variants = identity["space_definition"]["variants"]
     control = next(iter(variants))
@@ -110,8 +110,8 @@ def winner_of(study: optuna.Study, studies: Sequence[optuna.Study]) -> Winner:
 def confirmation_for(
     trial: FrozenTrial, search: optuna.Study, studies: Sequence[optuna.Study]
 ) -> tuple[dict[str, Any], str]:
-    """What a confirmation of the search says of a trial, in plain types, and in a line which
-    settings it would choose; nothing where there is none."""
+    """Return the verdict of a search's confirmation on a trial in plain types, and a line with
+    the settings it would choose; empty without a confirmation."""
     again = confirmation_of(search.study_name, studies)
     if again is None:
         return {"confirmed": None}, ""
@@ -130,12 +130,13 @@ def confirmation_for(
 
 
 def is_of(label: str, trial: FrozenTrial) -> bool:
-    """Whether a confirmation calls the settings of a trial so; its control by where it is from."""
+    """Whether a label of a confirmation refers to a trial: by number, or for the control by
+    origin."""
     return label.split(" (")[0] == f"trial {trial.number}" or label == kept(trial, ORIGIN)
 
 
 def told(confirmed: bool | None, control: str, verdict: Verdict | None) -> dict[str, Any]:
-    """A verdict in plain types."""
+    """Return a verdict in plain types."""
     known: dict[str, Any] = {"confirmed": confirmed}
     if verdict is not None:
         known["points_against_control"] = {

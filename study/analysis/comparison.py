@@ -1,4 +1,4 @@
-"""What a comparison came to: its table, and what it says of the winners of a search."""
+"""The outcome of a comparison: its table and its verdict."""
 
 import math
 import statistics
@@ -20,13 +20,13 @@ from study.analysis.verdicts import (
 from study.spec.identity import Identity
 
 HELD_OUT = "held out"
-NAMED = 16  # columns in which the names of values fold
+NAMED = 16  # minimum width of the column of names, which wraps
 
 
 def confirmed(found: Sequence[Effect], verdicts: Mapping[str, Verdict], control: str) -> str:
-    """Whether one of the settings is better than the control's.
+    """Return whether one of the settings is better than the control, in words.
 
-    One that diverged, or of which a single seed was trained, says nothing of the others.
+    Settings that diverged or were trained with a single seed are ignored.
     """
     if next(effect for effect in found if effect.label == control).diverged:
         return f"no verdict: {control} diverged"
@@ -44,17 +44,17 @@ def confirmed(found: Sequence[Effect], verdicts: Mapping[str, Verdict], control:
 
 
 def in_brackets(found: Sequence[Effect], identity: Identity) -> str:
-    """What the intervals of a table are, and how sure its column of a holdout is."""
+    """Explain the intervals of a table, and the precision of its holdout column."""
     held, cases = [each for effect in found for each in effect.holdout], identity.get("held_out")
     of_held = ""
     if held and cases:
         error = 100 * standard_error_of_a_difference(statistics.fmean(held), cases)
         of_held = (
-            f"; held out: {cases:,} images, on which a difference has a standard error of up to "
-            f"{error:.2f} points by the choice of the images"
+            f"; held out: {cases:,} images, whose sampling alone gives a difference a standard "
+            f"error of up to {error:.2f} points"
         )
     return (
-        "in brackets: 95% intervals, wider as the words are corrected for the number of values; "
+        "in brackets: 95% intervals, corrected like the verdicts for the number of values; "
         f"{images.in_words(found, identity)}{of_held}"
     )
 
@@ -62,9 +62,10 @@ def in_brackets(found: Sequence[Effect], identity: Identity) -> str:
 def effects_table(
     found: Sequence[Effect], title: str, control: str, verdicts: Mapping[str, Verdict], width: int
 ) -> Table:
-    """What `effect_rows` has, for a terminal of that width.
+    """Return `effect_rows` as a table for a terminal `width` columns wide.
 
-    Left out is first what is beside the score, then its standard error, last what was held out.
+    On a narrow terminal, headings and names wrap, and columns that do not fit are dropped: first
+    the values other than the score, then the standard error, last the holdout.
     """
     rows = effect_rows(found, title, control, verdicts)
     between = rows[0][2 : rows[0].index("seeds")]
@@ -100,9 +101,9 @@ def fitted_table(rows: Sequence[Sequence[str]], optional: Sequence[str], width: 
 def effect_rows(
     found: Sequence[Effect], title: str, control: str, verdicts: Mapping[str, Verdict]
 ) -> list[list[str]]:
-    """Head and a line a value: what it reached, the difference to `control` in points, a verdict.
+    """Return a header and one row per value: scores, difference to `control` in points, verdict.
 
-    The last two are left out where nothing is known.
+    The last two columns are omitted if no row has them.
     """
     values = list(dict.fromkeys(name for effect in found for name in effect.values))[:SHOWN]
     held = [HELD_OUT] if any(effect.holdout for effect in found) else []

@@ -1,4 +1,4 @@
-"""What a confirmation says of the best of a search beyond its table, and what to do then."""
+"""What a confirmation reports in addition to its table, and the next steps."""
 
 import math
 import statistics
@@ -16,8 +16,8 @@ from study.spec.identity import IDENTITY, Identity
 from study.storage.records import kept
 
 SAME = ("epochs", "subset", "split_seed", "scored_epochs")
-"""What a confirmation and its search must share, that their scores may be compared."""
-ENOUGH = 6  # seeds that a confirmation has at least, unless a person says otherwise
+"""What a confirmation and its search must share for their scores to be comparable."""
+ENOUGH = 6  # minimum number of seeds to suggest
 AGAIN = "the best again, with more seeds"
 
 
@@ -28,8 +28,8 @@ def in_words(
     verdicts: Mapping[str, Verdict],
     noise: Noise,
 ) -> list[str]:
-    """Paragraphs on a confirmation. `searched` are the scores by which the search chose, by label,
-    `noise` that of other comparisons like it."""
+    """Return paragraphs on a confirmation. `searched` maps labels to the scores by which the
+    search chose; `noise` is that of similar comparisons."""
     identity, of_search = kept(study, IDENTITY), kept(search, IDENTITY)
     control = control_of(identity)
     found = effects(study, identity)
@@ -46,12 +46,12 @@ def in_words(
 
 
 def control_of(identity: Identity) -> str:
-    """What a confirmation compares with: its first variant."""
+    """Return the label of the control of a confirmation: its first variant."""
     return str(next(iter(identity["space_definition"]["variants"])))
 
 
 def flattered(found: Sequence[Effect], searched: Mapping[str, float]) -> str:
-    """How much of the scores by which settings were chosen is gone with other seeds."""
+    """Report how much lower the chosen settings score with fresh seeds (selection bias)."""
     lost = {
         effect.label: 100 * (searched[effect.label] - effect.mean)
         for effect in found
@@ -61,12 +61,12 @@ def flattered(found: Sequence[Effect], searched: Mapping[str, float]) -> str:
         return ""
     each = ", ".join(f"{label} {points:+.2f}" for label, points in lost.items())
     if len(lost) < 3:
-        return f"Points by which the search flattered them: {each}."
+        return f"Points by which the search overestimated them: {each}."
     mean = statistics.fmean(lost.values())
     error = statistics.stdev(lost.values()) / math.sqrt(len(lost))
     width = float(special.stdtrit(len(lost) - 1, 1 - ALPHA / 2)) * error
     return (
-        f"The search flattered them by {mean:.2f} points on average "
+        f"The search overestimated them by {mean:.2f} points on average "
         f"[{mean - width:+.2f}, {mean + width:+.2f}]: {each}."
     )
 
@@ -74,12 +74,13 @@ def flattered(found: Sequence[Effect], searched: Mapping[str, float]) -> str:
 def seeds_for_a_verdict(
     found: Sequence[Effect], control: str, verdicts: Mapping[str, Verdict], noise: Noise
 ) -> int | None:
-    """With how many seeds to go on; None if there is a verdict, or more would hardly bring one."""
+    """Return how many seeds to continue with; None if there is a verdict or more seeds would
+    hardly lead to one."""
     told = known(verdicts)
     if any(each.word == "better" for each in told.values()):
         return None
     more = max(ENOUGH, 2 + max(len(effect.seeds) for effect in found))
-    if not told:  # one seed, or nothing but what diverged
+    if not told:  # a single seed, or everything diverged
         return more
     if all(each.word == "worse" for each in told.values()):
         return None
@@ -90,10 +91,10 @@ def seeds_for_a_verdict(
 def next_steps(
     verdicts: Mapping[str, Verdict], control: str, again: str, steps: Mapping[str, str]
 ) -> dict[str, str]:
-    """Commands to go on with after a confirmation, and what each is for.
+    """Return the commands to run after a confirmation, and the purpose of each.
 
-    `again` is the command that trains more seeds, empty if these would bring nothing; `steps` are
-    those after any study.
+    `again` is the command that trains more seeds, empty if more would not help; `steps` are the
+    commands after any study.
     """
     told = known(verdicts)
     better = {label: each for label, each in told.items() if each.word == "better"}

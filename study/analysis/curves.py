@@ -1,4 +1,4 @@
-"""The course of a comparison's seeds, epoch by epoch, beside a reference (report, figure 5c)."""
+"""Learning curves of every seed of a comparison, next to a reference (report, figure 5c)."""
 
 import statistics
 from collections.abc import Mapping
@@ -18,8 +18,8 @@ COLOURS = ("tab:orange", "tab:blue", "tab:green")
 def save_curves(
     study: optuna.Study, metric: str, reference: Mapping[int, float], path: Path
 ) -> None:
-    """Losses, if the pipeline has them, and score of every seed; `reference` is a score by epoch,
-    drawn dashed."""
+    """Plot the losses, if the pipeline has any, and the score of every seed; `reference` maps
+    epochs to scores and is drawn dashed."""
     trials = trials_of(study, {})
     names = dict.fromkeys(name for _, result in trials for name in result.curves)
     losses = [name for name in names if "loss" in name]
@@ -46,8 +46,8 @@ def save_curves(
 
 
 def seeds_table(study: optuna.Study, reference: Mapping[int, float]) -> list[list[str]]:
-    """Head and rows: score and best epoch of each seed, their means, and what the reference, one
-    run of which the best epoch counts, reached."""
+    """Return a header and rows: score and best epoch of each seed, their means, and the best
+    epoch of the reference, which is a single run."""
     trials = trials_of(study, {})
     names = list(dict.fromkeys(name for _, result in trials for name in result.values))[:SHOWN]
     blank = [""] * len(names)

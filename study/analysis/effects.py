@@ -1,4 +1,4 @@
-"""What the values of a setting reached, by seed."""
+"""Scores of each value of a setting, by seed."""
 
 import math
 import statistics
@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial
 from study.spec.identity import Identity
 from study.storage.records import Ending, Result, scored
 
-SHOWN = 2  # of the values beside the score; a pipeline names the most telling first
+SHOWN = 2  # values shown next to the score; a pipeline lists the most informative first
 
 
 @dataclass(frozen=True)
@@ -22,36 +22,36 @@ class Effect:
     label: str
     seeds: tuple[int, ...]
     scores: tuple[float, ...]
-    diverged: int = 0  # of them; what they reached before counts
-    values: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # beside the scores
+    diverged: int = 0  # number of diverged trials; their scores before that count
+    values: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # other than the score
     right: tuple[str, ...] = ()  # masks of the validation cases, see `study.analysis.images`
-    holdout: tuple[float, ...] = ()  # scores on cases held out, of the trials that have one
+    holdout: tuple[float, ...] = ()  # scores on held-out cases, of the trials that have one
 
     @property
     def mean(self) -> float:
-        """Mean score; NaN where nothing was trained."""
+        """Mean score; NaN if nothing was trained."""
         return statistics.fmean(self.scores) if self.scores else math.nan
 
     @property
     def error(self) -> float:
-        """Standard error of the mean score over seeds; NaN of a single one."""
+        """Standard error of the mean score over seeds; NaN for a single seed."""
         return standard_error(self.scores)
 
 
 def standard_error(values: tuple[float, ...]) -> float:
-    """Of the mean of some values; NaN of a single one."""
+    """Return the standard error of a mean; NaN for a single value."""
     return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
 
 
 def effects(study: optuna.Study, identity: Identity) -> list[Effect]:
-    """What each variant of a comparison reached, in their order, as far as it was trained."""
+    """Return the effect of each variant of a comparison, in order, as far as it was trained."""
     return effects_in(scored(study), identity)
 
 
 def effects_in(trials: Sequence[tuple[FrozenTrial, Result]], identity: Identity) -> list[Effect]:
-    """The same by some of its trials, each with a score."""
+    """Return the effects from some of the trials, each with a score."""
     found = []
-    masks = not split_by_seed(identity)  # those of different cases cannot be compared
+    masks = not split_by_seed(identity)  # masks of different cases are not comparable
     for label, changes in identity["space_definition"]["variants"].items():
         ours = _with(trials, changes)
         results = [result for _, result in ours]
@@ -76,7 +76,7 @@ def split_by_seed(identity: Identity) -> bool:
 
 
 def trials_of(study: optuna.Study, changes: Mapping[str, Any]) -> list[tuple[FrozenTrial, Result]]:
-    """The finished trials with those changes that reached a score, one a seed, by seed."""
+    """Return the finished trials with these changes and a score, one per seed, ordered by seed."""
     return _with(scored(study), changes)
 
 

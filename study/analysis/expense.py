@@ -1,4 +1,4 @@
-"""What a study's trials took, and what stopping some of them early saved."""
+"""The cost of a study's trials, and the savings from pruning."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from study.storage.records import CONTINUES, CONTINUES_FROM, Ending, ending, kep
 
 @dataclass(frozen=True)
 class Expense:
-    """Epochs that were trained, and those that pruned trials were spared, with their seconds.
+    """Epochs and seconds of training, and those saved by pruning.
 
-    `seconds` are of training, summed over trials; `clock` is the time in which any trial ran.
-    What was saved is estimated by each trial's own pace.
+    `seconds` is training time summed over trials; `clock` is wall-clock time during which at
+    least one trial ran. Savings are estimated from each trial's own pace.
     """
 
     epochs: int
@@ -25,7 +25,7 @@ class Expense:
 
 
 def expense_of(trials: Sequence[FrozenTrial], epochs: int) -> Expense:
-    """The expense of some trials, each of which has so many epochs if it is whole."""
+    """Return the expense of trials that have `epochs` epochs each if complete."""
     taken_up = {kept(trial, CONTINUES) for trial in trials}
     saved_epochs, saved_seconds, seconds = 0, 0.0, 0.0
     for trial in trials:
@@ -43,7 +43,7 @@ def expense_of(trials: Sequence[FrozenTrial], epochs: int) -> Expense:
 
 
 def epochs_trained(trial: FrozenTrial) -> int:
-    """Epochs that a trial trained itself: none that it repeats or continues from."""
+    """Return the epochs a trial trained itself, without those it repeats or continues from."""
     result = result_of(trial)
     if result is not None and result.repeats is not None:
         return 0
@@ -53,7 +53,7 @@ def epochs_trained(trial: FrozenTrial) -> int:
 
 
 def clock_of(trials: Sequence[FrozenTrial]) -> float:
-    """Seconds in which at least one of the trials with a result ran."""
+    """Return the seconds during which at least one trial with a result ran."""
     spans = sorted(
         (trial.datetime_start, trial.datetime_complete)
         for trial in trials

@@ -1,9 +1,9 @@
-"""The noise of the validation images, which the runs of a comparison share.
+"""Noise from the finite set of validation images, which the runs of a comparison share.
 
-A run keeps which of them it had right: a mask, base64 of numpy.packbits. Without masks nothing is
-assumed of it: the binomial error of one run is mostly noise that other seeds do not share, and far
-too wide. On 800 images of FER-2013, five seeds with and without oversampling and with SiLU, what
-images added by themselves was 0.06 to 0.25 points of standard error beside 0.4 to 0.7 of seeds.
+Each run stores which images it classified correctly: a mask, base64 of numpy.packbits. Without
+masks this noise is not estimated: the binomial error of one run is mostly noise that other seeds
+do not share, and far too wide. On 800 images of FER-2013, five seeds with and without oversampling
+and with SiLU, images contributed a standard error of 0.06 to 0.25 points, seeds 0.4 to 0.7.
 """
 
 import base64
@@ -18,36 +18,36 @@ from study.analysis.effects import Effect, split_by_seed
 from study.analysis.noise import usable
 from study.spec.identity import Identity
 
-SAME_FOR_ALL = "all share their validation images, whose own noise is not in this"
-COUNTED = "the noise of the validation images, which all share, is in this"
-OTHERS_PER_SEED = "each seed has validation images of its own, so their noise is in this"
+SAME_FOR_ALL = "the noise of the shared validation images is not included"
+COUNTED = "the noise of the shared validation images is included"
+OTHERS_PER_SEED = "each seed has its own validation images, so their noise is included"
 
 
 def unpacked(mask: str) -> NDArray[np.float64]:
-    """Which cases [N] were right, 0 or 1; up to seven that do not exist count as wrong."""
+    """Return which cases [N] were correct, 0 or 1; up to seven padding bits count as wrong."""
     return np.unpackbits(np.frombuffer(base64.b64decode(mask), np.uint8)).astype(np.float64)
 
 
 def have_masks(found: Sequence[Effect]) -> bool:
-    """Whether all runs have a mask, of the same cases as far as one can tell."""
+    """Whether all runs have a mask, judging by its length of the same cases."""
     lengths = {len(mask) for effect in found for mask in effect.right or ("",)}
     return len(lengths) == 1 and 0 not in lengths
 
 
 def with_images(seeds: float, value: Effect, control: Effect) -> float:
-    """Variance of the mean difference of two values over seeds and images, where `seeds` is that
-    over seeds alone, in squared points.
+    """Return the variance of the mean difference of two values over seeds and images, in squared
+    points; `seeds` is the variance over seeds alone.
 
     Two-way clustering (Cameron, Gelbach, Miller 2011, Journal of Business & Economic Statistics
-    29(2)): seeds + images - cells, no less than either of the first two.
+    29(2)): seeds + images - cells, at least as large as either of the first two.
     """
     images, cells = _clusters(value, control)
     return max(seeds, images, seeds + images - cells)
 
 
 def left_with_many_seeds(value: Effect, control: Effect) -> float:
-    """Variance that the images alone leave to the difference of two values, however many seeds
-    there are, in squared points; 0 where masks do not tell."""
+    """Return the variance of the difference of two values due to the images alone, which more
+    seeds do not reduce, in squared points; 0 without masks."""
     if not have_masks([value, control]):
         return 0.0
     images, cells = _clusters(value, control)
@@ -70,16 +70,16 @@ def _clusters(value: Effect, control: Effect) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Spread:
-    """Where the noise of a value's score comes from, standard deviations in points."""
+    """Sources of the noise of a score, as standard deviations in points."""
 
-    flips: float  # over seeds, as if each image were right or wrong by itself
-    together: float  # over seeds beyond that: all images moved together
+    flips: float  # over seeds, as if images flipped independently
+    together: float  # over seeds beyond that: all images move together
     sample: float  # over validation sets of the same size
     images: int
 
 
 def spread_of(found: Sequence[Effect]) -> Spread | None:
-    """The mean spread of the values with two seeds or more that all have masks; None without one.
+    """Return the mean spread over the values with two or more seeds; None without them or masks.
 
     Most of the variance between runs is that of a finite set of images (arXiv 2304.01910).
     """
@@ -100,26 +100,27 @@ def spread_of(found: Sequence[Effect]) -> Spread | None:
 
 
 def spread_in_words(found: Sequence[Effect], identity: Identity) -> str:
-    """Where the noise of a score comes from, or why that cannot be told."""
+    """Report where the noise of a score comes from, or why that is unknown."""
     spread = spread_of(found)
     if spread is not None:
         return (
-            f"A score spreads over seeds by {spread.flips:.2f} points as if each image flipped by "
-            f"itself, and by {spread.together:.2f} that move all images together; over other sets "
-            f"of {spread.images} images by {spread.sample:.2f}."
+            f"Standard deviation of a score over seeds: {spread.flips:.2f} points from images "
+            f"flipping independently, {spread.together:.2f} from all images moving together; over "
+            f"other sets of {spread.images} images: {spread.sample:.2f}."
         )
-    reason = "no run kept which images it had right"
+    reason = "no run stored which images were correct"
     if split_by_seed(identity):
-        reason = "each seed has images of its own"
+        reason = "each seed has its own images"
     elif not usable(found):
         reason = "that takes two seeds"
     return (
-        f"Of the spread of a score, what is the images' and what the seeds' is unknown: {reason}."
+        "How much of the spread of a score is due to images and how much to seeds is unknown: "
+        f"{reason}."
     )
 
 
 def in_words(found: Sequence[Effect], identity: Identity) -> str:
-    """Whether the noise of the images is in the intervals of a comparison."""
+    """Report whether the intervals of a comparison include the noise of the images."""
     if split_by_seed(identity):
         return OTHERS_PER_SEED
     return COUNTED if have_masks(usable(found)) else SAME_FOR_ALL

@@ -1,4 +1,4 @@
-"""Which settings of a search mattered, and how sure that is."""
+"""Which settings of a search mattered, with their uncertainty."""
 
 import warnings
 from collections.abc import Mapping
@@ -21,22 +21,20 @@ from study.storage.records import CONFIG, kept
 RESAMPLES = 12
 LEAST = 10  # complete trials
 HOW = (
-    "Share of the variance of the score that each setting explains alone, without what settings "
-    f"do together: fANOVA over complete trials, median and range of {RESAMPLES} draws of those "
+    "Share of the variance of the score that each setting explains by itself, without "
+    f"interactions: fANOVA over complete trials, median and range of {RESAMPLES} draws of those "
     "trials with replacement. A setting with a range for each value of another one, such as the "
-    "learning rate, counts as one, by the place of a value in its range; what only some trials "
-    "have is left out. A sampler that learns looks where it is good, so a setting that it settled "
-    "early seems to matter less."
+    "learning rate, counts once, by the relative position in its range; settings that only some "
+    "trials have are left out. An adaptive sampler concentrates on good regions, so a setting "
+    "that it fixed early seems to matter less."
 )
-TOO_FEW = (
-    f"Which settings mattered cannot be told: that takes {LEAST} complete trials that differ."
-)
+TOO_FEW = f"Which settings mattered is unknown: that takes {LEAST} complete trials that differ."
 
 Range = tuple[float, float, float]
 
 
 def varied(trials: list[FrozenTrial]) -> list[str]:
-    """The parameters with more than one value in `trials`, by name."""
+    """Return the names of the parameters with more than one value in `trials`, sorted."""
     names = sorted({name for trial in trials for name in trial.params})
     return [
         name
@@ -46,10 +44,11 @@ def varied(trials: list[FrozenTrial]) -> list[str]:
 
 
 def pooled(trials: list[FrozenTrial], space: Mapping[str, Any]) -> list[FrozenTrial]:
-    """The trials with one parameter for each setting that parameters of single values give.
+    """Return the trials with conditional parameters of the same setting merged into one.
 
-    `space` is a study's stored definition; a space has a learning rate for each optimizer, say.
-    Such ranges may differ, so the parameter is the place of the value in its own range, 0..1.
+    `space` is a study's stored definition; it may have one learning rate per optimizer, for
+    example. Such ranges may differ, so the merged parameter is the position of the value in its
+    own range, 0..1.
     """
     places: list[dict[str, float]] = []
     for trial in trials:
@@ -75,13 +74,13 @@ def pooled(trials: list[FrozenTrial], space: Mapping[str, Any]) -> list[FrozenTr
 def importances(
     trials: list[FrozenTrial], space: Mapping[str, Any], generator: Generator
 ) -> dict[str, Range]:
-    """Low end, median and high end of each parameter's importance in 0..1, the largest first.
+    """Return minimum, median and maximum of each parameter's importance, 0..1, largest first.
 
     Functional ANOVA with random forests (Hutter, Hoos, Leyton-Brown 2014) over complete trials
-    drawn with replacement, so that the range says what a few trials more or less would change.
-    Parameters that some trial has not, or that all have alike, are left out, but for settings
-    that every trial has from one parameter or another (see `pooled`). Empty
-    where fewer than LEAST trials or no two scores differ.
+    drawn with replacement, so the range shows what a few trials more or less would change.
+    Parameters that are constant or missing in some trial are left out, except settings that every
+    trial gets from one parameter or another (see `pooled`). Empty with fewer than LEAST trials or
+    if all scores are equal.
     """
     trials = pooled(trials, space)
     names = [name for name in varied(trials) if all(name in trial.params for trial in trials)]
@@ -111,7 +110,7 @@ def importances(
 
 
 def save_plot(ranges: dict[str, Range], path: Path) -> None:
-    """A bar each, with its range; the largest on top."""
+    """Plot a bar with its range for each parameter, the largest on top."""
     figure = Figure(figsize=(7, 0.26 * len(ranges) + 1), layout="constrained")
     axes = figure.subplots()
     low, middle, high = np.array(list(ranges.values())).T

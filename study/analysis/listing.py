@@ -1,4 +1,4 @@
-"""The studies of a database, a line each."""
+"""The studies of a database, one line each."""
 
 import textwrap
 from collections import Counter
@@ -26,21 +26,21 @@ HEAD = ("study", "kind", "done", "pruned", "running", "of", "best", "age")
 
 @dataclass(frozen=True)
 class Listed:
-    """What is said of a study in the list."""
+    """A study as a row of the list."""
 
     study: str
-    kind: str  # see Kind; FOREIGN if this program did not begin it
+    kind: str  # see Kind; FOREIGN if this program did not create it
     complete: int
-    pruned: int  # and what diverged or had too little memory: they count as well
+    pruned: int  # including diverged and out of memory
     running: int
-    asked: int | None  # finished trials that end the study; None without such a number
+    asked: int | None  # number of finished trials at which the study ends; None if unlimited
     best: float | None
     verdict: str
-    last: float  # when it was worked on, in seconds since 1970; 0 if it has no trial
+    last: float  # last activity in seconds since the epoch; 0 without trials
 
 
 def listed(study: optuna.Study, studies: Sequence[optuna.Study]) -> Listed:
-    """A study of a database that has all these `studies`; whoever began it."""
+    """Return the row of a study, whichever program created it; `studies` is the whole database."""
     trials = study.get_trials(deepcopy=False)
     states = Counter(trial.state for trial in trials)
     identity: Any = kept(study, IDENTITY)
@@ -66,7 +66,7 @@ def listed(study: optuna.Study, studies: Sequence[optuna.Study]) -> Listed:
 
 
 def asked_of(study: optuna.Study, identity: Identity) -> int | None:
-    """The finished trials that end a study, by the command that worked on it last."""
+    """Return the number of finished trials at which a study ends, from its last command."""
     if kind_of(identity) != Kind.SEARCH:
         definition = identity["space_definition"]
         return len(definition["variants"]) * int(definition["seeds"])
@@ -81,12 +81,12 @@ def asked_of(study: optuna.Study, identity: Identity) -> int | None:
 
 
 def best_of_ours(study: optuna.Study) -> float | None:
-    """The best score of a complete trial."""
+    """Return the best score of a complete trial, or None."""
     return next((result.score for _, result in complete_of(study)), None)
 
 
 def best_of_foreign(study: optuna.Study, trials: Sequence[FrozenTrial]) -> float | None:
-    """The best value of a study of one objective."""
+    """Return the best value of a single-objective study, or None."""
     if len(study.directions) != 1:
         return None
     values = [trial.values[0] for trial in trials if trial.state == TrialState.COMPLETE]
@@ -95,14 +95,14 @@ def best_of_foreign(study: optuna.Study, trials: Sequence[FrozenTrial]) -> float
 
 
 def in_lines(rows: Sequence[Listed], now: float, width: int) -> list[str]:
-    """The studies as a table that is `width` columns wide, a verdict under its study."""
+    """Return a table of the studies, `width` columns wide, each verdict under its study."""
     cells = [[*map(_shown, _facts(row, now))] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(HEAD, *cells, strict=True)]
     rest = sum(widths[1:]) + 2 * len(widths[1:])
     widths[0] = max(len(HEAD[0]), min(widths[0], width - rest))
     lines = [_line(HEAD, widths)]
     for row, (name, *others) in zip(rows, cells, strict=True):
-        if cell_len(name) > widths[0]:  # whole, to be pasted
+        if cell_len(name) > widths[0]:  # never truncated, so that it can be pasted
             lines.append(name)
             name = ""
         lines.append(_line([name, *others], widths))
@@ -123,7 +123,7 @@ def _shown(fact: Any) -> str:
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    """Names and kinds from the left, numbers from the right."""
+    """Left-align names and kinds, right-align numbers."""
     padding = [" " * (width - cell_len(cell)) for cell, width in zip(cells, widths, strict=True)]
     left = [cell + space for cell, space in zip(cells[:2], padding, strict=False)]
     right = [space + cell for cell, space in zip(cells[2:], padding[2:], strict=True)]
@@ -131,7 +131,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the largest unit that is full."""
+    """Return a duration in the largest unit of which it has at least one."""
     for unit, name in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= unit:
             return f"{seconds // unit:.0f} {name}"

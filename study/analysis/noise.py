@@ -1,6 +1,6 @@
-"""How large the noise of runs is, beyond what their values and seeds explain.
+"""Estimate the residual noise of runs, beyond what their values and seeds explain.
 
-Scores are in points, hundredths of the score; variances in squared points.
+Scores are in points (hundredths of the score), variances in squared points.
 """
 
 import math
@@ -16,32 +16,32 @@ from study.spec.spec import Kind
 from study.storage.records import kept
 
 FAR = 8.0
-"""Points below the best mean from which a value is judged by its own noise.
+"""Points below the best mean at which a value is judged by its own noise.
 
-Runs that failed to learn fluctuate more: in docs/results the variance of the 16 values so far
+Runs that failed to learn fluctuate more: in docs/results the variance of the 16 values this far
 down was 6 times that of the others (moment estimate, with 9 degrees of freedom), that of the two
-between 5 and 8 points down 0.3 and 3.5 times. With 5, a value that is better in truth often makes
-all others count as failed: among five with two seeds, 5.8 points were found in 17%, not in 80%.
+between 5 and 8 points down 0.3 and 3.5 times. With 5, a value that is truly better often makes
+all others count as failed: among five with two seeds, 5.8 points were detected in 17%, not in 80%.
 """
 PRIOR_DF = 8.0
-"""What other comparisons count for. By simulation: with the variances of comparisons alike, or
-scattered as with 20 or 8 prior degrees of freedom, false alarms are 3 to 5% with two others or
-more, at most 6% with one. An estimate by moments from so few others (Smyth 2004) gives 5 to 8%."""
+"""Weight of other comparisons. In simulations with equal variances of comparisons, or scattered as
+with 20 or 8 prior degrees of freedom, false alarms are 3 to 5% with two or more others, at most 6%
+with one. A moment estimate from so few others (Smyth 2004) gives 5 to 8%."""
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Variance of a run's score beyond value and seed, and its degrees of freedom."""
+    """Residual variance of a run's score given value and seed, and its degrees of freedom."""
 
     variance: float = 0.0
     df: float = 0.0
 
 
 def pooled(noises: Iterable[Noise]) -> Noise:
-    """The mean variance, weighted by degrees of freedom, with all of them.
+    """Return the mean variance weighted by degrees of freedom, with their sum.
 
-    Of a comparison's own noise and a prior it is the moderated variance (Smyth 2004, Statistical
-    Applications in Genetics and Molecular Biology 3(1)).
+    For a comparison's own noise and a prior this is the moderated variance (Smyth 2004,
+    Statistical Applications in Genetics and Molecular Biology 3(1)).
     """
     noises = [noise for noise in noises if noise.df > 0]
     df = sum(noise.df for noise in noises)
@@ -49,7 +49,7 @@ def pooled(noises: Iterable[Noise]) -> Noise:
 
 
 class Blocks:
-    """score = value + seed + residual, by least squares on the runs that exist."""
+    """The model score = value + seed + residual, fitted by least squares to the existing runs."""
 
     def __init__(self, found: Sequence[Effect]) -> None:
         self._labels = [effect.label for effect in found]
@@ -70,8 +70,8 @@ class Blocks:
         self.noise = Noise(float(residual @ residual) / df, df) if df else Noise()
 
     def difference(self, label: str, control: str) -> tuple[float, float]:
-        """By how many points a value is better than the control, which has a seed in common with
-        it, and the standard error of that, in standard deviations of the noise."""
+        """Return by how many points a value beats the control, with which it shares a seed, and
+        the standard error of that in standard deviations of the noise."""
         contrast = np.zeros(len(self._solution))
         contrast[self._labels.index(label)] = 1
         contrast[self._labels.index(control)] = -1
@@ -80,9 +80,9 @@ class Blocks:
 
 
 def near_the_best(found: Sequence[Effect]) -> list[Effect]:
-    """The values that share their noise: less than FAR points below the best.
+    """Return the values whose noise is pooled: those less than FAR points below the best.
 
-    All of them where scores are no shares, since nothing says how far is far.
+    All of them if scores are not in 0..1, since FAR has no meaning then.
     """
     if any(not 0 <= score <= 1 for effect in found for score in effect.scores):
         return list(found)
@@ -91,20 +91,20 @@ def near_the_best(found: Sequence[Effect]) -> list[Effect]:
 
 
 def usable(found: Iterable[Effect]) -> list[Effect]:
-    """The values with at least two seeds, none of which diverged."""
+    """Return the values with at least two seeds, none of which diverged."""
     return [effect for effect in found if len(effect.seeds) > 1 and not effect.diverged]
 
 
 def noise_elsewhere(studies: Iterable[optuna.Study], identity: Identity) -> Noise:
-    """That of the other comparisons among some studies with the same data, epochs and subset, with
-    at most PRIOR_DF degrees of freedom; 0 without others."""
+    """Return the pooled noise of other comparisons with the same data, epochs and subset, with at
+    most PRIOR_DF degrees of freedom; 0 without any."""
     ours = kind_of(identity), identity["space"]
     noises = []
     for study in studies:
         theirs = kept(study, IDENTITY, {})
         kind = kind_of(theirs)
         if kind not in (Kind.COMPARE, Kind.CONFIRM) or (kind, theirs["space"]) == ours:
-            continue  # the same comparison with fewer seeds is no other one
+            continue  # the same comparison with fewer seeds is not independent
         if same_budget(theirs, identity):
             noises.append(Blocks(near_the_best(usable(effects(study, theirs)))).noise)
     found = pooled(noises)

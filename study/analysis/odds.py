@@ -1,4 +1,4 @@
-"""What seeds tell of two settings: how often one beats the other, and how many it would take."""
+"""How often one setting beats another, and how many seeds it takes to tell them apart."""
 
 import math
 from collections.abc import Sequence
@@ -12,17 +12,17 @@ from study.analysis.noise import Noise, usable
 from study.analysis.verdicts import ALPHA, POWER, WIDE, Estimate, estimates
 
 MEANINGFUL = 0.75
-"""Share of runs that a setting must win to be called better in practice (arXiv 2103.03098)."""
-MANY = 100  # seeds that nobody trains
-FEW = 4  # seeds, below which a word of warning comes first
+"""Share of runs a setting must win for the difference to matter in practice (arXiv 2103.03098)."""
+MANY = 100  # more seeds than this are impractical
+FEW = 4  # seeds, below which a warning is printed
 DISAGREE = 0.22
-"""Share of the images of FER-2013 on which two runs of equal settings disagree, measured."""
+"""Measured share of FER-2013 images on which two runs with the same settings disagree."""
 
 
 @dataclass(frozen=True)
 class Odds:
-    """The probability that a run beats a run of the control with the same seed, and the ends of
-    its 95% interval."""
+    """The probability that a run beats a run of the control with the same seed, and its 95%
+    interval."""
 
     better: float
     low: float
@@ -30,9 +30,10 @@ class Odds:
 
 
 def odds_of(estimate: Estimate, best_of: int = 1) -> Odds:
-    """From the difference in standard deviations of one run; its interval inverts noncentral t.
+    """Return the odds from the difference in standard deviations of one run; the interval inverts
+    the noncentral t distribution.
 
-    The lower end is corrected for the choice where it is that of the best of several.
+    The lower end is corrected for selection if the estimate is for the best of `best_of`.
     """
     root = estimate.of_a_run / estimate.of_seeds  # of the seeds
     ratio = estimate.mean / estimate.of_seeds
@@ -43,10 +44,10 @@ def odds_of(estimate: Estimate, best_of: int = 1) -> Odds:
 
 
 def seeds_needed(difference: float, of_a_run: float, images: float = 0.0) -> float:
-    """Seeds with which a paired t test finds a difference of two settings in 80% of repeats.
+    """Return the seeds with which a paired t test detects a difference with a power of 80%.
 
     `difference` and `of_a_run`, the standard deviation of the difference of two runs, are in
-    points; `images` is the variance that stays with many seeds. Infinite if it takes over MANY.
+    points; `images` is the variance that more seeds do not reduce. Infinite if over MANY.
     """
     for seeds in range(2, MANY + 1):
         if abs(difference) >= found_by(seeds, 1, of_a_run, images):
@@ -55,7 +56,7 @@ def seeds_needed(difference: float, of_a_run: float, images: float = 0.0) -> flo
 
 
 def found_by(seeds: int, settings: int, of_a_run: float, images: float = 0.0) -> float:
-    """Points that so many seeds of some settings and a control find in 80% of repeats at 5%."""
+    """Return the difference in points detected with a power of 80% at the 5% level."""
     df = (seeds - 1) * settings
     quantile = float(special.stdtrit(df, 1 - ALPHA / 2))
     return float(special.nctdtrinc(df, 1 - POWER, quantile)) * math.sqrt(
@@ -69,14 +70,14 @@ def few_seeds(
     cases: int,
     noise: Noise = Noise(),  # noqa: B008 - it is frozen
 ) -> str:
-    """A warning that so few seeds tell little; empty from FEW on.
+    """Warn that few seeds detect only large differences; empty from FEW seeds on.
 
-    `cases` is the number of validation cases, 0 if unknown; `noise` that of comparisons like it.
+    `cases` is the number of validation cases, 0 if unknown; `noise` that of similar comparisons.
     """
     if seeds >= FEW:
         return ""
     if seeds < 2:
-        return "note: one seed tells nothing apart: give --seeds 2 or more, better 6"
+        return "note: one seed decides nothing: use --seeds 2 or more, preferably 6"
     of_a_run = (2 * noise.variance) ** 0.5
     if not noise.df:
         of_a_run = 100 * (DISAGREE / cases) ** 0.5 if cases else 0.0
@@ -86,25 +87,25 @@ def few_seeds(
     find = f"a difference of about {few:.1f} points"
     if few > WIDE:
         find = f"no difference below {WIDE:.0f} points"
-    return f"note: {seeds} seeds find {find} in 80% of repeats, six seeds one of {more:.1f}"
+    return f"note: {seeds} seeds detect {find} with 80% power, six seeds one of {more:.1f}"
 
 
 def between(label: str, other: str, estimate: Estimate, images: float) -> str:
-    """How many seeds would tell two settings apart, in words."""
+    """Report how many seeds would tell two settings apart."""
     names = f"{label} from {other}, {abs(estimate.mean):.2f} points apart,"
     least, likely, most = range_of_seeds(estimate, images)
     if math.isinf(least):
-        return f"More seeds hardly tell {names} even over {MANY}: more validation images might."
+        return f"Even {MANY} seeds hardly tell {names}: more validation images might."
     about, *ends = (
         f"over {MANY}" if math.isinf(each) else f"{each:.0f}" for each in (likely, least, most)
     )
     takes = f"takes {about} seeds [{', '.join(ends)}]"
-    return f"More seeds: to tell {names} in 80% of repeats {takes}."
+    return f"More seeds: to tell {names} with 80% power {takes}."
 
 
 def range_of_seeds(estimate: Estimate, images: float) -> tuple[float, float, float]:
-    """Seeds that tell two settings apart, if the difference is the upper end of its 95% interval,
-    what was found, or the lower end."""
+    """Return the seeds that tell two settings apart if the true difference is the upper end of its
+    95% interval, the estimate, or the lower end."""
     apart = abs(estimate.mean)
     width = float(special.stdtrit(estimate.df, 1 - ALPHA / 2)) * estimate.of_seeds
     ends = (apart + width, apart, max(0.0, apart - width))
@@ -113,8 +114,8 @@ def range_of_seeds(estimate: Estimate, images: float) -> tuple[float, float, flo
 
 
 def seeds_for_the_best(found: Sequence[Effect], control: str, elsewhere: Noise) -> float:
-    """Seeds that likely tell the best value from the control; infinite if over MANY, or if nothing
-    is known."""
+    """Return the seeds that likely tell the best value from the control; infinite if over MANY or
+    unknown."""
     ranked = told(found, control, elsewhere)
     if not ranked:
         return math.inf
@@ -124,7 +125,7 @@ def seeds_for_the_best(found: Sequence[Effect], control: str, elsewhere: Noise) 
 
 
 def told(found: Sequence[Effect], control: str, elsewhere: Noise) -> dict[str, Estimate]:
-    """The differences to the control of the values that have noise, the largest first."""
+    """Return the differences to the control with a known standard error, largest first."""
     ours = next(effect for effect in found if effect.label == control)
     if ours.diverged:
         return {}
@@ -134,19 +135,19 @@ def told(found: Sequence[Effect], control: str, elsewhere: Noise) -> dict[str, E
 
 
 def in_words(found: Sequence[Effect], control: str, elsewhere: Noise) -> list[str]:
-    """How often the best beats the control, and how many seeds would tell the best from the
-    control and from the second, as far as these do not."""
+    """Report how often the best beats the control, and how many seeds would tell it from the
+    control and from the runner-up where these seeds do not."""
     by_label = {effect.label: effect for effect in found}
     ranked = told(found, control, elsewhere)
     if not ranked:
         return [
-            f"How often one beats {control} is unknown: {why_nothing_is_told(found, control)}."
+            f"How often a run beats {control} is unknown: {why_nothing_is_told(found, control)}."
         ]
     best, estimate = next(iter(ranked.items()))
     odds = odds_of(estimate, best_of=len(ranked))
     lines = [
         f"A run of {best} beats one of {control} with the same seed in {odds.better:.0%} of cases "
-        f"[{odds.low:.0%}, {odds.high:.0%}]; from {MEANINGFUL:.0%} on it is worth having."
+        f"[{odds.low:.0%}, {odds.high:.0%}]; {MEANINGFUL:.0%} or more is a meaningful improvement."
     ]
     rivals = [control, *list(ranked)[1:2]]
     for rival in rivals:
@@ -159,10 +160,10 @@ def in_words(found: Sequence[Effect], control: str, elsewhere: Noise) -> list[st
 
 
 def why_nothing_is_told(found: Sequence[Effect], control: str) -> str:
-    """Why no difference to the control has a noise."""
+    """Return why no difference to the control has a known standard error."""
     ours = next(effect for effect in found if effect.label == control)
     if ours.diverged:
         return f"{control} diverged"
     if any(len({*each.seeds} & {*ours.seeds}) > 1 for each in usable(found) if each is not ours):
-        return "all seeds differ alike, so nothing shows how large the noise is"
+        return "the difference is the same for all seeds, so the noise cannot be estimated"
     return "that takes two seeds of both"

@@ -1,4 +1,4 @@
-"""How much choosing by the validation cases overfits them, seen on cases held out.
+"""How much selection overfits the validation cases, measured on held-out cases.
 
 Overtuning (arXiv 2506.19540): validation improves while the true error does not.
 """
@@ -15,7 +15,7 @@ from study.storage.records import kept, scored
 
 @dataclass(frozen=True)
 class Incumbent:
-    """A trial that was the best so far by its score, and what it had on the cases held out."""
+    """A trial that was the best so far by its score, and its score on the held-out cases."""
 
     number: int
     score: float
@@ -23,7 +23,7 @@ class Incumbent:
 
 
 def incumbents(study: optuna.Study) -> list[Incumbent]:
-    """The best so far, in the order in which the complete trials ended; none without a holdout."""
+    """Return the successive best trials in order of completion; empty without a holdout."""
     complete = [each for each in scored(study) if each[0].state == TrialState.COMPLETE]
     found: list[Incumbent] = []
     for trial, result in sorted(complete, key=lambda each: str(each[0].datetime_complete)):
@@ -34,10 +34,10 @@ def incumbents(study: optuna.Study) -> list[Incumbent]:
 
 
 def relative_overtuning(trace: list[Incumbent]) -> float:
-    """What the last incumbent lost on the holdout against the best of them, as a share of what
-    that had gained on the first: 0 is none, above 1 worse than the first.
+    """Return the holdout loss of the last incumbent relative to the best one, as a share of the
+    gain of the best over the first: 0 is none, above 1 is worse than the first.
 
-    NaN if it lost something, but no incumbent gained on the first.
+    NaN if there is a loss but no incumbent improved on the first.
     """
     first, last = trace[0].holdout, trace[-1].holdout
     best = max(each.holdout for each in trace)
@@ -48,32 +48,32 @@ def relative_overtuning(trace: list[Incumbent]) -> float:
 
 
 def standard_error_of_a_difference(accuracy: float, cases: int) -> float:
-    """Of two accuracies near this one on the same cases: binomial, as if the models agreed on
-    cases by chance alone. They agree on more, so it is less."""
+    """Return an upper bound for two accuracies near this one on the same cases: binomial, as if
+    the models agreed on cases only by chance. They agree on more."""
     return math.sqrt(2 * accuracy * (1 - accuracy) / cases)
 
 
 def in_words(study: optuna.Study) -> str:
-    """What the holdout says of the search, in a sentence; empty without one, and while trials
-    run: nobody is to choose by it."""
+    """Report overtuning in a sentence; empty without a holdout, and while trials run so that
+    nobody selects by it."""
     trace = incumbents(study)
     if not trace or study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         return ""
     first, last = trace[0], trace[-1]
     noise = _noise(last.holdout, kept(study, IDENTITY).get("held_out"))
     if len(trace) < 2:
-        return f"Held out: trial {last.number}, the best, has {last.holdout:.4f} there.{noise}"
+        return f"Holdout: trial {last.number}, the best, scores {last.holdout:.4f}.{noise}"
     validation, holdout = 100 * (last.score - first.score), 100 * (last.holdout - first.holdout)
     words = (
-        f"Held out: from the first best (trial {first.number}) to the last (trial {last.number}) "
-        f"the score rose by {validation:.2f} points, there it changed by {holdout:+.2f}"
+        f"Holdout: from the first best trial ({first.number}) to the last ({last.number}) "
+        f"the score rose by {validation:.2f} points, on the holdout it changed by {holdout:+.2f}"
     )
     best = max(trace, key=lambda each: each.holdout)
     if best.holdout == last.holdout:
         return f"{words}: no overtuning.{noise}"
     behind = f"{100 * (best.holdout - last.holdout):.2f} points behind trial {best.number}"
     if best.holdout == first.holdout:
-        return f"{words}, {behind}: overtuned, no later best is above the first.{noise}"
+        return f"{words}, {behind}: overtuned, no later best improved on the first.{noise}"
     return f"{words}, {behind}: relative overtuning {relative_overtuning(trace):.2f}.{noise}"
 
 
@@ -83,5 +83,5 @@ def _noise(accuracy: float, cases: int | None) -> str:
     error = 100 * standard_error_of_a_difference(accuracy, cases)
     return (
         f" On these {cases:,} images a difference has a standard error of up to {error:.2f} "
-        "points: smaller differences say nothing."
+        "points: smaller differences are not significant."
     )

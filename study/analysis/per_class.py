@@ -1,4 +1,4 @@
-"""How well each class is told, from a confusion matrix."""
+"""Precision, recall and F1 of each class, from a confusion matrix."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from scipy import stats
 
 @dataclass(frozen=True)
 class ClassScore:
-    """Cases of one class: how many there are, were said, and were said rightly."""
+    """Counts of one class: true cases, predicted, and predicted correctly."""
 
     cases: int
     said: int
@@ -16,12 +16,12 @@ class ClassScore:
 
     @property
     def precision(self) -> float | None:
-        """Share of what was said that is right, 0..1; None if nothing was said."""
+        """Share of predictions that are correct, 0..1; None if the class was never predicted."""
         return self.right / self.said if self.said else None
 
     @property
     def recall(self) -> float | None:
-        """Share of the cases that were said, 0..1; None without cases."""
+        """Share of cases predicted correctly, 0..1; None without cases."""
         return self.right / self.cases if self.cases else None
 
     @property
@@ -32,7 +32,7 @@ class ClassScore:
 
     @property
     def recall_interval(self) -> tuple[float, float] | None:
-        """Ends of the recall's 95% interval (Wilson 1927); None without cases."""
+        """95% interval of the recall (Wilson 1927); None without cases."""
         if not self.cases:
             return None
         ends = stats.binomtest(self.right, self.cases).proportion_ci(method="wilson")
@@ -40,7 +40,8 @@ class ClassScore:
 
 
 def class_scores(confusion: Sequence[Sequence[int]]) -> list[ClassScore]:
-    """Of each class, by a matrix [C, C] of counts: rows are the truth, columns what was said."""
+    """Return the counts of each class from a confusion matrix [C, C]: rows are true classes,
+    columns predicted ones."""
     return [
         ClassScore(sum(row), sum(each[label] for each in confusion), row[label])
         for label, row in enumerate(confusion)

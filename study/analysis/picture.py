@@ -1,4 +1,4 @@
-"""A comparison as a picture: what its table says, with every seed."""
+"""A comparison as a picture: its table, with every seed."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,8 +18,8 @@ OTHERS = "tab:blue"
 def save_plot(
     found: Sequence[Effect], title: str, control: str, verdicts: Mapping[str, Verdict], path: Path
 ) -> None:
-    """Differences to the control in points with the intervals of the table, and those of every
-    seed as dots; without verdicts the scores."""
+    """Plot the differences to the control in points with the intervals of the table, and every
+    seed as a dot; without verdicts, plot the scores."""
     trained = [effect for effect in found if effect.scores]
     ours = next((effect for effect in trained if effect.label == control and verdicts), None)
     shown = [effect for effect in trained if effect is not ours]
@@ -46,7 +46,7 @@ def save_plot(
 def draw_difference(
     axes: Axes, row: int, of_seeds: Sequence[float], verdict: Verdict | None
 ) -> None:
-    """A row: the differences of the seeds, their mean, and its interval if there is one."""
+    """Draw a row: the differences of the seeds, their mean, and its interval if there is one."""
     colour = COLOURS.get(verdict.word, OTHERS) if verdict else OTHERS
     axes.plot(of_seeds, [row] * len(of_seeds), ".", color=colour, alpha=0.4)
     if verdict is None or math.isnan(verdict.mean):

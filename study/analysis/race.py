@@ -1,5 +1,5 @@
-"""Which settings of a comparison are clearly beaten by the best, so that more seeds on them would
-be wasted."""
+"""Drop settings of a comparison that are clearly beaten by the best: more seeds on them would be
+wasted."""
 
 import math
 import statistics
@@ -17,23 +17,23 @@ from study.storage.records import ORIGIN, Ending, finished, result_of, with_scor
 from study.words import counted
 
 RISK = 0.01
-"""Probability that the best of some settings is left out, at most.
+"""Upper bound on the probability of dropping the best setting.
 
-Shared by all that may be compared with it, at all times (Bonferroni). Simulated: docs/search.md.
+Shared by all comparisons with it and all looks (Bonferroni). Simulated in docs/search.md.
 """
 
 
 def rule(trials: Sequence[FrozenTrial], identity: Identity, looks: int) -> dict[str, str]:
-    """Which labels of a comparison are beaten and why; see `study.engine.race.Rule`."""
+    """Return the beaten labels of a comparison and why; see `study.engine.race.Rule`."""
     control = next(iter(identity["space_definition"]["variants"]))
     return beaten(effects_in(with_scores(trials), identity), control, looks)
 
 
 def beaten(found: Sequence[Effect], control: str, looks: int) -> dict[str, str]:
-    """The values that are behind the best one by more than noise, or diverged, and why.
+    """Return the values that diverged or are behind the best by more than noise, and why.
 
-    Not the control, nor one with fewer seeds than others: it is out already, or a run failed.
-    `looks` is the number of times at which this is asked at most.
+    The control is exempt, and so are values with fewer seeds than others: they are out already, or
+    a run failed. `looks` is the maximum number of calls.
     """
     values = [effect for effect in found if effect.label != control]
     most = max((len(effect.seeds) for effect in values), default=0)
@@ -54,9 +54,9 @@ def beaten(found: Sequence[Effect], control: str, looks: int) -> dict[str, str]:
 
 
 def chance(estimate: Estimate, differences: Sequence[float]) -> float:
-    """That a value is so far behind another, or further, if it is as good: one-sided p value.
+    """Return the one-sided p-value that a value equal to another falls at least this far behind.
 
-    Its own noise counts where it is larger than the pooled one.
+    Its own noise is used where it is larger than the pooled noise.
     """
     if not math.isfinite(estimate.error):
         return 1.0
@@ -66,7 +66,7 @@ def chance(estimate: Estimate, differences: Sequence[float]) -> float:
 
 
 def in_words(study: optuna.Study) -> str:
-    """What was left out of a comparison and why; empty if all was trained."""
+    """Report what was dropped from a comparison and why; empty if everything was trained."""
     trials = finished(study)
     reasons: dict[str, str] = {}
     spared = 0
@@ -79,4 +79,4 @@ def in_words(study: optuna.Study) -> str:
     if not reasons:
         return ""
     each = "; ".join(f"{label}, {reason}" for label, reason in reasons.items())
-    return f"Out of the race, which spared {spared} of {counted(len(trials), 'run')}: {each}."
+    return f"Dropped by the race, which saved {spared} of {counted(len(trials), 'run')}: {each}."

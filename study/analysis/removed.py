@@ -1,4 +1,4 @@
-"""What each class costs: studies without one of them, side by side."""
+"""What each class costs in accuracy: studies without one of them, side by side."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -14,24 +14,24 @@ from study.analysis.verdicts import Verdict, judge, too_wide
 from study.spec.identity import Identity
 
 PREFIX = "without-"
-"""Of the names of the studies of this table."""
+"""Prefix of the names of these studies."""
 NOTHING = "nothing"
 CHANCE = "chance"
-"""The study attribute that holds the share of the largest class in validation."""
+"""Study attribute with the share of the largest class in validation."""
 AGAINST, VERDICT = f"points of skill against {NOTHING}", "verdict"
 OPTIONAL = ("standard error", "chance", "seeds")
-"""Columns that are left out where there is no room, the last one first."""
+"""Columns that are dropped where there is no room, the last one first."""
 CHANCE_IN_WORDS = (
-    "Chance is the share of the largest class; skill is how far the accuracy is on the way from "
-    "chance to 1. Skill is what is compared, seed by seed: accuracies of other classes are not of "
-    "the same task."
+    "Chance is the share of the largest class; skill is the accuracy rescaled so that chance is 0 "
+    "and perfect is 1. Skills are compared seed by seed; accuracies over different classes are "
+    "not comparable."
 )
 
 Studies = Sequence[tuple[optuna.Study, Identity]]
 
 
 def skills(studies: Studies) -> list[Effect]:
-    """The skill of each seed, by the class that was removed; of studies that know their chance."""
+    """Return the skill of each seed, by class removed, for studies that stored their chance."""
     found = []
     for study, identity in studies:
         chance: Any = study.user_attrs.get(CHANCE)
@@ -44,7 +44,7 @@ def skills(studies: Studies) -> list[Effect]:
 
 
 def judged(found: Sequence[Effect]) -> dict[str, Verdict]:
-    """Whether skill is better or worse without a class; nothing while none has all."""
+    """Judge whether skill differs without a class; empty without a study of all classes."""
     if all(effect.label != NOTHING for effect in found):
         return {}
     verdicts = judge(found, NOTHING)
@@ -58,8 +58,8 @@ def save_picture(found: Sequence[Effect], path: Path) -> None:
 
 
 def removed_table(studies: Studies) -> list[list[str]]:
-    """Head and rows: what was removed, score, its error, chance, skill, other values, seeds, and
-    as far as they are known the difference in skill and a verdict."""
+    """Return a header and rows: class removed, score, standard error, chance, skill, other values,
+    seeds, and, if known, the difference in skill and a verdict."""
     rows: list[list[str]] = []
     names: list[str] = []
     by_name = {effect.label: effect for effect in skills(studies)}

@@ -1,4 +1,4 @@
-"""The studies of a database as Markdown with pictures: a section for each question."""
+"""The studies of a database as Markdown with pictures, one section per question."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -36,27 +36,27 @@ from study.storage.records import (
 )
 from study.storage.studies import COMMAND, current
 
-BEST = 5  # trials of a search that are listed
+BEST = 5  # trials listed per search
 HEAD = (
     "# Results\n\n"
     "Written by `python -m study.results` from a database of studies. Scores are on the "
-    "validation images: in studies of format 4 the mean of a run's last three epochs, before that "
-    "its best epoch, as the report counts, which is flattered in every row alike. Standard errors "
-    "are over seeds.\n\n"
-    "A value is *better* or *worse* than the one that the report chose, or *not told apart* from "
-    "it at the budget that stands beside. In brackets is the 95% interval of the difference in "
-    "points from one model of each comparison, score = value + seed + residual. The residual is "
-    "pooled over the values less than 8 points below the best and moderated by that of the other "
-    "comparisons on this page with the same data and budget; values further down are compared by "
-    "their own differences, seed by seed. Words and intervals are corrected for the number of "
-    "values (Hochberg). A value that diverged is worse. A claim *holds* if all values that it is "
-    "about are worse, and *does not hold* if one is better. `code` is a hash of what the training "
-    "code computes, which no other change of the program touches."
+    "validation images: in studies of format 4 the mean of a run's last three epochs, in older "
+    "ones its best epoch, as in the report, which biases every row upwards equally. Standard "
+    "errors are over seeds.\n\n"
+    "A value is *better* or *worse* than the report's choice, or *not told apart* from it at the "
+    "given budget. In brackets is the 95% interval of the difference in points, from one model "
+    "per comparison: score = value + seed + residual. The residual is pooled over the values less "
+    "than 8 points below the best and moderated by that of the other comparisons on this page "
+    "with the same data and budget; values further down are compared by their own differences, "
+    "seed by seed. Verdicts and intervals are corrected for the number of values (Hochberg). A "
+    "value that diverged is worse. A claim *holds* if all values it is about are worse, and *does "
+    "not hold* if one is better. `code` is a hash of what the training code computes; other "
+    "changes to the program do not affect it."
 )
 
 
 def render(studies: Sequence[optuna.Study], url: str, out: Path) -> str:
-    """The page on the studies at `url`; its pictures are written to the folder `out`."""
+    """Return the page for the studies at `url`; write its pictures to the folder `out`."""
     sections: dict[Kind, list[str]] = {
         kind: [] for kind in (Kind.SEEDS, Kind.SEARCH, Kind.COMPARE)
     }
@@ -78,10 +78,10 @@ def render(studies: Sequence[optuna.Study], url: str, out: Path) -> str:
 
 
 def conditions(study: optuna.Study, identity: Identity) -> str:
-    """The command that made a study, and all that its numbers depend on."""
+    """Return the command that created a study, and everything its numbers depend on."""
     command = study.user_attrs.get(COMMAND)
     beside = other_hardware(study.get_trials(deepcopy=False), identity)
-    kept = {"code": "not kept", "device": "", "kernels": "", "versions": {}, **identity}
+    kept = {"code": "not stored", "device": "", "kernels": "", "versions": {}, **identity}
     without = removed_of(identity) if is_of_faces(identity) else ()
     words = [
         f"Data {kept.get('data', 'not named')}, sha256 {str(kept.get('data_sha256'))[:12]}",
@@ -97,12 +97,12 @@ def conditions(study: optuna.Study, identity: Identity) -> str:
         *(f"{count} of its trials on {each}" for each, count in beside.items()),
         ", ".join(f"{key} {value}" for key, value in kept["versions"].items()),
     ]
-    line = f"    {command}" if command else "An older version made it and kept no command."
+    line = f"    {command}" if command else "Created by an older version, which stored no command."
     return f"{line}\n\n{'; '.join(word for word in words if word)}."
 
 
 def seeds_section(study: optuna.Study, identity: Identity, out: Path) -> str:
-    """One setting trained with several seeds, beside what the report gives."""
+    """Return one setting trained with several seeds, next to the report's numbers."""
     name, picture = identity["space"], picture_of(study)
     base = report.described(identity.get("base") or identity["space_definition"]["base"])
     reference = report.CURVES.get(base, {}) if base == name else {}
@@ -114,7 +114,7 @@ def seeds_section(study: optuna.Study, identity: Identity, out: Path) -> str:
 def values_section(
     study: optuna.Study, identity: Identity, studies: Sequence[optuna.Study], out: Path
 ) -> str:
-    """The values of a setting side by side, a verdict on each, and one on what was claimed."""
+    """Return the values of a setting side by side, with a verdict on each and on the claim."""
     found, picture = effects(study, identity), picture_of(study)
     noise = noise_elsewhere(studies, identity)
     variants = identity["space_definition"]["variants"]
@@ -141,7 +141,7 @@ def values_section(
 
 
 def sentence(words: str) -> str:
-    """Words with a capital at the beginning."""
+    """Return text with its first letter capitalized."""
     return words[:1].upper() + words[1:]
 
 
@@ -154,20 +154,20 @@ def section(
     rest: str,
     picture: str,
 ) -> str:
-    """A comparison: its command, its settings, its table, its verdict and its picture."""
+    """Return a comparison: command, settings, table, verdict and picture."""
     given = identity.get("base") or identity["space_definition"]["base"]
     base, settings = report.described(given), ""
     if is_of_faces(identity) and base not in report.PRESETS:
         file = f"settings-{digest(given)[:6]}.yaml"
         report.write_settings({**given, "epochs": identity["epochs"]}, out / file)
-        settings = f"`{file}`, where it is not the hand-tuned: {base}."
+        settings = f"Base `{file}`, which differs from hand-tuned in: {base}."
     parts = [f"## {title}", conditions(study, identity), settings]
     parts += [unfinished(study, identity), rows, rest]
     return "\n\n".join([*(part for part in parts if part), f"![{title}]({picture})"])
 
 
 def unfinished(study: optuna.Study, identity: Identity) -> str:
-    """How much of a comparison is still to be trained, if any is."""
+    """Return the progress of an unfinished comparison; empty if it is finished."""
     definition = identity["space_definition"]
     total = len(definition["variants"]) * definition["seeds"]
     done = len(finished(study))
@@ -177,7 +177,7 @@ def unfinished(study: optuna.Study, identity: Identity) -> str:
 def search_section(
     study: optuna.Study, identity: Identity, studies: Sequence[optuna.Study], url: str, out: Path
 ) -> str:
-    """What a search found, beside the settings that it began with."""
+    """Return the results of a search, next to the settings it began with."""
     trials = scored(study)
     ranked = sorted(trials, key=lambda each: -(each[1].score or 0.0))
     begun = [each for each in trials if each[0].user_attrs.get(ORIGIN)]
@@ -198,17 +198,17 @@ def search_section(
     how = (
         f"sampler {in_words(now['sampler'])}, pruner {in_words(now['pruner'])}"
         if "sampler" in now
-        else "an older version kept neither sampler nor pruner"
+        else "an older version stored neither sampler nor pruner"
     )
-    note = f"{count_endings(finished(study))}; {how}. Below: the best {BEST}, then those that it "
-    note += "began with."
+    note = f"{count_endings(finished(study))}; {how}. Below: the best {BEST}, then the initial "
+    note += "ones."
     parts = [f"## Search: {study.study_name}", conditions(study, identity), note, markdown(rows)]
     complete = complete_of(study)
     if complete:
         made_by = study.user_attrs.get(COMMAND, "")
         given = (option_in(made_by, name) for name in ("pipeline", "data"))
         again = code(confirm_command(study.study_name, url, *given))
-        parts.append(f"{answer_of(study, studies).words} Train the best again: {again}.")
+        parts.append(f"{answer_of(study, studies).words} Retrain the best: {again}.")
     ranges = importance.importances(
         [trial for trial, _ in complete],
         identity["space_definition"],
@@ -224,7 +224,7 @@ def search_section(
 
 
 def changed(trial: FrozenTrial, identity: Identity) -> str:
-    """The settings in which a trial differs from what its study does not vary."""
+    """Return the settings in which a trial differs from its study's base settings."""
     settings = settings_of(trial)
     if is_of_faces(identity):
         return report.described(settings)
@@ -238,13 +238,13 @@ def changed(trial: FrozenTrial, identity: Identity) -> str:
 
 
 def common(identity: Identity) -> str:
-    """What the studies of one table of classes have in common, as text."""
+    """Return as text what the studies of one table of removed classes have in common."""
     own = ("space", "classes", "data_sha256")
     return to_json({key: value for key, value in identity.items() if key not in own})
 
 
 def removed_section(studies: removed.Studies, out: Path) -> str:
-    """The table of the removed classes, and its picture."""
+    """Return the table of the removed classes, and its picture."""
     study, identity = studies[0]
     title, picture = "Each class removed in turn", picture_of(study)
     removed.save_picture(removed.skills(studies), out / picture)
@@ -254,7 +254,7 @@ def removed_section(studies: removed.Studies, out: Path) -> str:
 
 
 def picture_of(study: optuna.Study) -> str:
-    """A file name of its own for a study, whatever a person called it."""
+    """Return a safe and unique file name for a study, whatever its name."""
     plain = re.sub(r"[^\w-]+", "_", study.study_name)
     same = plain == study.study_name
     return f"{plain}{'' if same else f'-{digest(study.study_name)[:6]}'}.png"

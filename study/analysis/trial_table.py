@@ -16,11 +16,11 @@ Row = dict[str, Any]
 
 
 def trial_rows(study: optuna.Study) -> list[Row]:
-    """A row a trial, whatever its state and whoever made it; all have the same columns.
+    """Return one row per trial, whatever its state and origin; all have the same columns.
 
-    After what every trial has come the values beside the score, then the settings that vary. One
-    that has the name of an earlier column is called `value_NAME` or `setting_NAME`. None where
-    there is nothing.
+    Common columns come first, then the other values, then the settings that vary. Values and
+    settings named like an earlier column are prefixed: `value_NAME`, `setting_NAME`. Missing
+    entries are None.
     """
     trials = study.get_trials(deepcopy=False)
     runs = any(trial.state == TrialState.RUNNING for trial in trials)
@@ -40,9 +40,9 @@ def trial_rows(study: optuna.Study) -> list[Row]:
 
 
 def _told(trial: FrozenTrial, runs: bool) -> Row:
-    """What every trial has: how it ended, how good it was and what it took.
+    """Return the common columns: ending, scores and cost.
 
-    While the study still `runs` what was held out is not told: nobody shall choose by it.
+    The holdout is left out while the study `runs`: nobody should choose by it.
     """
     result = result_of(trial)
     values = trial.values or []
@@ -65,13 +65,13 @@ def _told(trial: FrozenTrial, runs: bool) -> Row:
 
 
 def _values(trial: FrozenTrial) -> Row:
-    """What is stored beside its score."""
+    """Return the values stored in addition to the score."""
     result = result_of(trial)
     return {} if result is None else dict(result.values)
 
 
 def _settings(study: optuna.Study, trial: FrozenTrial) -> Row:
-    """The settings that the study varies; those drawn or queued where no others are stored."""
+    """Return the settings that the study varies, as stored, else as drawn or queued."""
     identity: Any = kept(study, IDENTITY)
     definition = identity.get("space_definition", {}) if isinstance(identity, dict) else {}
     whole, queued = kept(trial, CONFIG), trial.system_attrs.get("fixed_params")
@@ -86,7 +86,7 @@ def _settings(study: optuna.Study, trial: FrozenTrial) -> Row:
 
 
 def as_csv(rows: list[Row]) -> str:
-    """Rows as CSV with a head; what a row does not have is empty, numbers have every digit."""
+    """Return rows as CSV with a header; None is empty, numbers have full precision."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -95,5 +95,5 @@ def as_csv(rows: list[Row]) -> str:
 
 
 def as_json(rows: list[Row]) -> str:
-    """Rows as a list of objects; null where there is no number."""
+    """Return rows as a JSON list of objects; None and NaN become null."""
     return to_json(rows, indent=1) + "\n"

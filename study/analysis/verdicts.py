@@ -1,8 +1,8 @@
-"""Is a value better or worse than the control, and does what was claimed of them hold?
+"""Decide whether a value is better or worse than the control, and whether a claim holds.
 
-A difference is that of the blocked model `score = value + seed + residual`, whose noise is pooled
+Differences come from the blocked model `score = value + seed + residual`, whose noise is pooled
 over the values near the best and moderated by that of other comparisons. A value far below the
-best, or any where the control is, is compared by its own differences seed by seed.
+best, or any value if the control is, is compared by its own differences seed by seed.
 """
 
 import math
@@ -20,14 +20,15 @@ from study.analysis.noise import Blocks, Noise, near_the_best, pooled, usable
 ALPHA = 0.05
 POWER = 0.8
 FAR_RATIO, FAR_DF = 6.0, 3.0
-"""Variance of runs far below the best, in that of those near it, and what this counts for.
+"""Prior variance of runs far below the best, as a multiple of that near the best, and its degrees
+of freedom.
 
-More careful than what was found in docs/results (see `noise.FAR`). With ratios drawn from that,
-two such values that are equal are told apart in 6% with two seeds and in 4 to 5% with more.
+More conservative than the estimate from docs/results (see `noise.FAR`). With ratios drawn from
+that estimate, two equal values are told apart in 6% with two seeds and in 4 to 5% with more.
 """
 WIDE = 10.0
-"""Points on both sides of 0, beyond which an interval is not given in numbers: it says no more
-than that there are too few seeds."""
+"""An interval beyond this many points on both sides of 0 is not printed: it only shows that there
+are too few seeds."""
 UNDECIDED = "not told apart"
 AT_THIS_BUDGET = f"{UNDECIDED} at this budget"
 
@@ -36,7 +37,7 @@ Word = Literal["better", "worse", "not told apart", "one seed"]
 
 @dataclass(frozen=True)
 class Estimate:
-    """Mean difference to the control and its standard error in points; infinite if unknown."""
+    """Mean difference to the control and its standard error (infinite if unknown), in points."""
 
     mean: float
     error: float
@@ -52,22 +53,22 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is said of a value, and the interval of its difference to the control in points."""
+    """The verdict on a value, and the interval of its difference to the control in points."""
 
     word: Word
     low: float = -math.inf
-    mean: float = math.nan  # of a value that diverged
+    mean: float = math.nan  # NaN if the value diverged
     high: float = math.inf
-    found: float = math.inf  # points that would be found in 80% of repeats
-    too_few_seeds: bool = False  # for an interval that says anything
+    found: float = math.inf  # smallest difference detected with a power of 80%
+    too_few_seeds: bool = False  # for an informative interval
 
     @property
     def points(self) -> str:
-        """Mean and ends of the difference: `+1.23 [-0.50, +2.96]`."""
+        """Mean and interval of the difference: `+1.23 [-0.50, +2.96]`."""
         return self.in_points("")
 
     def in_points(self, unit: str) -> str:
-        """The same with a unit after the mean."""
+        """Return mean and interval with a unit after the mean."""
         if math.isnan(self.mean):
             return ""
         ends = f" [{self.low:+.2f}, {self.high:+.2f}]" if math.isfinite(self.low) else ""
@@ -81,11 +82,11 @@ def judge(
     rivals: Collection[str] = (),
     elsewhere: Noise | None = None,
 ) -> dict[str, Verdict]:
-    """Each value against the control, by label; of none that has no seed in common with it.
+    """Return the verdict on each value that shares a seed with the control, by label.
 
-    Nothing is said if the control diverged. A value that diverged is worse. The `rivals` that a
-    claim is about (without them all) are one family, corrected for their number; the others are
-    another. `elsewhere` is the noise of other comparisons like this one.
+    Empty if the control diverged. A value that diverged is worse. The `rivals` that a claim is
+    about (default: all) form one family, corrected for its size; the others form another.
+    `elsewhere` is the noise of similar comparisons.
     """
     ours = next(effect for effect in found if effect.label == control)
     others = [effect for effect in found if effect is not ours]
@@ -111,12 +112,12 @@ def judge(
 
 
 def hochberg(p_values: Sequence[float]) -> float:
-    """The level at which all hypotheses of a family may be tested (Hochberg 1988, Biometrika
-    75(4)): ALPHA if all are rejected at it, else ALPHA / 2 if all but one are, and so on.
+    """Return the level at which all hypotheses of a family may be tested (Hochberg 1988,
+    Biometrika 75(4)): ALPHA if all are rejected at it, else ALPHA / 2 if all but one are, etc.
 
-    It holds for several values against one control (Sarkar 1998), and an interval at that level
-    excludes 0 just where the hypothesis is rejected. That all rivals are worse is so tested at
-    ALPHA itself, as an intersection-union test asks.
+    This is valid for several values against one control (Sarkar 1998), and an interval at that
+    level excludes 0 exactly when the hypothesis is rejected. Whether all rivals are worse is thus
+    tested at ALPHA itself, as an intersection-union test requires.
     """
     for count, p_value in enumerate(sorted(p_values, reverse=True), 1):
         if p_value <= ALPHA / count:
@@ -125,9 +126,9 @@ def hochberg(p_values: Sequence[float]) -> float:
 
 
 def decide(estimate: Estimate, level: float) -> Verdict:
-    """The word, the interval and what would be found at a level."""
+    """Return the verdict, its interval and the detectable difference at a level."""
     quantile = float(special.stdtrit(estimate.df, 1 - level / 2))
-    # The noncentrality at which a share POWER of repeats lies beyond the quantile.
+    # The noncentrality at which the test has the power POWER.
     found = float(special.nctdtrinc(estimate.df, 1 - POWER, quantile)) * estimate.error
     low, high = (estimate.mean + sign * quantile * estimate.error for sign in (-1, 1))
     word: Word = "better" if low > 0 else "worse" if high < 0 else "not told apart"
@@ -135,7 +136,7 @@ def decide(estimate: Estimate, level: float) -> Verdict:
 
 
 def within_reason(verdict: Verdict, ours: Effect) -> Verdict:
-    """A verdict without numbers that cannot be, or that say nothing, where scores are shares."""
+    """Return a verdict without impossible or uninformative bounds, if scores are in 0..1."""
     if not all(0 <= score <= 1 for score in ours.scores) or math.isinf(verdict.low):
         return verdict
     if (unknown := too_wide(verdict)) is not None:
@@ -152,7 +153,8 @@ def too_wide(verdict: Verdict) -> Verdict | None:
 
 
 def estimates(others: Sequence[Effect], ours: Effect, elsewhere: Noise) -> dict[str, Estimate]:
-    """The differences to `ours` of those with two seeds in common with it, none diverged."""
+    """Return the differences to `ours` of the values that share two seeds with it, none of which
+    diverged."""
     others = [each for each in usable(others) if len({*each.seeds} & {*ours.seeds}) > 1]
     if not others:
         return {}
@@ -170,7 +172,7 @@ def estimates(others: Sequence[Effect], ours: Effect, elsewhere: Noise) -> dict[
     masks = have_masks([ours, *others])
     for other in others:
         estimate = found[other.label]
-        if estimate.error < 1e-9:  # all seeds differ alike: nothing tells how large the noise is
+        if estimate.error < 1e-9:  # the same for all seeds: the noise cannot be estimated
             found[other.label] = replace(estimate, error=math.inf)
         elif masks:
             variance = with_images(estimate.error**2, other, ours)
@@ -179,9 +181,10 @@ def estimates(others: Sequence[Effect], ours: Effect, elsewhere: Noise) -> dict[
 
 
 def paired(gains: Sequence[float], near: Noise) -> Estimate:
-    """The mean of differences seed by seed, at least two, of which one side is far below the best.
+    """Return the mean of at least two paired differences where one side is far below the best.
 
-    Their own noise is moderated by what is usual so far down, in terms of that `near` the best.
+    Their own noise is moderated by the noise usual that far down, a multiple of that `near` the
+    best.
     """
     own = Noise(statistics.variance(gains) / 2, len(gains) - 1)
     prior = Noise(FAR_RATIO * near.variance, min(FAR_DF, near.df))
@@ -190,12 +193,12 @@ def paired(gains: Sequence[float], near: Noise) -> Estimate:
 
 
 def over_seeds(mean: float, error: float, noise: Noise) -> Estimate:
-    """An estimate without the noise of the images."""
+    """Return an estimate without the noise of the images."""
     return Estimate(mean, error, noise.df, error, math.sqrt(2 * noise.variance))
 
 
 def gains(other: Effect, ours: Effect) -> list[float]:
-    """By how many points one is better with each seed that both have."""
+    """Return the difference in points for each common seed."""
     of_ours = dict(zip(ours.seeds, ours.scores, strict=True))
     pairs = zip(other.seeds, other.scores, strict=True)
     return [100 * (score - of_ours[seed]) for seed, score in pairs if seed in of_ours]
@@ -204,9 +207,9 @@ def gains(other: Effect, ours: Effect) -> list[float]:
 def claim(
     found: Sequence[Effect], verdicts: Mapping[str, Verdict], control: str, rivals: Collection[str]
 ) -> tuple[str, str]:
-    """Whether the control is better than its rivals (without them all others), and why.
+    """Return whether the control is better than its rivals (default: all others), and why.
 
-    That holds if all are worse, and does not if one is better.
+    The claim holds if all are worse, and does not hold if one is better.
     """
     if next(effect for effect in found if effect.label == control).diverged:
         return "no verdict", f"{control} diverged"
@@ -232,7 +235,7 @@ def claim(
 
 
 def known(verdicts: Mapping[str, Verdict]) -> dict[str, Verdict]:
-    """Those that rest on a test: of values with two seeds or more, none of which diverged."""
+    """Return the verdicts based on a test: values with two or more seeds, none diverged."""
     return {
         label: verdict
         for label, verdict in verdicts.items()
@@ -241,18 +244,18 @@ def known(verdicts: Mapping[str, Verdict]) -> dict[str, Verdict]:
 
 
 def highest(verdicts: Mapping[str, Verdict]) -> str:
-    """The value with the largest difference."""
+    """Return the value with the largest difference."""
     return max(verdicts, key=lambda label: verdicts[label].mean)
 
 
 def undecided(label: str, verdict: Verdict, control: str) -> str:
-    """What is known of a value that is not told apart, and what would have been found."""
+    """Return the difference of a value that is not told apart, and the detectable one."""
     text = f"{label} {difference(verdict, control)}"
     if not math.isfinite(verdict.found) or verdict.too_few_seeds:
         return text
-    return f"{text}; a difference of {verdict.found:.1f} points would be found in 80% of repeats"
+    return f"{text}; a difference of {verdict.found:.1f} points would be detected with 80% power"
 
 
 def difference(verdict: Verdict, control: str) -> str:
-    """`+1.23 points against control [-0.50, +2.96]`."""
+    """Return `+1.23 points against control [-0.50, +2.96]`."""
     return verdict.in_points(f" points against {control}")

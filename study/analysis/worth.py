@@ -1,4 +1,4 @@
-"""What more trials would bring, from a study's own trials."""
+"""Estimate the gain from more trials, from a study's own trials."""
 
 import numpy as np
 import optuna
@@ -11,34 +11,33 @@ from study.spec.identity import IDENTITY
 from study.storage.records import ORIGIN, Ending, ending, kept, scored
 from study.storage.studies import current
 
-LEAST = 20  # independent trials, below which an expected best says nothing
+LEAST = 20  # minimum number of independent trials to estimate an expected best
 RESAMPLES = 1000
 INDEPENDENT = (Ending.COMPLETE, Ending.PRUNED)
 
 
 def more_trials(study: optuna.Study) -> str:
-    """One sentence on what more trials of a search would bring, or why it cannot be told."""
+    """Return a sentence on the expected gain from more trials, or why it is unknown."""
     scores = 100 * independent_scores(study)
     if len(scores) < LEAST:
         return (
-            "More trials: what they would bring cannot be told, since only "
-            f"{len(scores)} were drawn without regard to others (it takes {LEAST})"
-            f"{latest_improvement(study)}."
+            f"More trials: the expected gain is unknown, since only {len(scores)} trials were "
+            f"drawn independently of others (it takes {LEAST}){latest_improvement(study)}."
         )
     generator = np.random.default_rng(kept(study, IDENTITY)["seed"])
     gain, low, high = gain_of_doubling(scores, generator)
     return (
-        f"More trials: with the last doubling, from {len(scores) // 2} to {len(scores)} settings "
-        f"drawn at random, the expected best rose by {gain:.2f} points [{low:.2f}, {high:.2f}], "
-        "luck included; the next doubling seldom brings more."
+        f"More trials: the last doubling, from {len(scores) // 2} to {len(scores)} random "
+        f"settings, raised the expected best by {gain:.2f} points [{low:.2f}, {high:.2f}], "
+        "selection bias included; the next doubling rarely brings more."
     )
 
 
 def independent_scores(study: optuna.Study) -> NDArray[np.float64]:
-    """Scores of the trials whose settings were drawn without regard to those of others.
+    """Return the scores of trials whose settings were drawn independently of other trials.
 
-    Those that a pruner stopped count with the scores they had: below the best, they hardly move
-    it. Of a sampler that learns only its first, random trials are independent.
+    Pruned trials count with the scores they had: below the best, they hardly affect it. Of an
+    adaptive sampler only the initial random trials are independent.
     """
     sampler = (current(study) or {}).get("sampler", {})
     first = float("inf") if sampler.get("name") == "random" else sampler.get("n_startup_trials", 0)
@@ -56,8 +55,8 @@ def independent_scores(study: optuna.Study) -> NDArray[np.float64]:
 def gain_of_doubling(
     scores: NDArray[np.float64], generator: Generator
 ) -> tuple[float, float, float]:
-    """By how much the expected best of all of some independent scores exceeds that of half as
-    many, and the ends of its 95% interval (percentiles over resamples)."""
+    """Return by how much the expected best of independent scores exceeds that of half as many,
+    and the ends of its 95% interval (percentiles over resamples)."""
     gains = [_gain(scores)]
     for _ in range(RESAMPLES):
         gains.append(_gain(generator.choice(scores, len(scores))))
@@ -70,8 +69,8 @@ def _gain(scores: NDArray[np.float64]) -> float:
 
 
 def expected_best(scores: NDArray[np.float64], count: int) -> float:
-    """Mean of the highest of `count` scores drawn without replacement, exactly."""
-    ranks = np.arange(count, len(scores) + 1)  # a score is the highest if it has so low a rank
+    """Return the exact mean of the maximum of `count` scores drawn without replacement."""
+    ranks = np.arange(count, len(scores) + 1)  # possible ranks of the maximum
 
     def choose(of: NDArray[np.int64] | int, some: int) -> NDArray[np.float64]:
         log = gammaln(np.add(of, 1)) - gammaln(some + 1) - gammaln(np.subtract(of, some - 1))
@@ -82,9 +81,9 @@ def expected_best(scores: NDArray[np.float64], count: int) -> float:
 
 
 def latest_improvement(study: optuna.Study) -> str:
-    """When the best came, in words."""
+    """Report which trial was the best."""
     complete = [each for each in scored(study) if each[0].state == TrialState.COMPLETE]
     if not complete:
         return ""
     best = max(complete, key=lambda each: each[1].score or 0.0)[0].number
-    return f"; the best came with trial {best} of {len(study.get_trials(deepcopy=False))}"
+    return f"; the best was trial {best} of {len(study.get_trials(deepcopy=False))}"

@@ -1,7 +1,8 @@
-"""A checked copy of a database, also while studies run: `python -m study.copy --out copy.db`.
+"""A verified copy of a database, even while studies run: `python -m study.copy --out copy.db`.
 
-There is no `__init__.py` beside it: where a command is started by its path, as editors do, modules
-are looked for in study/ first, and Python's own `copy` comes before a folder without one.
+There is no `__init__.py` here on purpose: if a command is started by its path, as editors do,
+study/ comes first on the module path, and only a folder without one does not shadow Python's own
+`copy`.
 """
 
 from contextlib import closing
@@ -15,8 +16,8 @@ from study.options import Stored
 
 
 class Options(Stored):
-    """Copy every study of a database, which may be in use, as it is at one moment, into a new
-    SQLite file, and what the dashboard shows beside the numbers into a folder beside it."""
+    """Copy a consistent snapshot of every study of a database, which may be in use, into a new
+    SQLite file, and the dashboard's artifacts into a folder next to it."""
 
     out: Path = Path("studies-copy.db")
     """SQLite file to write, which must be new."""
@@ -25,7 +26,7 @@ class Options(Stored):
 def main() -> None:
     options: Options = command.parse(Options, "study.copy")
     if options.out.exists():
-        raise UserError(f"--out must be a new file, to lose no other: {options.out}")
+        raise UserError(f"--out must be a new file, {options.out} exists")
     check_file("--out", options.out)
 
     from sqlalchemy.exc import SQLAlchemyError
@@ -35,7 +36,7 @@ def main() -> None:
     source = studies.open_to_read(options.storage)
     part = part_of(options.out)
     try:
-        part.touch(exist_ok=False)  # SQLite's own files are not for a group, whatever the umask
+        part.touch(exist_ok=False)  # SQLite itself would create it without group permissions
         rows = copy(source.engine, part)
         check(part, rows)
         part.replace(options.out)
@@ -43,7 +44,7 @@ def main() -> None:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
         raise UserError(f"cannot copy to {options.out}: {reason}") from None
     finally:
-        for suffix in ("", "-wal", "-shm"):  # SQLite's own beside it
+        for suffix in ("", "-wal", "-shm"):  # SQLite's auxiliary files
             part.with_name(part.name + suffix).unlink(missing_ok=True)
     pictures = copy_pictures(options.storage, options.out)
     print(
@@ -52,7 +53,7 @@ def main() -> None:
 
 
 def copy(source: Any, target: Path) -> dict[str, int]:
-    """Copy Optuna's tables to a new SQLite file; the rows of each."""
+    """Copy Optuna's tables to a new SQLite file. Return the number of rows of each."""
     import sqlalchemy as sa
 
     from study.storage.database import Database
@@ -61,7 +62,7 @@ def copy(source: Any, target: Path) -> dict[str, int]:
     if source.name == "postgresql":
         source = source.execution_options(isolation_level="REPEATABLE READ")
     rows = {}
-    # One transaction that reads: whoever writes meanwhile is not seen, and does not wait.
+    # One read transaction: concurrent writes are neither seen nor blocked.
     with (
         closing(Database(str(sa.URL.create("sqlite", database=str(target))))) as storage,
         source.connect() as reading,
@@ -78,7 +79,7 @@ def copy(source: Any, target: Path) -> dict[str, int]:
 
 
 def copy_pictures(url: str, target: Path) -> str:
-    """Copy what the dashboard shows beside the numbers; what there was, in words."""
+    """Copy the dashboard's artifacts. Return a summary, empty without artifacts."""
     import sqlalchemy as sa
 
     from study.storage.artifacts import copy_artifacts
@@ -93,7 +94,7 @@ def copy_pictures(url: str, target: Path) -> str:
 
 
 def check(path: Path, rows: dict[str, int]) -> None:
-    """Raise OSError unless the file is whole, has the `rows` of each table and can be read."""
+    """Raise OSError unless the file is intact, has the `rows` of each table and can be read."""
     import sqlalchemy as sa
 
     from study.storage.database import Database

@@ -1,4 +1,4 @@
-"""Notes in Markdown: what a study came to, and what each trial was."""
+"""Notes in Markdown: the verdict on a study, and a summary of each trial."""
 
 import re
 from collections.abc import Sequence
@@ -21,26 +21,25 @@ from study.storage.studies import COMMAND, current
 
 KEPT_BELOW = "*Written anew at the end of a run. What you write below this line stays.*"
 READING = (
-    "A value is the mean of a trial's last {} epochs, of a pruned one too; the last report is in "
-    "its curve. The pictures need `--artifact-dir`."
+    "A value is the mean of a trial's last {} epochs, also for pruned trials; single epochs are "
+    "in its curve. Pictures need `--artifact-dir`."
 )
 IMPORTANCE = (
-    "Importance here is the dashboard's own: PED-ANOVA, a bar for each parameter. The report, and "
-    "`importance.svg` after a minute of training, use fANOVA with ranges and take the parameters "
-    "of one setting, such as the learning rates of all optimizers, together, so the order may "
-    "differ."
+    "Importance here is the dashboard's own: PED-ANOVA, one bar per parameter. The report, and "
+    "`importance.svg` after a minute of training, use fANOVA with ranges and merge the parameters "
+    "of one setting, such as the learning rates of all optimizers, so the order may differ."
 )
 
 
 def of_study(study: optuna.Study, studies: Sequence[optuna.Study], url: str) -> str:
-    """The verdict on a study of the database at `url`, what it asked, and what to do next."""
+    """Return the verdict on a study of the database at `url`, its question, and the next steps."""
     identity, complete = kept(study, IDENTITY), complete_of(study)
     answer, parts = answer_of(study, studies), list[str]()
     if is_search(identity) and complete:
         best, result = complete[0]
         parts = [
             *_next(study, studies, answer, url),
-            f"### The best: trial {best.number}",
+            f"### Best trial: {best.number}",
             of_trial(best, result, identity),
         ]
     words = answer.words.replace("<", "\\<")
@@ -48,8 +47,8 @@ def of_study(study: optuna.Study, studies: Sequence[optuna.Study], url: str) -> 
 
 
 def of_new(study: optuna.Study) -> str:
-    """What a study asks whose first trials run."""
-    return _together("## No verdict yet", "It comes with the end of the run.", *_asked(study))
+    """Return the note on a new study."""
+    return _together("## No verdict yet", "It is written when the run ends.", *_asked(study))
 
 
 def _together(*parts: str) -> str:
@@ -57,11 +56,11 @@ def _together(*parts: str) -> str:
 
 
 def _asked(study: optuna.Study) -> list[str]:
-    """What a study asks, and how to read what is shown of it."""
+    """Return the question of a study, and how to read the dashboard."""
     identity = current(study) or {}
     trials = study.get_trials(deepcopy=False)
     return [
-        "### What is asked",
+        "### Question",
         plain(f"{asked(identity, len(trials))} {count_endings(trials)}."),
         _made_by(study, identity),
         _definition(identity),
@@ -80,7 +79,7 @@ def _next(
         for line, why in steps.items()
         if "optuna-dashboard" not in line
     )
-    return [more_trials(study), "### What to do now", "\n".join(lines)]
+    return [more_trials(study), "### Next steps", "\n".join(lines)]
 
 
 def _made_by(study: optuna.Study, identity: Identity) -> str:
@@ -90,19 +89,19 @@ def _made_by(study: optuna.Study, identity: Identity) -> str:
         for kind in ("sampler", "pruner")
         if kind in identity
     ]
-    made = f"Made by {code(command)}" if command else "An older program made it"
+    made = f"Created by {code(command)}" if command else "Created by an older version"
     return f"{', '.join([made, *words])}."
 
 
 def _definition(identity: Identity) -> str:
-    """What was searched or compared, as a table."""
+    """Return what was searched or compared, as a table."""
     found = definition_in_words(identity["space_definition"])
     rows = [[plain(name), plain(words)] for name, words in found.items()]
     return markdown([["searched" if is_search(identity) else "compared", ""], *rows])
 
 
 def of_trial(trial: FrozenTrial, result: Result, identity: Identity) -> str:
-    """What a complete trial reached, where its settings come from, and what they are."""
+    """Return the scores of a complete trial, the origin of its settings, and the settings."""
     metric, scored = identity.get("metric", "score"), identity.get("scored_epochs", 1)
     values = ", ".join(f"{plain(name)} {value:.4f}" for name, value in result.values.items())
     reached = (
@@ -111,9 +110,9 @@ def of_trial(trial: FrozenTrial, result: Result, identity: Identity) -> str:
     )
     return "\n\n".join(
         (
-            f"{reached} Beside it: {values}." if values else reached,
-            _source(trial, result, by="Put in by hand" if is_search(identity) else "Compared as"),
-            f"Settings: {plain(changed(trial, identity)) or 'those of the base'}.",
+            f"{reached} Other values: {values}." if values else reached,
+            _source(trial, result, by="Added manually" if is_search(identity) else "Compared as"),
+            f"Settings: {plain(changed(trial, identity)) or 'the base settings'}.",
         )
     )
 
@@ -123,20 +122,20 @@ def _source(trial: FrozenTrial, result: Result, by: str) -> str:
     words = f"{by}: {plain(origin)}." if origin else "Proposed by the sampler."
     if first is not None:
         begun = kept(trial, CONTINUES_FROM, 0)
-        after = f"trained on after epoch {begun}" if begun else "trained from the start"
-        words += f" The second chance of trial {first}, which was stopped: {after}."
+        after = f"resumed after epoch {begun}" if begun else "trained from the start"
+        words += f" Second chance of trial {first}, which was pruned: {after}."
     if result.repeats is not None:
         where = f" of study {plain(result.repeats_study)}" if result.repeats_study else ""
-        words += f" It was not trained: trial {result.repeats}{where} had these settings."
+        words += f" Not trained: trial {result.repeats}{where} had the same settings."
     return words
 
 
 def above(written: str, old: str | None) -> str:
-    """A new note over what a person wrote into the `old` one, all of which stays."""
+    """Return a new note above the text that the user added to the `old` one."""
     theirs = (old or "").rpartition(KEPT_BELOW)[2].strip()
     return f"{written}\n\n---\n{KEPT_BELOW}\n\n{theirs}".rstrip() + "\n"
 
 
 def plain(words: Any) -> str:
-    """Words without meaning to Markdown."""
+    """Escape Markdown."""
     return re.sub(r"([\\`*\[\]<>|#~]|(?<!\w)_|_(?!\w))", r"\\\1", str(words))

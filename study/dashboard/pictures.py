@@ -1,6 +1,6 @@
-"""Pictures for a dashboard: SVG files, which it shows in place, in the style of the page.
+"""Pictures for the dashboard: SVG files in the style of the page, which it shows inline.
 
-It shows them as small as a stamp, so each has one figure.
+It shows small thumbnails, so each picture has a single figure.
 """
 
 import math
@@ -23,14 +23,14 @@ from study.spec.identity import IDENTITY, Identity, is_search
 from study.storage.records import Result, kept
 
 WIDTH, HEIGHT = 400, 250
-CELL, NAME = 48, 72  # of a confusion matrix: width of a cell, and of the names beside
+CELL, NAME = 48, 72  # of a confusion matrix: width of a cell, and of the row labels
 MANY = 20  # classes, beyond which cells have no room for numbers
-IMPORTANCE_SECONDS = 60.0  # of training, below which nobody waits for it; the report has it
-DARK = 0.5  # share of a row from which its number is white
+IMPORTANCE_SECONDS = 60.0  # of training, below which importance is left to the report
+DARK = 0.5  # share of a row above which its number is white
 
 
 def of_trial(trial: FrozenTrial, result: Result, identity: Identity) -> dict[str, str]:
-    """By file name a trial's scores, its losses and its confusion matrix, where it has them."""
+    """Return by file name a trial's scores, losses and confusion matrix, if it has them."""
     metric = identity.get("metric", "score")
     title = f"Trial {trial.number}: {metric} {result.score or 0.0:.4f}"
     scores = [score for _, score in sorted(trial.intermediate_values.items())]
@@ -45,15 +45,15 @@ def of_trial(trial: FrozenTrial, result: Result, identity: Identity) -> dict[str
         pictures["losses.svg"] = sheet(title, curves(losses, "loss"), key)
     if counts := result.confusion:
         pictures["confusion.svg"] = sheet(
-            f"Trial {trial.number}: {sum(map(sum, counts)):,} cases of its last epoch",
+            f"Trial {trial.number}: {sum(map(sum, counts)):,} cases in its last epoch",
             confusion(counts, class_names(identity, len(counts))),
-            note="Rows: the truth; columns: what was said.",
+            note="Rows: true class; columns: predicted class.",
         )
     return pictures
 
 
 def curves(found: Mapping[str, Sequence[float]], label: str) -> str:
-    """Numbers epoch by epoch."""
+    """Plot values by epoch."""
     longest = max(map(len, found.values()))
     x = Axis("epoch", 1, max(2, longest), whole=True)
     y = Axis(label, *spread(value for curve in found.values() for value in curve))
@@ -64,7 +64,7 @@ def curves(found: Mapping[str, Sequence[float]], label: str) -> str:
 
 
 def confusion(counts: Sequence[Sequence[int]], names: Sequence[str]) -> str:
-    """What was said of the cases of each class, shaded by shares of the row."""
+    """Draw a confusion matrix, shaded by shares of the rows."""
     numbered = len(names) <= MANY
     size = CELL if numbered else max(6, MANY * CELL // len(names))
     parts = []
@@ -86,13 +86,13 @@ def confusion(counts: Sequence[Sequence[int]], names: Sequence[str]) -> str:
 
 
 def of_study(study: optuna.Study, studies: Sequence[optuna.Study]) -> dict[str, str]:
-    """By file name what there is of a search: its history, what mattered, and its confirmation;
-    or what a comparison came to."""
+    """Return by file name the history, importance and confirmation of a search, as far as they
+    exist, or the results of a comparison."""
     if not is_search(kept(study, IDENTITY)):
         return _compared(study, studies)
     pictures, trials = dict[str, str](), trials_of(study)
     if trials.complete:
-        _, by_epochs = history_plots(trials)  # the dashboard has the other one
+        _, by_epochs = history_plots(trials)  # the dashboard itself shows the other one
         pictures["history.svg"] = sheet("The search", by_epochs, history_key(trials), EVEN)
     if _is_worth_it(trials) and (ranges := ranges_of(trials)):
         note = f"fANOVA: median and range of {importance.RESAMPLES} draws of the complete trials."
@@ -104,17 +104,17 @@ def of_study(study: optuna.Study, studies: Sequence[optuna.Study]) -> dict[str, 
 
 
 def _is_worth_it(trials: Trials) -> bool:
-    """Whether importance, which takes some 50 ms a complete trial, is little beside training."""
+    """Whether importance, at about 50 ms per complete trial, is cheap compared with training."""
     seconds = sum(row.result.seconds for row in trials.complete if row.result)
     return seconds >= max(IMPORTANCE_SECONDS, len(trials.complete))
 
 
 def _compared(study: optuna.Study, studies: Sequence[optuna.Study]) -> dict[str, str]:
-    """Scores of every seed, and differences to the control."""
+    """Return the scores of every seed, and the differences to the control."""
     of = compared(study, studies)
     if not of.trained:
         return {}
-    pictures = {"seeds.svg": sheet("Every seed", scores_plot(of), note="Strokes: means.")}
+    pictures = {"seeds.svg": sheet("Every seed", scores_plot(of), note="Bars: means.")}
     if any(math.isfinite(each.low) for each in of.verdicts.values()):
         pictures["differences.svg"] = sheet(
             f"Points against {of.control}", differences_plot(of), note="Lines: 95% intervals."

@@ -1,4 +1,4 @@
-"""A figure of the page as a file of its own, with words around it."""
+"""A figure of the page as a standalone file, with title, legend and note."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -8,15 +8,15 @@ from study.page.style import ALONE
 from study.page.svg import LETTER
 
 Entry = tuple[str, str, str]
-"""Of a key: the kind of mark, words, and a sign."""
+"""A legend entry: kind of mark, text and symbol."""
 LINE = 22
 """Height of a line of text."""
-EDGE = 10  # left of words
-NEXT = 5  # letters between entries of a key
+EDGE = 10  # margin to the left of text
+NEXT = 5  # letters between legend entries
 
 
 def sheet(title: str, figure: str, key: Sequence[Entry] = (), note: str = "") -> str:
-    """An SVG file: a title, a figure (SVG of the page), what its marks are, and a note."""
+    """Return an SVG file with a title, a figure (SVG of the page), a legend and a note."""
     across, down = _size(figure)
     words = max(map(len, (title, note, *(f"{'':5}{entry[1]}" for entry in key))))
     wide = max(across, round(LETTER * words) + 2 * EDGE)
@@ -39,7 +39,7 @@ def sheet(title: str, figure: str, key: Sequence[Entry] = (), note: str = "") ->
 
 
 def text(x: float, y: float, words: str, anchor: str = "start", style: str = "") -> str:
-    """Words at a place."""
+    """Return text at a position."""
     styled = f" style='{style}'" if style else ""
     return f"<text x='{x:g}' y='{y:g}' text-anchor='{anchor}'{styled}>{escape(words)}</text>"
 
@@ -59,7 +59,7 @@ def _entries(line: Sequence[Entry], y: float) -> Iterator[str]:
 
 
 def _lines_of(key: Sequence[Entry], room: float) -> list[list[Entry]]:
-    """Entries in lines that have room for them."""
+    """Wrap legend entries into lines."""
     lines: list[list[Entry]] = []
     left = 0.0
     for entry in key:

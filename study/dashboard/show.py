@@ -1,4 +1,4 @@
-"""What the Optuna dashboard shows of a study beside its numbers: notes and pictures."""
+"""Notes and pictures for the Optuna dashboard."""
 
 from collections.abc import Sequence
 
@@ -15,12 +15,12 @@ from study.storage.records import Result
 from study.storage.studies import artifacts_beside, current
 
 MANY, BEST = 200, 20
-"""The first so many complete trials have notes and pictures, and later ones that are among so many
-best when they end: a dashboard goes through all notes for each trial."""
+"""The first MANY complete trials get notes and pictures, later ones only if among the BEST best
+when they end: a dashboard goes through all notes for each trial."""
 
 
 def show_trials(identity: Identity, study: optuna.Study) -> Show:
-    """What to show of the complete trials of a study; notes what a new one asks."""
+    """Return what to show for complete trials; write a note on a new study."""
     database = study._storage
     if note_in(database.get_study_system_attrs(study._study_id), None) is None:
         assert isinstance(database, Database)
@@ -38,13 +38,13 @@ def show_trials(identity: Identity, study: optuna.Study) -> Show:
 
 
 def stands_out(score: float, others: Sequence[float]) -> bool:
-    """Whether a trial is one of the first, or one of the best so far."""
+    """Whether a trial is among the first, or among the best so far."""
     return len(others) < MANY or sum(other > score for other in others) < BEST
 
 
 def show_study(study: optuna.Study, studies: Sequence[optuna.Study], url: str) -> None:
-    """Write the note on a study of the database at `url`, pictures of the whole of it, and notes
-    on complete trials that have none. The study's storage can be written to."""
+    """Write the note on a study of the database at `url`, its pictures, and missing notes on
+    complete trials. The study's storage must be writable."""
     identity, database = current(study), study._storage
     if identity is None or not isinstance(database, Database):
         return

@@ -1,4 +1,4 @@
-"""What it gains, and costs, to call a trial's best epoch its score."""
+"""Bias and noise of the best epoch as the score of a trial."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,18 +14,18 @@ from study.spec.score import score_of
 
 @dataclass(frozen=True)
 class Choosing:
-    """In points of score."""
+    """All in points of score."""
 
-    gain: float  # best epoch less the mean of the last, over all trials
+    gain: float  # best epoch minus the mean of the last ones, over all trials
     gain_error: float
-    gain_of_best: float  # of the ten best trials
-    repeated: int  # settings that were trained with several seeds
+    gain_of_best: float  # in the ten best trials
+    repeated: int  # number of settings trained with several seeds
     noise_of_best: float  # standard deviation over seeds; NaN without such settings
     noise_of_last: float
 
 
 def choosing(curves: Curves, studies: Sequence[optuna.Study]) -> Choosing:
-    """The best epoch beside the mean of the last ones."""
+    """Compare the best epoch with the mean of the last ones."""
     gains = 100 * (curves.scores.max(1) - curves.final)
     ranked = np.argsort(-curves.final, kind="stable")
     repeats: dict[str, list[list[float]]] = defaultdict(list)
@@ -45,7 +45,8 @@ def choosing(curves: Curves, studies: Sequence[optuna.Study]) -> Choosing:
 
 
 def pooled_deviation(groups: Sequence[Sequence[float]]) -> float:
-    """Standard deviation within groups of at least two scores, in points; NaN of none."""
+    """Return the standard deviation within groups of two or more scores, in points; NaN without
+    groups."""
     freedom = sum(len(group) - 1 for group in groups)
     if not freedom:
         return float("nan")

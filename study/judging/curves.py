@@ -1,4 +1,4 @@
-"""Whole learning curves of stored studies."""
+"""Complete learning curves of stored studies."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ from study.spec.spec import BUDGET
 from study.storage.records import CONFIG, CONTINUES, ORIGIN, Ending, ending, kept, result_of
 
 TOP = 5
-LEAST = 12  # whole curves, below which nothing is said
+LEAST = 12  # minimum number of complete curves
 
 Kind = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
 class Curves:
-    """Trials that were trained to their end, in the order in which they were begun.
+    """Trials trained to completion, in the order in which they started.
 
-    `scores` is (trials, epochs) float64; `running` is the same with the mean of the last epochs
-    up to each one, what a pruner goes by. `kinds` can be compared with their own alone.
+    `scores` is (trials, epochs) float64; `running` has the mean of the last epochs up to each one,
+    which pruners compare. Trials are only comparable within their `kinds`.
     """
 
     scores: NDArray[np.float64]
@@ -38,11 +38,11 @@ class Curves:
 
     @property
     def final(self) -> NDArray[np.float64]:
-        """Scores, (trials,)."""
+        """Final scores, (trials,)."""
         return self.running[:, -1]
 
     def some(self, which: NDArray[np.int64]) -> "Curves":
-        """Those trials alone, in that order."""
+        """Return a selection of trials, in the given order."""
         return Curves(
             self.scores[which],
             self.running[which],
@@ -53,7 +53,7 @@ class Curves:
 
 
 def curves_of(trials: Sequence[FrozenTrial], curves_by: Sequence[str]) -> Curves:
-    """The curves of trials that were all trained for as many epochs."""
+    """Return the curves of trials that all have the same number of epochs."""
     scores = np.array([curve_of(trial) for trial in trials])
     epochs = range(1, scores.shape[1] + 1)
     return Curves(
@@ -66,9 +66,9 @@ def curves_of(trials: Sequence[FrozenTrial], curves_by: Sequence[str]) -> Curves
 
 
 def whole_curves(studies: Sequence[optuna.Study], curves_by: Sequence[str]) -> Curves:
-    """The whole curves of these studies, one for each settings: the first, whatever its seed.
+    """Return the complete curves of studies, one per distinct settings: the first of any seed.
 
-    Raises UserError if two studies trained under other conditions, or there are too few curves.
+    Raises UserError if the studies trained under different conditions, or have too few curves.
     """
     check_alike(studies)
     epochs = kept(studies[0], IDENTITY)["epochs"]
@@ -79,14 +79,14 @@ def whole_curves(studies: Sequence[optuna.Study], curves_by: Sequence[str]) -> C
             found.setdefault(key, trial)
     if len(found) < LEAST:
         raise UserError(
-            f"{len(found)} trials with different settings were trained to their end, it takes "
-            f"{LEAST}; `python -m study.run --pruner none` makes more"
+            f"need at least {LEAST} complete trials with different settings, got {len(found)}; "
+            "`python -m study.run --pruner none` trains more"
         )
     return curves_of(list(found.values()), curves_by)
 
 
 def trained(studies: Sequence[optuna.Study]) -> list[FrozenTrial]:
-    """The complete trials that these studies trained themselves."""
+    """Return the complete trials that these studies trained themselves."""
     return [
         trial
         for study in studies
@@ -96,9 +96,9 @@ def trained(studies: Sequence[optuna.Study]) -> list[FrozenTrial]:
 
 
 def settings_keys(trials: Sequence[FrozenTrial]) -> list[str]:
-    """The settings of each trial but for its seed, as text.
+    """Return the settings of each trial without its seed, as text.
 
-    Only those that all trials have: an older version did not store the later ones.
+    Only settings that all trials have are used: older versions did not store newer ones.
     """
     settings: list[Mapping[str, Any]] = [kept(trial, CONFIG, {}) for trial in trials]
     shared = set.intersection(*(each.keys() - {*BUDGET} for each in settings)) if trials else set()
@@ -106,11 +106,11 @@ def settings_keys(trials: Sequence[FrozenTrial]) -> list[str]:
 
 
 def check_alike(studies: Sequence[optuna.Study]) -> None:
-    """Raise UserError if one of the studies is none of ours or trained under other conditions."""
+    """Raise UserError if a study was not created by this program or its conditions differ."""
     identities = [kept(study, IDENTITY) for study in studies]
     for study, identity in zip(studies, identities, strict=True):
         if identity is None:
-            raise UserError(f"study {study.study_name!r} was not begun by study.run")
+            raise UserError(f"study {study.study_name!r} was not created by study.run")
         different = [
             words
             for words in differences(conditions(identities[0]), conditions(identity))
@@ -118,20 +118,20 @@ def check_alike(studies: Sequence[optuna.Study]) -> None:
         ]
         if different:
             raise UserError(
-                f"studies {studies[0].study_name!r} and {study.study_name!r} trained under other "
-                f"conditions: {'; '.join(different)}"
+                f"studies {studies[0].study_name!r} and {study.study_name!r} trained under "
+                f"different conditions: {'; '.join(different)}"
             )
 
 
 def conditions(identity: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What of an identity curves depend on, but for the installation."""
+    """Return the parts of an identity that curves depend on, without the installation."""
     ignored = (*QUESTION, *INSTALLATION)
     return {key: each for key, each in (identity or {}).items() if key not in ignored}
 
 
 def stopped_early(studies: Sequence[optuna.Study]) -> dict[str, int]:
-    """How many trials of these studies were stopped, how many of them were taken up again, and
-    how many of those ended among the TOP best of their study."""
+    """Return how many trials were pruned, how many of those were resumed as second chances, and
+    how many of these ended among the TOP best of their study."""
     stopped = taken = best = 0
     for study in studies:
         trials = study.get_trials(deepcopy=False)

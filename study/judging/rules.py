@@ -1,7 +1,7 @@
-"""Rules that stop trials early, replayed on whole curves, one trial after another.
+"""Pruning rules, replayed on complete curves, one trial after another.
 
-Each takes curves in the order in which the trials are begun, and gives the epochs that it would
-have trained of each: all of them, or those until it stopped.
+Each takes curves in the order in which the trials start, and returns the number of epochs it would
+have trained of each.
 """
 
 import bisect
@@ -21,7 +21,7 @@ Rule = Callable[[Curves], Spent]
 
 
 def none(curves: Curves) -> Spent:
-    """All are trained whole."""
+    """No pruning."""
     count, epochs = curves.scores.shape
     return np.full(count, epochs)
 
@@ -52,7 +52,7 @@ def screen(curves: Curves) -> Spent:
 
 
 def second_chances(curves: Curves, spent: Spent, rate: float) -> Spent:
-    """The best of the stopped trials are trained whole at the end."""
+    """Complete the best of the pruned trials at the end."""
     count, epochs = curves.scores.shape
     rows = curves.scores.tolist()
     spent = spent.copy()
@@ -68,8 +68,8 @@ def second_chances(curves: Curves, spent: Spent, rate: float) -> Spent:
 
 
 def percentile(curves: Curves, share: float, startup: int = 5, warmup: int = 0) -> Spent:
-    """Optuna's PercentilePruner, and with a share of 0.5 its MedianPruner: a trial is stopped if
-    its best score so far is below that of the best `share` of the complete ones at the step."""
+    """Optuna's PercentilePruner (MedianPruner with a share of 0.5): prune a trial if its best
+    score so far is below the best `share` of the complete trials at the same step."""
     count, epochs = curves.scores.shape
     spent = np.full(count, epochs)
     best = np.maximum.accumulate(curves.scores, 1)
@@ -89,10 +89,10 @@ def percentile(curves: Curves, share: float, startup: int = 5, warmup: int = 0) 
 def halving(
     curves: Curves, factor: int = 4, first: int = 1, brackets: Sequence[int] | None = None
 ) -> Spent:
-    """Optuna's SuccessiveHalvingPruner, its first rung after `first` epochs.
+    """Optuna's SuccessiveHalvingPruner with its first rung after `first` epochs.
 
-    With a bracket for each trial its HyperbandPruner: trials of one bracket are compared, and
-    bracket b begins b rungs later.
+    With a bracket for each trial, its HyperbandPruner: trials compete within their bracket, and
+    bracket b starts b rungs later.
     """
     count, epochs = curves.scores.shape
     spent = np.full(count, epochs)
@@ -111,10 +111,10 @@ def halving(
 
 
 def hyperband(curves: Curves, generator: Generator, factor: int = 3) -> Spent:
-    """Optuna's HyperbandPruner from one epoch to all of them; brackets are drawn."""
+    """Optuna's HyperbandPruner from one epoch to all of them, with random brackets."""
     count, epochs = curves.scores.shape
     last = math.floor(math.log(epochs, factor))
-    # As many brackets as Optuna makes, in the shares that it gives them.
+    # The same number and shares of brackets as in Optuna.
     weights = np.array([math.ceil((last + 1) * factor**s / (s + 1)) for s in range(last, -1, -1)])
     brackets = [int(generator.choice(last + 1, p=weights / weights.sum())) for _ in range(count)]
     return halving(curves, factor, brackets=brackets)
@@ -130,4 +130,4 @@ RULES: Mapping[str, Rule] = {
     "Optuna's halving": halving,
     "Optuna's hyperband": lambda curves: hyperband(curves, np.random.default_rng(0)),
 }
-"""What `study.judge` compares, by name."""
+"""Rules that `study.judge` compares, by name."""

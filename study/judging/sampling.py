@@ -1,4 +1,4 @@
-"""Samplers against each other on surrogates: how good the best is that each finds."""
+"""Compare samplers on surrogates by the best settings that each finds."""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,15 +19,15 @@ from study.spec.space import place, suggest, value_at
 
 TRIALS = 100
 SHOWN = (25, 50, 100)
-DRAWN = 2000  # settings among which the best of a world is looked for
+DRAWN = 2000  # random settings to find the best of a world
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A sampler for each seed, and whether it has one rate for all optimizers.
+    """A sampler for each seed, and whether all optimizers share one learning rate.
 
-    With `unit` a setting that has a range for each value of another one is a place in 0..1 of
-    whichever range applies, so that a sampler without conditions can learn it.
+    With `unit`, a setting that has a range for each value of another one is a position 0..1 in
+    whichever range applies, so that a sampler without conditional parameters can learn it.
     """
 
     sampler: Callable[[int], BaseSampler]
@@ -48,11 +48,11 @@ CANDIDATES: Mapping[str, Candidate] = {
 
 @dataclass(frozen=True)
 class World:
-    """A surrogate, and the noise of a score about it: a standard deviation."""
+    """A surrogate, and the standard deviation of a score around it."""
 
     surrogate: Surrogate
     noise: float
-    begin: Sequence[Settings]  # what a search begins with
+    begin: Sequence[Settings]  # initial trials of a search
     base: Settings
 
 
@@ -65,7 +65,7 @@ def worlds(
     count: int,
     generator: Generator,
 ) -> Iterator[World]:
-    """Worlds that might be the true one: surrogates of resampled trials."""
+    """Yield plausible worlds: surrogates fitted to resampled trials."""
     begin = [each for each, given in zip(settings, by_hand, strict=True) if given]
     for _ in range(count):
         drawn = generator.integers(len(scores), size=len(scores))
@@ -74,8 +74,8 @@ def worlds(
 
 
 def regrets(world: World, names: Sequence[str], seed: int) -> dict[str, list[float]]:
-    """By sampler, points by which the one that looked best is behind the best that anyone found,
-    after as many trials as SHOWN has."""
+    """Return by sampler the regret in points: how far the settings that looked best are behind the
+    best found by any sampler, after each number of trials in SHOWN."""
     drawn = optuna.create_study(sampler=make_sampler("random", seed, 1))
     space, base = world.surrogate.space, world.base
     best = world.surrogate.score([suggest(drawn.ask(), space, base) for _ in range(DRAWN)]).max()
@@ -90,7 +90,7 @@ def regrets(world: World, names: Sequence[str], seed: int) -> dict[str, list[flo
 def search(
     world: World, candidate: Candidate, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """True and seen scores of the trials of one search."""
+    """Return true and observed scores of the trials of one search."""
     generator = np.random.default_rng(seed)
     space = world.surrogate.space
     with warnings.catch_warnings():
@@ -112,7 +112,7 @@ def search(
 
 
 def in_places(space: Space) -> Space:
-    """The space with one place in 0..1 for the ranges of a setting."""
+    """Return the space with the conditional ranges of a setting merged into one position 0..1."""
     found: dict[str, BaseDistribution | Only] = {}
     for name, kind in space.items():
         if isinstance(kind, Only):
@@ -123,7 +123,7 @@ def in_places(space: Space) -> Space:
 
 
 def from_places(settings: Settings, space: Space) -> dict[str, Any]:
-    """Settings drawn from `in_places(space)` as `space` has them."""
+    """Convert settings drawn from `in_places(space)` to those of `space`."""
     found = {key: value for key, value in settings.items() if not key.endswith("_place")}
     for kind in space.values():
         if isinstance(kind, Only) and kind.applies(found):
@@ -132,7 +132,7 @@ def from_places(settings: Settings, space: Space) -> dict[str, Any]:
 
 
 def parameters(settings: Settings, space: Space, unit: bool) -> dict[str, Any]:
-    """The parameters of a trial with these settings."""
+    """Return the parameters of a trial with these settings."""
     found: dict[str, Any] = {}
     for name, kind in space.items():
         if not isinstance(kind, Only):

@@ -1,4 +1,4 @@
-"""What rules that stop trials early cost and lose, over orders of the same trials."""
+"""Cost and regret of pruning rules over random orders of the same trials."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -17,29 +17,29 @@ BUDGETS = (0.25, 0.5)
 
 @dataclass(frozen=True)
 class Losses:
-    """Of one rule, means over orders. Regrets are in points of final score below the best."""
+    """Means over orders for one rule. Regrets are in points of final score below the best."""
 
-    epochs: float  # share of those of all trials
+    epochs: float  # share of the epochs of all trials
     best_stopped: float  # share of orders
     top_stopped: float  # share of the TOP best
-    regret: float  # of the best one trained to its end
-    at_quarter: float  # the same when a quarter of all epochs is spent
+    regret: float  # of the best complete trial
+    at_quarter: float  # regret when a quarter of all epochs is spent
     at_half: float
 
 
 @dataclass(frozen=True)
 class Judged:
-    """Losses over random orders, and their standard errors over settings."""
+    """Mean losses over random orders, and their standard errors over settings."""
 
     mean: Losses
     error: Losses
 
 
 def judge(curves: Curves, rules: Mapping[str, Rule], orders: int, seed: int) -> dict[str, Judged]:
-    """What each rule loses on `orders` random orders of all trials, the same for every rule.
+    """Return the losses of each rule over `orders` random orders, the same for every rule.
 
-    Standard errors are those of other settings that might have been drawn: the spread over random
-    halves of the trials (delete-half jackknife, Shao and Wu 1989).
+    Standard errors are over the settings that might have been drawn: the spread over random halves
+    of the trials (delete-half jackknife, Shao and Wu 1989).
     """
     found = {}
     for name, rule in rules.items():
@@ -55,7 +55,7 @@ def judge(curves: Curves, rules: Mapping[str, Rule], orders: int, seed: int) -> 
 
 
 def over_orders(curves: Curves, rule: Rule, orders: int, generator: Generator) -> Losses:
-    """The rule's mean losses over random orders."""
+    """Return the rule's mean losses over random orders."""
     rows = []
     for _ in range(orders):
         ordered = curves.some(generator.permutation(len(curves.kinds)))
@@ -64,7 +64,7 @@ def over_orders(curves: Curves, rule: Rule, orders: int, generator: Generator) -
 
 
 def losses(curves: Curves, rule: Rule) -> tuple[float, ...]:
-    """What the rule loses in this order, as `Losses` has it."""
+    """Return the fields of `Losses` for one order."""
     final, spent = curves.final, rule(curves)
     count, epochs = curves.scores.shape
     ranked = np.argsort(-final, kind="stable")
@@ -84,14 +84,14 @@ def losses(curves: Curves, rule: Rule) -> tuple[float, ...]:
 
 
 def regret(final: NDArray[np.float64], spent: Spent, epochs: int) -> float:
-    """Points by which the best trial that was trained whole is behind the best there is."""
+    """Return how far the best complete trial is behind the best of all, in points."""
     whole = final[: len(spent)][spent == epochs]
     return float(100 * (final.max() - (whole.max() if len(whole) else final.min())))
 
 
 def spent_within(curves: Curves, rule: Rule, budget: int) -> Spent:
-    """The epochs of the first trials, as many as the rule can train with that many epochs."""
-    low, high = 0, len(curves.kinds)  # trials that fit, and the most that may
+    """Return the epochs spent on each of the first trials, as many as fit into the budget."""
+    low, high = 0, len(curves.kinds)  # trials that fit, and an upper bound
     fitting = np.zeros(0, dtype=np.int64)
     while low < high:
         middle = (low + high + 1) // 2
@@ -105,7 +105,7 @@ def spent_within(curves: Curves, rule: Rule, budget: int) -> Spent:
 
 @dataclass(frozen=True)
 class Ranks:
-    """Spearman correlation of the score so far with the final one, and its 95% interval."""
+    """Spearman correlation of the score so far with the final one, with its 95% interval."""
 
     epoch: int
     everyone: tuple[float, float, float]  # low end, estimate, high end
@@ -113,7 +113,7 @@ class Ranks:
 
 
 def ranks(curves: Curves, generator: Generator, resamples: int = 200) -> list[Ranks]:
-    """What the score after some of the epochs says of the final one; bootstrap over trials."""
+    """Return how well early scores predict the final one; intervals by bootstrap over trials."""
     final, running = curves.final, curves.running
     epochs = curves.scores.shape[1]
     better = np.argsort(-final, kind="stable")[: max(2, len(final) // 2)]

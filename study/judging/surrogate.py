@@ -1,4 +1,4 @@
-"""A model of the final score by settings, fitted to whole trials: what samplers are tried on."""
+"""A model of the final score given the settings, fitted to complete trials, to test samplers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,10 +21,10 @@ FOLDS = 10
 
 
 def places(settings: Settings, space: Space) -> list[float]:
-    """Settings as numbers in 0..1: the place of each in its range, choices one by one.
+    """Return settings as numbers 0..1: positions in their ranges, choices one-hot.
 
-    A setting with a range for each value of another one, such as the learning rate, has the place
-    in the range that applies.
+    A setting with a range for each value of another one, such as the learning rate, is its
+    position in the range that applies.
     """
     found: list[float] = []
     shared: dict[str, float] = {}
@@ -42,13 +42,13 @@ def places(settings: Settings, space: Space) -> list[float]:
 
 @dataclass(frozen=True)
 class Surrogate:
-    """A random forest (Breiman 2001) over places."""
+    """A random forest (Breiman 2001) over `places`."""
 
     trees: RandomForestRegressor
     space: Space
 
     def score(self, settings: Sequence[Settings]) -> NDArray[np.float64]:
-        """Expected final scores."""
+        """Return expected final scores."""
         rows = [places(each, self.space) for each in settings]
         found: NDArray[np.float64] = self.trees.predict(np.array(rows))
         return found
@@ -60,7 +60,7 @@ def fit(
     space: Space,
     generator: Generator,
 ) -> Surrogate:
-    """A surrogate of trials with these settings and scores."""
+    """Fit a surrogate to trials with these settings and scores."""
     seed = int(generator.integers(2**31))
     trees = RandomForestRegressor(TREES, max_features=0.5, random_state=seed)
     rows = np.array([places(each, space) for each in settings])
@@ -69,7 +69,7 @@ def fit(
 
 @dataclass(frozen=True)
 class HeldOut:
-    """How well scores of settings that were left out are told."""
+    """Accuracy of the surrogate on held-out settings."""
 
     error: float  # root mean square, points
     deviation: float  # of the scores themselves, points
@@ -82,7 +82,7 @@ def held_out(
     space: Space,
     generator: Generator,
 ) -> HeldOut:
-    """Cross-validation of the surrogate."""
+    """Cross-validate the surrogate."""
     told = np.empty_like(scores)
     folds = KFold(FOLDS, shuffle=True, random_state=int(generator.integers(2**31)))
     for rest, left in folds.split(scores):

@@ -1,4 +1,4 @@
-"""What study.judge finds, in tables and lines; each function also returns its numbers."""
+"""Print the results of study.judge; each function also returns its numbers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -22,28 +22,28 @@ from study.storage.records import settings_of
 from study.words import counted
 
 UNKNOWN_NOISE = 0.01
-"""Standard deviation of a score over seeds where no settings were trained with several."""
+"""Standard deviation of a score over seeds if no settings were trained with several seeds."""
 
 
 def say_what_there_is(studies: Sequence[optuna.Study], curves: Curves) -> dict[str, Any]:
-    """How many whole curves, and how far they can be believed."""
+    """Print the number of complete curves, and how far they are biased by pruning."""
 
     count, epochs = curves.scores.shape
     counts = stopped_early(studies)
     names = ", ".join(study.study_name for study in studies)
-    print(f"{counted(count, 'whole curve')} of {epochs} epochs, of {names}")
+    print(f"{counted(count, 'complete curve')} of {epochs} epochs from {names}")
     if counts["stopped"]:
         print(
-            f"{counted(counts['stopped'], 'trial')} stopped early, {counts['taken_up']} of them "
-            f"taken up again, of which {counts['of_the_best']} ended among the {TOP} best: the "
-            "more do, the more the pruner stops too soon. How the others would have ended is not "
-            "known: below are the survivors alone, and rules look better on them than they are"
+            f"{counted(counts['stopped'], 'trial')} pruned, {counts['taken_up']} of them "
+            f"resumed, of which {counts['of_the_best']} ended among the {TOP} best: the more do, "
+            "the more the pruner stops too early. The final scores of the others are unknown, so "
+            "the tables cover survivors only, and rules look better on them than they are"
         )
     return {"curves": count, "epochs": epochs, **counts}
 
 
 def say_rules(curves: Curves, orders: int, seed: int) -> dict[str, Any]:
-    """The table of the rules."""
+    """Print the table of the rules."""
 
     judged = judge(curves, RULES, orders, seed)
     table = _table(
@@ -58,9 +58,9 @@ def say_rules(curves: Curves, orders: int, seed: int) -> dict[str, Any]:
         table.add_row(name, *shares, *points)
     own_console().print(table)
     print(
-        "regret: points by which the best trial that was trained whole is behind the best there "
-        "is,\nwith all trials, and when a quarter or half of all epochs is spent; ±: one standard "
-        "error\nover settings that might have been drawn"
+        "regret: how far the best complete trial is behind the best of all, in points, with all "
+        "trials,\nand when a quarter or half of all epochs is spent; ±: one standard error\nover "
+        "settings that might have been drawn"
     )
     return {
         "rules": {
@@ -71,7 +71,7 @@ def say_rules(curves: Curves, orders: int, seed: int) -> dict[str, Any]:
 
 
 def say_epochs(curves: Curves, generator: Generator) -> dict[str, Any]:
-    """The table of what early scores say, by kind of curve where there are several."""
+    """Print how well early scores predict final ones, by kind of curve if there are several."""
     found: dict[str, Any] = {}
     table = _table("rank correlation with the end", "epoch", "all trials", "the better half")
     for kind in sorted(set(curves.kinds), key=str):
@@ -88,23 +88,23 @@ def say_epochs(curves: Curves, generator: Generator) -> dict[str, Any]:
             table.add_row(label, str(row.epoch), *cells)
         found[label] = [asdict(row) for row in rows]
     if not found:
-        print(f"no rank correlations: no kind of curve has {LEAST} whole trials")
+        print(f"no rank correlations: no kind of curve has {LEAST} complete trials")
         return {"ranks": found}
     own_console().print(table)
-    print("Spearman's, of the mean of the last three epochs with the score; 95% intervals")
+    print("Spearman, mean of the last three epochs against the final score; 95% intervals")
     return {"ranks": found}
 
 
 def say_score(found: Choosing) -> dict[str, Any]:
-    """What the best epoch flatters."""
+    """Print the bias of the best epoch."""
     line = (
-        f"a trial's best epoch is {found.gain:.2f} ± {found.gain_error:.2f} points above the mean "
-        f"of its last three, {found.gain_of_best:.2f} in the ten best trials"
+        f"the best epoch of a trial is {found.gain:.2f} ± {found.gain_error:.2f} points above the "
+        f"mean of its last three, {found.gain_of_best:.2f} in the ten best trials"
     )
     if found.repeated:
         line += (
-            f"; over seeds ({found.repeated} settings with several) it has a standard deviation "
-            f"of {found.noise_of_best:.2f} points, the mean one of {found.noise_of_last:.2f}"
+            f"; its standard deviation over seeds ({found.repeated} settings with several) is "
+            f"{found.noise_of_best:.2f} points, that of the mean {found.noise_of_last:.2f}"
         )
     print(line)
     return {"score": {key: value for key, value in asdict(found).items() if value == value}}
@@ -119,16 +119,16 @@ def say_samplers(
     seed: int,
     generator: Generator,
 ) -> dict[str, Any]:
-    """The table of the samplers, in `count` worlds of the space that a study stored.
+    """Print the table of the samplers, over `count` worlds of the space stored in a study.
 
-    Searches have seeds from `seed` on. `noise` is the standard deviation of a score over seeds in
-    points, NaN where it is not known.
+    Searches use seeds from `seed` on. `noise` is the standard deviation of a score over seeds in
+    points, NaN if unknown.
     """
     settings = [settings_of(trial) for trial in curves.trials]
     space = described_as(definition, settings[0])
     told = held_out(settings, curves.final, space, generator)
     print(
-        f"model of the score: {told.error:.1f} points of error on settings left out, whose "
+        f"model of the score: error {told.error:.1f} points on held-out settings, whose "
         f"standard deviation is {told.deviation:.1f}; rank correlation {told.rank:.2f}"
     )
     noise = UNKNOWN_NOISE if np.isnan(noise) else noise / 100
@@ -140,7 +140,7 @@ def say_samplers(
             rows[name].append(found[name])
         print(f"       model {number + 1} of {count}", flush=True)
     first = samplers[0]
-    against = f"less {first}'s"
+    against = f"minus {first}'s"
     table = _table("samplers", *(f"regret at {trials}" for trials in SHOWN), against)
     for sampler, each in rows.items():
         numbers = np.array(each)

@@ -1,4 +1,4 @@
-"""How the best trial tells the classes apart, and what it got most wrong."""
+"""Per-class results of the best trial, and its worst mistakes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,24 +9,22 @@ from study.page.trials import Row
 from study.pipeline import Mistake
 from study.spec.identity import Identity
 
-TITLE = "Where the best goes wrong"
+TITLE = "Where the best trial goes wrong"
 
 
 def classes_section(best: Row, identity: Identity, pictures: Mapping[int, Html]) -> Html:
-    """Confusion matrix, scores of each class, and the surest mistakes.
+    """Return the confusion matrix, per-class scores, and the most confident mistakes.
 
-    `pictures` are those of cases, by their place in the order of validation.
+    `pictures` maps indices of validation cases to their images.
     """
     counts = best.result.confusion if best.result else []
     if not counts or any(len(row) != len(counts) for row in counts):
-        return section(
-            TITLE, paragraph("This study kept no confusion matrix of its trials.", "none")
-        )
+        return section(TITLE, paragraph("This study stored no confusion matrices.", "none"))
     names = class_names(identity, len(counts))
     which = (
-        f"Trial {best.number}, the {sum(map(sum, counts)):,} validation cases of its last epoch. "
+        f"Trial {best.number}: the {sum(map(sum, counts)):,} validation cases in its last epoch. "
     )
-    how = "Rows: the truth; columns: what was said. Shades: shares of the row."
+    how = "Rows: true class; columns: predicted class. Shading: share of the row."
     matrix = tagged("div", matrix_of(counts, names))
     scores = tagged("div", scores_of(counts, names))
     return section(
@@ -38,13 +36,13 @@ def classes_section(best: Row, identity: Identity, pictures: Mapping[int, Html])
 
 
 def class_names(identity: Identity, count: int) -> list[str]:
-    """Names of the classes; numbers where a pipeline names none, or other ones."""
+    """Return the class names, or numbers if the pipeline does not name `count` classes."""
     names: Any = identity.get("classes", ())
     return [*map(str, names if len(names) == count else range(count))]
 
 
 def matrix_of(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Html:
-    """The confusion matrix as a table that is shaded by shares of the rows."""
+    """Return the confusion matrix as a table, shaded by shares of the rows."""
     head = "".join(tagged("th", name, "number") for name in names)
     lines = ""
     for name, row in zip(names, counts, strict=True):
@@ -54,13 +52,13 @@ def matrix_of(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Html:
             for each in row
         )
         lines += f"<tr>{tagged('th', name)}{cells}</tr>"
-    body = f"<table class='shares'><thead><tr><th>truth</th>{head}</tr></thead>{lines}</table>"
+    body = f"<table class='shares'><thead><tr><th>true</th>{head}</tr></thead>{lines}</table>"
     return Html(f"<div class='wide'>{body}</div>")
 
 
 def scores_of(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Html:
-    """Precision, recall with its interval, and F1 of each class."""
-    rows: list[list[Any]] = [["class", "cases", "precision", "F1", "recall", "its 95% interval"]]
+    """Return precision, recall with its interval, and F1 of each class."""
+    rows: list[list[Any]] = [["class", "cases", "precision", "F1", "recall", "95% interval"]]
     for name, each in zip(names, class_scores(counts), strict=True):
         ends = each.recall_interval
         precision, f1, recall = (
@@ -75,22 +73,23 @@ def scores_of(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Html:
 def mistakes_part(
     mistakes: Sequence[Mistake], names: Sequence[str], pictures: Mapping[int, Html]
 ) -> Html:
-    """The surest mistakes, each with its picture if there is one."""
+    """Return the most confident mistakes, each with its picture if there is one."""
     if not mistakes:
         return Html()
-    head = [*(["picture"] if pictures else []), "truth", "said", "how sure", "case"]
+    head = [*(["picture"] if pictures else []), "true", "predicted", "confidence", "case"]
     rows: list[list[Any]] = [head]
     for each in sorted(mistakes, key=lambda each: -each.sure):
         picture = [pictures.get(each.case, Html())] if pictures else []
         truth, said = (name_of(label, names) for label in (each.truth, each.said))
         rows.append([*picture, truth, said, f"{each.sure:.0%}", shown(each.case)])
     lead = paragraph(
-        "Its surest mistakes. Look at them before the model is blamed: some labels are wrong.",
+        "The most confident mistakes. Look at them before blaming the model: some labels are "
+        "wrong.",
         "note",
     )
     return Html(tagged("h3", "Worst mistakes") + lead + table(rows))
 
 
 def name_of(label: int, names: Sequence[str]) -> str:
-    """The name of a class; its number if it has none."""
+    """Return the name of a class, or its number if it has none."""
     return names[label] if 0 <= label < len(names) else str(label)

@@ -1,4 +1,4 @@
-"""A comparison: what each value reached, its difference to the control, and its curves."""
+"""A comparison: scores of each value, differences to the control, and learning curves."""
 
 import math
 import statistics
@@ -27,13 +27,13 @@ from study.storage.records import kept, scored
 
 @dataclass(frozen=True)
 class Compared:
-    """The values of a comparison, and what is said of each against the control, if it has one."""
+    """The values of a comparison, with the verdict on each if there is a control."""
 
     identity: Identity
     found: Sequence[Effect]
     control: str
     verdicts: Mapping[str, Verdict]
-    left_out: str = ""  # of a race, in words
+    left_out: str = ""  # what a race dropped, in words
 
     @property
     def trained(self) -> list[Effect]:
@@ -42,13 +42,13 @@ class Compared:
 
     @property
     def metric(self) -> str:
-        """What a score is."""
+        """Name of the score."""
         metric: str = self.identity.get("metric", "score")
         return metric
 
 
 def compared(study: optuna.Study, studies: Sequence[optuna.Study]) -> Compared:
-    """The values of a comparison or a confirmation, as its command judges them."""
+    """Return the values of a comparison or a confirmation, judged as by its command."""
     identity = kept(study, IDENTITY)
     found, rivals = effects(study, identity), tuple[str, ...]()
     variants = identity["space_definition"]["variants"]
@@ -65,11 +65,11 @@ def compared(study: optuna.Study, studies: Sequence[optuna.Study]) -> Compared:
 
 
 def title_of(identity: Identity) -> str:
-    """What was compared."""
+    """Return a title that says what was compared."""
     definition = identity["space_definition"]
     match kind_of(identity):
         case Kind.CONFIRM:
-            return f"The best of {definition['search']}, trained again"
+            return f"The best of {definition['search']}, retrained"
         case Kind.COMPARE:
             title = report.FACTORS[identity["space"]].title
             return f"{title[:1].upper()}{title[1:]}, compared"
@@ -79,7 +79,7 @@ def title_of(identity: Identity) -> str:
 
 
 def comparison_parts(study: optuna.Study, studies: Sequence[optuna.Study]) -> list[Html]:
-    """Table, pictures and curves of a comparison of any kind."""
+    """Return table, figures and curves of a comparison of any kind."""
     identity = kept(study, IDENTITY)
     match kind_of(identity):
         case Kind.REMOVED:
@@ -90,14 +90,12 @@ def comparison_parts(study: optuna.Study, studies: Sequence[optuna.Study]) -> li
     return [values_section(of), section("Learning curves", curves_figure(study, of))]
 
 
-def values_section(of: Compared, title: str = "What each value reached") -> Html:
-    """The table of values, and pictures of their scores and of their differences."""
+def values_section(of: Compared, title: str = "Scores of each value") -> Html:
+    """Return the table of values, with figures of their scores and differences."""
     note = f"{in_brackets(of.found, of.identity)}." if of.control else ""
-    figures = [
-        figure(scores_plot(of), f"{of.metric.capitalize()} of every seed", "Strokes: means.")
-    ]
+    figures = [figure(scores_plot(of), f"{of.metric.capitalize()} of every seed", "Bars: means.")]
     if any(math.isfinite(each.low) for each in of.verdicts.values()):
-        words = "95% intervals, those of the table. Right of the line: better."
+        words = "95% intervals, as in the table. Right of the line: better."
         figures.append(figure(differences_plot(of), f"Difference to {of.control}", words))
     return section(
         title,
@@ -109,12 +107,12 @@ def values_section(of: Compared, title: str = "What each value reached") -> Html
 
 
 def height_for(rows: int) -> int:
-    """Of a figure with so many rows."""
+    """Return the height of a figure with this many rows."""
     return 62 + 24 * rows
 
 
 def scores_plot(of: Compared) -> str:
-    """Every seed as a dot in the row of its value, the mean as a stroke."""
+    """Plot one row per value: each seed as a dot, the mean as a bar."""
     shown = [*reversed(of.trained)]
     x = Axis(of.metric, *spread(score for effect in shown for score in effect.scores))
     names = [effect.label for effect in shown]
@@ -129,7 +127,7 @@ def scores_plot(of: Compared) -> str:
 
 
 def differences_plot(of: Compared) -> str:
-    """The difference of each value to the control in points, with its interval."""
+    """Plot the difference of each value to the control in points, with its interval."""
     shown = {
         effect.label: of.verdicts[effect.label]
         for effect in reversed(of.trained)
@@ -148,7 +146,7 @@ def differences_plot(of: Compared) -> str:
 
 
 def curves_figure(study: optuna.Study, of: Compared) -> Html:
-    """The scores of each value, epoch by epoch: the mean over its seeds, and every seed thin."""
+    """Plot the scores of each value by epoch: the mean over its seeds, and every seed thin."""
     variants = of.identity["space_definition"]["variants"]
     plots, entries, every = [], [], []
     for place, (label, changes) in enumerate(variants.items()):
@@ -173,11 +171,11 @@ def curves_figure(study: optuna.Study, of: Compared) -> Html:
         plot.line([*enumerate(mean, 1)], f"{kind} strong", f"{label}: mean of {len(seeds)}")
         sign = "┅" if place >= COLOURS else "━"
         entries.append(key(f"c{place % COLOURS}", label, sign))
-    return figure(plot.svg(), "", "Strong: means over seeds. Thin: every seed.", entries)
+    return figure(plot.svg(), "", "Bold: means over seeds. Thin: every seed.", entries)
 
 
 def seeds_parts(study: optuna.Study, identity: Identity) -> list[Html]:
-    """One setting with several seeds, beside what the report gives for it."""
+    """Return one setting with several seeds, next to the report's numbers."""
     base = report.described(identity.get("base") or identity["space_definition"]["base"])
     named = base == identity["space"]
     reference: Mapping[int, float] = report.CURVES.get(base, {}) if named else {}
@@ -202,13 +200,13 @@ def seeds_parts(study: optuna.Study, identity: Identity) -> list[Html]:
         plot.line([*reference.items()], "ink dashed", "the report")
         entries.append(key("ink", "the report", "┅"))
     return [
-        section("What each seed reached", table(rows, "values")),
+        section("Scores of each seed", table(rows, "values")),
         section("Learning curves", figure(plot.svg(), "", "", entries)),
     ]
 
 
 def bold(cell: str) -> Any:
-    """A cell of Markdown as HTML."""
+    """Return a Markdown cell as HTML."""
     if not cell.startswith("**"):
         return cell
     strong, _, rest = cell[2:].partition("**")
@@ -216,7 +214,7 @@ def bold(cell: str) -> Any:
 
 
 def removed_part(identity: Identity, studies: Sequence[optuna.Study]) -> Html:
-    """The table of all studies that each leave out a class, under the same conditions."""
+    """Return the table of all studies that leave out one class, under the same conditions."""
     alike = [
         (study, theirs)
         for study in studies

@@ -1,4 +1,4 @@
-"""How a search went: its scores by trial and by epochs spent, and its learning curves."""
+"""History of a search: scores by trial and by epochs spent, and learning curves."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -9,15 +9,15 @@ from study.page.svg import Axis, Figure, spread
 from study.page.trials import MANY, Row, Trials, described, varied_settings
 
 NAMED = ("c0", "c2", "c3", "c4", "c6")
-"""Colours of the best curves, none like that of the hand-made settings."""
-EVEN = "At the lower edge: what lies below the axis, which shows the good ones apart."
+"""Colours of the best curves, all different from that of the hand-made settings."""
+EVEN = "The axis is zoomed to the good trials; those below it are drawn at its lower edge."
 
 
 def history(trials: Trials) -> Html:
-    """Scores against trials and against epochs spent, with the best so far."""
+    """Return scores by trial and by epochs spent, with the best so far."""
     entries = [key(*each) for each in history_key(trials)]
     return section(
-        "How the search went",
+        "History of the search",
         within("figures", [figure(svg) for svg in history_plots(trials)]),
         Html(f"<ul class='key'>{''.join(entries)}</ul>"),
         paragraph(f"{score_in_words(trials)} {EVEN}", "note"),
@@ -25,7 +25,7 @@ def history(trials: Trials) -> Html:
 
 
 def history_plots(trials: Trials) -> list[str]:
-    """The two plots of the history."""
+    """Return the two plots of the history."""
     by_number: list[tuple[float, Row]] = [(row.number, row) for row in trials.rows]
     total, by_epochs = 0, []
     for row in sorted(trials.rows, key=_ended):
@@ -49,7 +49,7 @@ def _ended(row: Row) -> tuple[datetime, int]:
 
 
 def best_so_far(places: Sequence[tuple[float, Row]], last: float) -> list[tuple[float, float]]:
-    """Where the best complete score rose, up to the end of the axis."""
+    """Return the points where the best complete score improved, up to the end of the axis."""
     found: list[tuple[float, float]] = []
     for x, row in places:
         if row.complete and row.score is not None and (not found or row.score > found[-1][1]):
@@ -58,30 +58,30 @@ def best_so_far(places: Sequence[tuple[float, Row]], last: float) -> list[tuple[
 
 
 def scores(plot: Figure, places: Sequence[tuple[float, Row]], titled: bool) -> None:
-    """A mark for each trial with a score; whole ones are drawn last."""
+    """Draw a mark for each trial with a score; complete ones are drawn last, on top."""
     for x, row in sorted(places, key=lambda each: each[1].complete):
         if row.score is not None:
             plot.point(x, plot.edge(row.score), row.kind, row.mark, row.title if titled else "")
 
 
 def history_key(trials: Trials) -> list[tuple[str, str, str]]:
-    """What the marks of the history are: kind, words and sign."""
+    """Return the legend of the history: kind, text and symbol."""
     kinds = {(row.kind, row.mark) for row in trials.rows}
     entries = [("ink", "best so far", "━")]
     if ("found", "dot") in kinds:
         entries.append(("found", "found, complete", "●"))
     if trials.hand is not None:
-        entries.append(("hand", "put in by hand", "◆"))
-        entries.append(("hand", f"the best of them ({trials.hand.origin})", "┅"))
+        entries.append(("hand", "hand-made", "◆"))
+        entries.append(("hand", f"best hand-made ({trials.hand.origin})", "┅"))
     if any(kind == "grey" for kind, _ in kinds):
-        entries.append(("grey", "pruned, interrupted or running: as far as it went", "●"))
+        entries.append(("grey", "pruned, interrupted or running (score so far)", "●"))
     if any(kind == "bad" for kind, _ in kinds):
         entries.append(("bad", "diverged or failed", "✕"))
     return entries
 
 
 def score_in_words(trials: Trials) -> str:
-    """What a score is."""
+    """Explain what a score is."""
     if "scored_epochs" not in trials.identity:
         return "A score is that of a trial's best epoch."
     last = trials.identity["scored_epochs"]
@@ -89,7 +89,7 @@ def score_in_words(trials: Trials) -> str:
 
 
 def curves(trials: Trials) -> Html:
-    """Every trial epoch by epoch, and the losses of the best."""
+    """Return the learning curves of all trials, and the losses of the best."""
     figures = [score_curves(trials)]
     if (losses := loss_curves(trials.complete[0])) is not None:
         figures.append(losses)
@@ -97,7 +97,7 @@ def curves(trials: Trials) -> Html:
 
 
 def score_curves(trials: Trials) -> Html:
-    """The scores of all trials; the best and the hand-made one are named."""
+    """Plot the scores of all trials; the best ones and the best hand-made one are labelled."""
     named = trials.complete[: len(NAMED)]
     if trials.hand is not None and trials.hand not in named:
         named = [*named, trials.hand]
@@ -116,16 +116,16 @@ def score_curves(trials: Trials) -> Html:
         words = f"trial {row.number} ({row.origin or f'{row.score:.4f}'})"
         plot.line(_by_epoch(row.curve), f"{kind} strong", f"{row.title}; {described(row, names)}")
         entries.append(key(kind.split()[0], words, "┅" if row is trials.hand else "━"))
-    entries.append(key("rule", "other complete ones", "─"))
+    entries.append(key("rule", "other complete trials", "─"))
     if any(not row.complete and row.curve for row in trials.rows):
-        entries.append(key("grey", "pruned and other unfinished ones", "─"))
-    title = f"{trials.metric.capitalize()}, epoch by epoch"
-    note = f" Of the others, one in {each} is drawn." if each > 1 else ""
-    return figure(plot.svg(), title, f"Point at a curve for its settings.{note}", entries)
+        entries.append(key("grey", "pruned and other incomplete trials", "─"))
+    title = f"{trials.metric.capitalize()} by epoch"
+    note = f" Of the other trials, one in {each} is drawn." if each > 1 else ""
+    return figure(plot.svg(), title, f"Hover over a curve for its settings.{note}", entries)
 
 
 def loss_curves(best: Row) -> Html | None:
-    """The losses of the best trial, if the pipeline has some."""
+    """Plot the losses of the best trial, if the pipeline has any."""
     found = {
         name: curve
         for name, curve in (best.result.curves if best.result else {}).items()
@@ -140,8 +140,8 @@ def loss_curves(best: Row) -> Html | None:
     for place, (name, curve) in enumerate(found.items()):
         plot.line(_by_epoch(curve), f"c{place} strong", name)
         entries.append(key(f"c{place}", name.replace("_", " "), "━"))
-    title = f"The losses of the best, trial {best.number}"
-    rising = "A validation loss that rises while the other falls: it overfits."
+    title = f"Losses of the best trial ({best.number})"
+    rising = "A validation loss that rises while the training loss falls indicates overfitting."
     return figure(plot.svg(), title, rising if len(found) > 1 else "", entries)
 
 

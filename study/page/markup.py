@@ -1,4 +1,4 @@
-"""Pieces of a page as HTML. Text is escaped unless it is `Html` already."""
+"""Building blocks of a page as HTML. Text is escaped unless it is already `Html`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -7,7 +7,7 @@ from typing import Any
 from study.page.style import STYLE
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-"""The browser itself refuses whatever a page would load."""
+"""Makes the browser refuse to load anything external."""
 
 
 class Html(str):
@@ -15,16 +15,16 @@ class Html(str):
 
 
 Cell = Any
-"""Html, or a value that is written as people write it."""
+"""Html, or a value to format with `shown`."""
 
 
 def html(value: Cell) -> Html:
-    """A value as HTML."""
+    """Return a value as HTML."""
     return value if isinstance(value, Html) else Html(escape(shown(value)))
 
 
 def shown(value: Any) -> str:
-    """A value as people write it: `0.0002`, `yes`, `-` where there is none."""
+    """Format a value for readers: `0.0002`, `yes`, `-` for None."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -39,7 +39,7 @@ def shown(value: Any) -> str:
 
 
 def page(title: str, *parts: Html) -> str:
-    """A whole page."""
+    """Return a complete page."""
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
@@ -50,36 +50,36 @@ def page(title: str, *parts: Html) -> str:
 
 
 def section(title: str, *parts: Html) -> Html:
-    """Parts under a heading; empty without any."""
+    """Return parts under a heading; empty without parts."""
     content = "".join(parts)
     return Html(f"<section><h2>{escape(title)}</h2>{content}</section>" if content else "")
 
 
 def paragraph(words: str, kind: str = "") -> Html:
-    """Words as a paragraph; empty without any."""
+    """Return text as a paragraph; empty without text."""
     return tagged("p", words, kind) if words else Html()
 
 
 def tagged(tag: str, content: Cell, kind: str = "") -> Html:
-    """Content within an element."""
+    """Return content in an element."""
     of = f" class='{kind}'" if kind else ""
     return Html(f"<{tag}{of}>{html(content)}</{tag}>")
 
 
 def card(title: str, value: Cell, note: Cell = "") -> Html:
-    """One fact: what it is, in large letters its value, and a few words more."""
+    """Return one fact: its name, its value in large type, and a short note."""
     small = tagged("small", note) if note else ""
     return Html(f"<div class='card'>{tagged('h3', title)}{tagged('b', value)}{small}</div>")
 
 
 def within(kind: str, parts: Iterable[Html]) -> Html:
-    """Parts in an element of a CSS class; empty without any."""
+    """Return parts in an element of a CSS class; empty without parts."""
     content = "".join(parts)
     return Html(f"<div class='{kind}'>{content}</div>" if content else "")
 
 
 def figure(svg: str, title: str = "", caption: Cell = "", key: Iterable[Html] = ()) -> Html:
-    """A picture with what belongs to it; `key` says what its marks are."""
+    """Return a figure with title, caption and legend (`key`)."""
     head = tagged("h3", title) if title else ""
     entries = "".join(key)
     below = f"<ul class='key'>{entries}</ul>" if entries else ""
@@ -88,12 +88,12 @@ def figure(svg: str, title: str = "", caption: Cell = "", key: Iterable[Html] = 
 
 
 def key(kind: str, words: str, sign: str = "●") -> Html:
-    """What marks of a CSS class stand for."""
+    """Return a legend entry for marks of a CSS class."""
     return Html(f"<li class='{kind}'><i>{sign}</i><span>{escape(words)}</span></li>")
 
 
 def table(rows: Sequence[Sequence[Cell]], kind: str = "") -> Html:
-    """Rows, the first of which is the head; columns of numbers are ranged right."""
+    """Return rows as a table, the first one as header; columns of numbers are right-aligned."""
     head, *body = rows
     numeric = [
         all(_is_number(row[column]) for row in body) and bool(body) for column in range(len(head))
@@ -121,7 +121,7 @@ def _is_number(cell: Cell) -> bool:
 
 
 def facts(rows: Mapping[str, Cell]) -> Html:
-    """What is known, a row each; what is empty is left out."""
+    """Return a table of facts, one per row; empty ones are omitted."""
     lines = "".join(
         f"<tr>{tagged('th', name)}{tagged('td', value)}</tr>"
         for name, value in rows.items()
@@ -131,17 +131,17 @@ def facts(rows: Mapping[str, Cell]) -> Html:
 
 
 def command(line: str) -> Html:
-    """A command to paste."""
+    """Return a command to paste."""
     return tagged("pre", line)
 
 
 def items(lines: Iterable[Cell], tag: str = "ul") -> Html:
-    """A list."""
+    """Return a list."""
     content = "".join(tagged("li", line) for line in lines)
     return Html(f"<{tag}>{content}</{tag}>" if content else "")
 
 
 def folded(title: str, *parts: Html) -> Html:
-    """Parts that are hidden until the reader asks for them."""
+    """Return parts that are collapsed until the reader opens them."""
     content = "".join(parts)
     return Html(f"<details>{tagged('summary', title)}{content}</details>" if content else "")

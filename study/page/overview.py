@@ -1,4 +1,4 @@
-"""The top of a page: the verdict, what was spent, and what to do now."""
+"""The top of a page: the verdict, the cost, and the next steps."""
 
 import math
 from collections import Counter
@@ -34,7 +34,7 @@ from study.words import counted, describe_duration
 
 
 def verdict(answer: Answer) -> Html:
-    """What a study came to, with its interval as a picture."""
+    """Return the verdict on a study, with its interval as a figure."""
     if not answer.words:
         return Html()
     kind, head = head_of(answer)
@@ -43,20 +43,20 @@ def verdict(answer: Answer) -> Html:
 
 
 def head_of(answer: Answer) -> tuple[str, str]:
-    """The CSS class of a verdict, and its heading."""
+    """Return the CSS class of a verdict, and its heading."""
     if answer.confirmed:
         return "yes", "The winner is real"
     if answer.confirmed is not None:
         if answer.high is not None and answer.high < 0:
             return "no", "The hand-made settings are better"
-        return "open", "No winner could be told apart"
+        return "open", "No winner at this budget"
     if answer.gain is not None:
         return "open", "Not confirmed yet"
     return "", f"The claim: {answer.short}" if answer.short else "No verdict"
 
 
 def interval(answer: Answer) -> Html:
-    """The gain over the hand in points, with its interval, beside 0."""
+    """Plot the gain over the hand-made settings in points, with its interval, relative to 0."""
     ends = (answer.gain, answer.low, answer.high)
     if any(end is None or not math.isfinite(end) for end in ends):
         return Html()
@@ -71,18 +71,18 @@ def interval(answer: Answer) -> Html:
 
 
 def cards(study: optuna.Study, identity: Identity, *more: Html) -> Html:
-    """Trials, epochs, time, and what pruning saved; `more` cards come first."""
+    """Return cards with trials, epochs, time, and savings by pruning; `more` cards come first."""
     trials = study.get_trials(deepcopy=False)
     spent = expense_of(trials, identity["epochs"])
     found = [*more, card("trials", len(trials), count_endings(trials))]
-    whole = f"{identity['epochs']} a whole trial"
+    whole = f"{identity['epochs']} per complete trial"
     found.append(card("epochs trained", f"{spent.epochs:,}", whole))
     if spent.seconds:
-        clock = f"in {describe_duration(spent.clock)} on the clock" if spent.clock else ""
-        found.append(card("time of training", describe_duration(spent.seconds), clock))
+        clock = f"{describe_duration(spent.clock)} wall-clock" if spent.clock else ""
+        found.append(card("training time", describe_duration(spent.seconds), clock))
     pruned = Counter(map(ending, trials))["pruned"]
     if pruned:
-        note = f"{counted(pruned, 'pruned trial')}, all trained on later"
+        note = f"{counted(pruned, 'pruned trial')}, all resumed later"
         if spent.saved_epochs:
             share = spent.saved_epochs / (spent.saved_epochs + spent.epochs)
             note = f"{share:.0%} of all, about {describe_duration(spent.saved_seconds)}, in "
@@ -92,7 +92,7 @@ def cards(study: optuna.Study, identity: Identity, *more: Html) -> Html:
 
 
 def best_card(trials: Trials) -> Html:
-    """The best trial's score, and who put it in."""
+    """Return the best trial's score and origin."""
     best = trials.complete[0]
     whose = best.origin or "found by the search"
     at = f"trial {best.number}, {whose}"
@@ -100,42 +100,43 @@ def best_card(trials: Trials) -> Html:
 
 
 def made_by(study: optuna.Study) -> Html:
-    """The command that made a study."""
+    """Return the command that created a study."""
     line = study.user_attrs.get(COMMAND)
     if not line:
-        return paragraph("An older version made this study and kept no command.", "note")
-    return Html(paragraph("Made by", "note") + command(line))
+        return paragraph("Created by an older version, which stored no command.", "note")
+    return Html(paragraph("Created by", "note") + command(line))
 
 
 def next_section(
     study: optuna.Study, url: str, answer: Answer, again: optuna.Study | None
 ) -> Html:
-    """What to do now, and what more trials would bring; `again` is its confirmation."""
+    """Return the next steps and the expected gain from more trials; `again` is the study's
+    confirmation."""
     lines = [
         Html(tagged("span", why[:1].upper() + why[1:]) + command(line))
         for line, why in steps_now(study, url, answer, again).items()
         if "study.report" not in line
     ]
-    return section("What to do now", paragraph(more_trials(study)), items(lines, "ol"))
+    return section("Next steps", paragraph(more_trials(study)), items(lines, "ol"))
 
 
 def steps_now(
     study: optuna.Study, url: str, answer: Answer, again: optuna.Study | None
 ) -> dict[str, str]:
-    """Commands to go on with, and what each is for, once there is `again`, a confirmation."""
+    """Return the next commands and their purpose, given the confirmation `again`, if any."""
     steps = {}
     for line, why in next_steps(study.study_name, url, *of_what(study)).items():
         if "study.confirm" in line and again is not None:
             if head_of(answer)[0] != "open":
                 continue
             seeds = kept(again, IDENTITY)["space_definition"]["seeds"]
-            line, why = f"{line} --seeds {2 * seeds}", "is the best real, with more seeds?"
+            line, why = f"{line} --seeds {2 * seeds}", "is the best trial real, with more seeds?"
         steps[line] = why
     return steps
 
 
 def of_what(study: optuna.Study) -> tuple[dict[str, Any], str | None]:
-    """The options that say what a study trained on, and its pipeline if it is not FER-2013's."""
+    """Return the options for a study's data, and its pipeline if it is not FER-2013's."""
     identity, made = kept(study, IDENTITY), study.user_attrs.get(COMMAND, "")
     if not is_of_faces(identity):
         return {}, option_in(made, "pipeline") or "module:object"
@@ -155,13 +156,13 @@ def of_what(study: optuna.Study) -> tuple[dict[str, Any], str | None]:
 
 
 def warnings(said: Iterable[str]) -> Html:
-    """What a careful colleague would say."""
+    """Return the warnings of a careful reviewer."""
     lines = items(said)
-    return section("Before you believe it", lines or paragraph("Nothing to warn of."))
+    return section("Caveats", lines or paragraph("None."))
 
 
 def settings_section(trials: Trials) -> Html:
-    """The best beside those put in by hand: what both reached, and the settings that differ."""
+    """Return the best found and the best hand-made trial: scores, and the settings that differ."""
     columns = columns_of(trials)
     rows: list[list[Any]] = [["", *columns]]
     rows.append([trials.metric, *(f"{row.score:.4f}" for row in columns.values())])
@@ -174,12 +175,12 @@ def settings_section(trials: Trials) -> Html:
             rows.append([name, *(tagged("strong", value) for value in values)])
         else:
             alike.append(f"{name} {values[0]}")
-    note = paragraph(f"Alike in both: {', '.join(alike)}." if alike else "", "note")
-    return section("The best beside the hand-made", table(rows), note)
+    note = paragraph(f"Equal in both: {', '.join(alike)}." if alike else "", "note")
+    return section("Best found and best hand-made settings", table(rows), note)
 
 
 def columns_of(trials: Trials) -> dict[str, Row]:
-    """The best found and the best put in by hand, as far as there are both; the better first."""
+    """Return the best found and the best hand-made trial, if they exist, the better one first."""
     found = next((row for row in trials.complete if not row.origin), None)
     both = [row for row in trials.complete if row is found or row is trials.hand]
     return {f"{row.origin or 'best found'}: trial {row.number}": row for row in both}

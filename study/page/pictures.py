@@ -1,4 +1,4 @@
-"""Pictures of the validation images that a trial got wrong."""
+"""Validation images that a trial misclassified."""
 
 import base64
 import io
@@ -18,13 +18,13 @@ from study.storage.records import kept
 
 
 def pictures_of(study: optuna.Study, data: Path) -> dict[int, Html]:
-    """The images of the best trial's mistakes by their place in the order of validation.
+    """Return the images of the best trial's mistakes by index of the validation case.
 
-    Raises UserError if `data` is not what the study was trained on, or the study is not of faces.
+    Raises UserError if the study was not trained on `data`, or is not a search of FER-2013.
     """
     identity = kept(study, IDENTITY)
     if not is_search(identity) or not is_of_faces(identity):
-        raise UserError(f"--data is for a search of FER-2013, study {study.study_name!r} is none")
+        raise UserError(f"--data is for a search of FER-2013, not for study {study.study_name!r}")
     pipeline = faces_again(study.study_name, identity, data, "cpu")
     images = pipeline.side[0][pipeline.validated]
     result = trials_of(study).complete[0].result
@@ -33,7 +33,7 @@ def pictures_of(study: optuna.Study, data: Path) -> dict[int, Html]:
 
 
 def picture(image: NDArray[np.uint8]) -> Html:
-    """An image uint8 [H, W] within the page."""
+    """Return an image uint8 [H, W] embedded in the page."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG")
     data = base64.b64encode(buffer.getvalue()).decode()

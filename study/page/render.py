@@ -1,4 +1,4 @@
-"""A study as one self-contained HTML page: what comes in which order."""
+"""A study as one self-contained HTML page: the order of its sections."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ from study.spec.identity import IDENTITY, Identity, is_search
 from study.storage.records import CONTINUES, kept, scored
 from study.words import counted
 
-LISTED = 500  # trials of the table
+LISTED = 500  # trials listed in the table
 
 
 def render(
@@ -28,9 +28,9 @@ def render(
     url: str,
     pictures: Mapping[int, Html],
 ) -> str:
-    """The page on a study in the database at `url`, which has those `studies`.
+    """Return the page for a study in the database at `url`, which contains `studies`.
 
-    `pictures` are those of validation cases. The study has a complete trial.
+    `pictures` maps indices of validation cases to images. The study must have a complete trial.
     """
     identity = kept(study, IDENTITY)
     parts = (
@@ -47,7 +47,7 @@ def search_parts(
     url: str,
     pictures: Mapping[int, Html],
 ) -> list[Html]:
-    """The verdict first, then what a person does with it, then what it rests on."""
+    """Return the verdict first, then the next steps, then the evidence."""
     trials, answer = trials_of(study), answer_of(study, studies)
     identity = trials.identity
     again = confirmation_of(study.study_name, studies)
@@ -72,7 +72,7 @@ def search_parts(
 
 
 def comparison(study: optuna.Study, studies: Sequence[optuna.Study], url: str) -> list[Html]:
-    """The verdict, what each value reached, and how to repeat it."""
+    """Return the verdict, the scores of each value, and how to reproduce them."""
     identity = kept(study, IDENTITY)
     ended = scored(study)
     first = min(trial.number for trial, _ in ended)
@@ -89,8 +89,8 @@ def comparison(study: optuna.Study, studies: Sequence[optuna.Study], url: str) -
 
 
 def asked(identity: Identity, count: int) -> str:
-    """What was trained on what, in a sentence."""
-    where = shortened(identity.get("data", "data that has no name"))
+    """Return a sentence on what was trained on which data."""
+    where = shortened(identity.get("data", "unnamed data"))
     subset = f"{identity['subset']:,} images of " if identity.get("subset") else ""
     split = f", {identity['split']} split" if identity.get("split") else ""
     epochs = counted(identity["epochs"], "epoch")
@@ -98,7 +98,7 @@ def asked(identity: Identity, count: int) -> str:
 
 
 def all_trials(trials: Trials) -> Html:
-    """A row a trial that was trained, the best first."""
+    """Return a table with one row per trained trial, best first."""
     rows = sorted(
         (row for row in trials.rows if row.score is not None),
         key=lambda row: (not row.complete, -(row.score or 0.0)),
@@ -112,12 +112,12 @@ def all_trials(trials: Trials) -> Html:
     left_out = trials.others
     note = [
         f"The best {LISTED} of {len(rows):,}." if len(rows) > LISTED else "",
-        f"{counted(left_out, 'trial')} of other programs left out." if left_out else "",
+        f"{counted(left_out, 'trial')} added by other programs omitted." if left_out else "",
     ]
     title = f"All {len(rows):,} trials, best first"
     lines = paragraph(" ".join(each for each in note if each), "note")
     every = folded(title, lines, table([head, *body], "values"))
-    return within("screen", [every])  # far too wide for paper
+    return within("screen", [every])  # too wide for paper
 
 
 def _cells(row: Row, values: Sequence[str], names: Sequence[str]) -> list[Any]:
@@ -135,7 +135,7 @@ def _cells(row: Row, values: Sequence[str], names: Sequence[str]) -> list[Any]:
 
 
 def came_from(row: Row) -> str:
-    """Who put in a trial's settings, and which stopped or earlier trial it goes back to."""
+    """Return the origin of a trial's settings, and the trial it continues or repeats."""
     words = [row.origin or "search"]
     if kept(row.trial, CONTINUES) is not None:
         words.append(f"second chance of trial {kept(row.trial, CONTINUES)}")

@@ -1,4 +1,4 @@
-"""How to repeat a study, and all that its numbers depend on."""
+"""How to reproduce a study, and everything its numbers depend on."""
 
 import re
 from collections.abc import Mapping
@@ -27,28 +27,28 @@ from study.storage.studies import COMMAND, SEARCH_CHANGES
 
 
 def repeat_section(
-    study: optuna.Study, identity: Identity, url: str, trial: int, verb: str = "the best"
+    study: optuna.Study, identity: Identity, url: str, trial: int, verb: str = "the best trial"
 ) -> Html:
-    """The steps to the same numbers: code, packages, data, the study, and a trial of it alone."""
+    """Return the steps to the same numbers: code, packages, data, the study, and one trial."""
     made = study.user_attrs.get(COMMAND, "")
     versions = identity.get("versions", {})
     packages = " ".join(f"{name}=={version}" for name, version in versions.items())
     steps = [
         Html(
-            "Check out the code whose hash is "
-            + tagged("code", shortened(identity.get("code", "not kept")))
-            + " (of what training computes)."
+            "Check out the training code with the hash "
+            + tagged("code", shortened(identity.get("code", "not stored")))
+            + "."
         )
     ]
     if packages:
-        steps.append(Html("Install what it ran with." + command(f"pip install {packages}")))
+        steps.append(Html("Install the same packages." + command(f"pip install {packages}")))
     if "data_sha256" in identity:
         data = shortened(identity["data_sha256"])
         steps.append(
             Html(
-                f"Have the same data: {tagged('span', identity['data'])}, sha256 "
+                f"Use the same data: {tagged('span', identity['data'])}, sha256 "
                 + tagged("code", data)
-                + "; other data is refused."
+                + "; other data is rejected."
             )
         )
     if made:
@@ -60,19 +60,19 @@ def repeat_section(
         if value is not None
     )
     replay = f"python -m study.replay {named(study.study_name, url)} {' '.join(more)}"
-    steps.append(Html(f"Train {verb} alone again and compare it bit for bit." + command(replay)))
+    steps.append(Html(f"Retrain only {verb} and compare it bit for bit." + command(replay)))
     page = f"python -m study.report {named(study.study_name, url)}"
-    steps.append(Html("This page is written anew by" + command(page)))
-    return section("How to repeat it", items(steps, "ol"))
+    steps.append(Html("Rewrite this page." + command(page)))
+    return section("How to reproduce it", items(steps, "ol"))
 
 
 def shortened(text: Any) -> str:
-    """Words with long hashes cut."""
+    """Return text with long hashes shortened."""
     return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{8,}\b", r"\1…", str(text))
 
 
 def provenance(study: optuna.Study, identity: Identity) -> Html:
-    """All that a study's numbers depend on, in words, for whoever asks."""
+    """Return everything a study's numbers depend on, collapsed."""
     rows: dict[str, Any] = {"study": study.study_name, "kind": identity.get("kind")}
     for key, value in identity.items():
         if key in ("kind", "space_definition", "base"):
@@ -80,30 +80,30 @@ def provenance(study: optuna.Study, identity: Identity) -> Html:
         rows[key.replace("_", " ")] = fact(value)
     for change in kept(study, SEARCH_CHANGES, []):
         words = (f"{key} {fact(change[key])}" for key in ("sampler", "pruner") if key in change)
-        rows[f"from trial {change['from_trial']} on"] = ", ".join(words)
+        rows[f"since trial {change['from_trial']}"] = ", ".join(words)
     definition = identity["space_definition"]
     space = definition_in_words(definition)
     base = identity.get("base", definition.get("base", {}))
     varied = settings_varied(definition)
     fixed = {key: shown(value) for key, value in base.items() if key not in varied}
     return folded(
-        "All that these numbers depend on",
+        "Everything these numbers depend on",
         facts(rows),
-        tagged("h3", "What is varied"),
+        tagged("h3", "Varied"),
         facts(space),
-        *([tagged("h3", "What is not"), facts(fixed)] if fixed else []),
+        *([tagged("h3", "Fixed"), facts(fixed)] if fixed else []),
     )
 
 
 def settings_varied(definition: Mapping[str, Any]) -> set[str]:
-    """The settings that a stored space or comparison varies."""
+    """Return the settings that a stored space or comparison varies."""
     if "variants" in definition:
         return {name for changes in definition["variants"].values() for name in changes}
     return {each.get("only", {}).get("setting", name) for name, each in definition.items()}
 
 
 def fact(value: Any) -> str:
-    """A fact as people write it."""
+    """Format a fact for readers."""
     if isinstance(value, Mapping) and "name" in value:
         return in_words(value)
     if isinstance(value, list) and not value:
@@ -112,10 +112,11 @@ def fact(value: Any) -> str:
 
 
 def definition_in_words(definition: Mapping[str, Any]) -> dict[str, str]:
-    """The range of each parameter of a search, or the settings of each value of a comparison."""
+    """Return the range of each parameter of a search, or the settings of each value of a
+    comparison."""
     if "variants" in definition:
         return {
-            label: shown(changes) or "as the settings below"
+            label: shown(changes) or "the settings below"
             for label, changes in definition["variants"].items()
         }
     found = {}
@@ -126,6 +127,6 @@ def definition_in_words(definition: Mapping[str, Any]) -> dict[str, str]:
         if not isinstance(within, CategoricalDistribution) and getattr(within, "log", False):
             words += ", on a log scale"
         if only := described.get("only"):
-            words += f"; sets {only['setting']} where {only['of']} is {shown(only['value'])}"
+            words += f"; sets {only['setting']} if {only['of']} is {shown(only['value'])}"
         found[name] = words
     return found

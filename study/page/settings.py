@@ -1,4 +1,4 @@
-"""Which settings mattered: a panel each, and their importance with its range."""
+"""Which settings mattered: their importance with its range, and a panel for each."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -22,23 +22,24 @@ WIDTH, HEIGHT = 290, 205
 
 @dataclass
 class Panel:
-    """A setting with the parameters that give it: one, or one for each choice of another one."""
+    """A setting and its parameters: one, or one for each choice of another setting."""
 
     setting: str
-    ranges: list[Any] = field(default_factory=list)  # their distributions
-    values: dict[int, Any] = field(default_factory=dict)  # by number of the trial
-    choices: dict[int, str] = field(default_factory=dict)  # likewise: of the other setting
+    ranges: list[Any] = field(default_factory=list)  # distributions of the parameters
+    values: dict[int, Any] = field(default_factory=dict)  # by trial number
+    choices: dict[int, str] = field(default_factory=dict)  # of the other setting, by trial number
 
 
 def ranges_of(trials: Trials) -> dict[str, Range]:
-    """The importance of each setting; empty where it cannot be told."""
+    """Return the importance of each setting; empty if unknown."""
     generator = np.random.default_rng(trials.identity["seed"])
     complete = sorted(trials.complete, key=lambda row: row.number)
     return importance.importances([row.trial for row in complete], trials.space, generator)
 
 
 def settings_section(trials: Trials) -> Html:
-    """The importance of the settings, and score against value for each, the most telling first."""
+    """Return the importance of the settings, and a plot of score by value for each, most important
+    first."""
     ranges = ranges_of(trials)
     found = [panel for panel in panels(trials) if len({*map(repr, panel.values.values())}) > 1]
     order = list(ranges)
@@ -50,9 +51,9 @@ def settings_section(trials: Trials) -> Html:
         else paragraph(importance.TOO_FEW)
     )
     note = paragraph(
-        "Score against value; in percent, the share of the variance that the setting explains. "
-        "Strokes: medians of the complete trials. Marks are those of the search's history; "
-        "where a setting has a range for each choice of another one, colours are of the choice.",
+        "Score by value; in percent, the share of the variance that the setting explains. "
+        "Bars: medians of the complete trials. Symbols as in the history of the search; "
+        "if a setting has a range for each choice of another one, colours show that choice.",
         "note",
     )
     return Html(
@@ -62,7 +63,7 @@ def settings_section(trials: Trials) -> Html:
 
 
 def panels(trials: Trials) -> list[Panel]:
-    """A panel for each setting of the space, in its order."""
+    """Return a panel for each setting of the space, in order."""
     found: dict[str, Panel] = {}
     for name in trials.space:
         for row in trials.rows:
@@ -72,7 +73,7 @@ def panels(trials: Trials) -> list[Panel]:
             only = condition_of(name, trials.space, row.settings)
             panel = found.setdefault(only.get("setting", name), Panel(only.get("setting", name)))
             if panel.ranges and type(within_range) is not type(panel.ranges[0]):
-                continue  # another program put it in
+                continue  # added by another program
             if within_range not in panel.ranges:
                 panel.ranges.append(within_range)
             panel.values[row.number] = row.trial.params[name]
@@ -82,7 +83,7 @@ def panels(trials: Trials) -> list[Panel]:
 
 
 def draw(panel: Panel, trials: Trials, ranges: Mapping[str, Range]) -> Html:
-    """Score against the value of a setting."""
+    """Plot the score by the value of a setting."""
     names = axis_names(panel)
     x = Axis(panel.setting, names=names) if names else numeric_axis(panel)
     plot = Figure(x, Axis(trials.metric, *trials.worth_seeing), WIDTH, HEIGHT)
@@ -115,7 +116,7 @@ def draw(panel: Panel, trials: Trials, ranges: Mapping[str, Range]) -> Html:
 
 
 def axis_names(panel: Panel) -> list[str]:
-    """What stands at an axis of choices; nothing if the setting is a number of some range."""
+    """Return the labels of a categorical axis; empty if the setting is numeric."""
     names: dict[str, None] = {}
     for within_range in panel.ranges:
         if not isinstance(within_range, CategoricalDistribution):
@@ -128,7 +129,7 @@ def axis_names(panel: Panel) -> list[str]:
 
 
 def numeric_axis(panel: Panel) -> Axis:
-    """An axis over all ranges of a setting, logarithmic if one of them is."""
+    """Return an axis over all ranges of a setting, logarithmic if one of them is."""
     numbers = [
         each for each in panel.ranges if isinstance(each, FloatDistribution | IntDistribution)
     ]
@@ -142,8 +143,8 @@ def numeric_axis(panel: Panel) -> Axis:
 
 
 def importance_plot(ranges: dict[str, Range]) -> str:
-    """A bar for each setting, with its range."""
-    names = [*reversed(ranges)]  # the axis begins below
+    """Plot a bar for each setting, with its range."""
+    names = [*reversed(ranges)]  # the axis starts at the bottom
     most = max(high for _, _, high in ranges.values())
     x = Axis("share of the variance of the score", 0, min(1.0, 1.05 * most) or 1.0)
     plot = Figure(x, Axis("", names=names), height=60 + 22 * len(names))

@@ -1,7 +1,7 @@
-"""How a page looks: on a screen, on a phone, in the dark, and on paper."""
+"""Style of a page: desktop, phone, dark mode and print."""
 
 COLOURS = 8
-"""Classes `c0` to `c7`, for what is told apart by colour (Okabe and Ito's, but for the last)."""
+"""Number of colour classes, `c0` to `c7` (Okabe and Ito's palette, except for the last)."""
 
 _LIGHT = """
 --page:#f6f7f9;--card:#fff;--ink:#1b2026;--soft:#5b6570;--rule:#d9dee4;--grid:#e8ebef;
@@ -32,10 +32,10 @@ svg text.label{fill:var(--soft)}
 .ink{color:var(--ink)}.rule{color:var(--soft)}
 """
 )
-"""How the marks of `study.page.svg` look."""
+"""Style of the marks of `study.page.svg`."""
 
 ALONE = f":root{{{_LIGHT}}}\n{MARKS}"
-"""Likewise, in a file of its own."""
+"""Style of a standalone SVG file."""
 
 STYLE = (
     f"""

@@ -1,8 +1,8 @@
-"""Figures as inline SVG: they need no script, follow the page's colours, and print.
+"""Figures as inline SVG: no scripts, the page's colours, printable.
 
-A mark has a kind, a CSS class by which `study.page.style` colours it, and may have a title, which
-a browser shows over it. Figures are drawn small and grow with the page, so that text stays
-readable on a phone.
+A mark has a kind, the CSS class by which `study.page.style` colours it, and may have a title,
+which browsers show as a tooltip. Figures are drawn small and scale with the page, so that text
+stays readable on a phone.
 """
 
 import math
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from html import escape
 
 LEFT, RIGHT, TOP, BOTTOM = 48, 10, 10, 38
-"""Margins in units of the figure, a unit being about a pixel."""
-LEAST = 4  # parts into which ticks divide an axis
-LETTER = 6.2  # mean width of one
-FAR = 1e5  # numbers from which, or below whose inverse, ticks are written as powers of ten
+"""Margins in units of the figure, about one pixel each."""
+LEAST = 4  # minimum number of intervals between ticks
+LETTER = 6.2  # mean width of a letter
+FAR = 1e5  # ticks at or above this, or at or below its inverse, use scientific notation
 
 MARKS = {
-    "dot": "M{x} {y}h0",  # its round ends are the dot
+    "dot": "M{x} {y}h0",  # the round line caps form the dot
     "diamond": "M{x} {y}m0-5l5 5-5 5-5-5z",
     "cross": "M{x} {y}m-3-3l6 6m0-6l-6 6",
     "dash": "M{x} {y}m-9 0h18",
@@ -28,17 +28,17 @@ Number = float | int
 
 @dataclass(frozen=True)
 class Axis:
-    """What an axis shows: numbers from `low` to `high`, or `names` at 0, 1, 2 and so on."""
+    """An axis of numbers from `low` to `high`, or of `names` at 0, 1, 2 and so on."""
 
     label: str
     low: float = 0.0
     high: float = 1.0
     log: bool = False
-    whole: bool = False  # ticks at whole numbers alone
+    whole: bool = False  # ticks only at whole numbers
     names: Sequence[str] = ()
 
     def place(self, value: Number) -> float:
-        """Where a number lies between the ends, 0..1; outside of that if it is out of range."""
+        """Return the relative position of a number, 0..1; outside of that if out of range."""
         if self.names:
             return (value + 0.5) / len(self.names)
         if self.log:
@@ -50,7 +50,7 @@ class Axis:
         return (value - low) / (high - low) if high > low else 0.5
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Places worth a mark, with what is written there."""
+        """Return the positions and labels of the ticks."""
         if self.names:
             return [(i, name) for i, name in enumerate(self.names)]
         return _log_ticks(self.low, self.high) if self.log else self._even_ticks()
@@ -77,15 +77,15 @@ def _log_ticks(low: float, high: float) -> list[tuple[float, str]]:
 
 
 def _short(value: float) -> str:
-    """`1e-05` as `1e-5`: a tick has little room."""
+    """Write `1e-05` as `1e-5`: a tick has little room."""
     text = f"{value:g}" if 1 / FAR < abs(value) < FAR else f"{value:.0e}"
     return text.replace("e-0", "e-").replace("e+0", "e")
 
 
 class Figure:
-    """Axes, and marks on them in the order in which they are drawn.
+    """Axes, and marks in drawing order.
 
-    What lies outside the axes is cut off; `edge` keeps such points at the lower edge instead.
+    Marks outside the axes are clipped; `edge` moves such points to the lower edge instead.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Figure:
         self._untitled: dict[str, list[str]] = {}  # shapes by class
 
     def at(self, x: Number, y: Number) -> tuple[float, float]:
-        """A point in units of the figure's inner part, whose origin is its upper left corner."""
+        """Return a point in units of the plot area, whose origin is its upper left corner."""
         across, down = self._inner()
         return round(self.x.place(x) * across, 1), round((1 - self.y.place(y)) * down, 1)
 
@@ -111,11 +111,11 @@ class Figure:
         return self.width - self.left - RIGHT, self.height - TOP - self.bottom
 
     def edge(self, y: Number) -> float:
-        """The number `y`, no lower than the axis reaches."""
+        """Return `y`, at least the lower end of the axis."""
         return max(y, self.y.low)
 
     def point(self, x: Number, y: Number, kind: str, mark: str = "dot", title: str = "") -> None:
-        """A mark. Those of a kind without a title become one path, since it is far smaller."""
+        """Draw a mark. Marks of a kind without title are merged into one much smaller path."""
         if not (math.isfinite(x) and math.isfinite(y)):
             return
         across, down = self.at(x, y)
@@ -132,7 +132,7 @@ class Figure:
         title: str = "",
         step: bool = False,
     ) -> None:
-        """A line through points; with `step` it stays level up to the next one."""
+        """Draw a line through points; with `step` it stays level up to the next one."""
         path = ""
         for i, (x, y) in enumerate(places):
             across, down = self.at(x, y)
@@ -142,24 +142,24 @@ class Figure:
             self._marks.append(f"<path class='line {kind}' d='{path}'>{_title(title)}</path>")
 
     def level(self, y: Number, kind: str, title: str = "") -> None:
-        """A line from side to side."""
+        """Draw a horizontal line across the figure."""
         down = self.at(0, y)[1]
         mark = f"<path class='line {kind}' d='M0 {down:g}H{self._inner()[0]}'>{_title(title)}"
         self._marks.append(f"{mark}</path>")
 
     def upright(self, x: Number, kind: str) -> None:
-        """A line from top to bottom."""
+        """Draw a vertical line across the figure."""
         across, down = self.at(x, 0)[0], self._inner()[1]
         self._marks.append(f"<path class='line {kind}' d='M{across:g} 0V{down}'></path>")
 
     def interval(self, low: Number, high: Number, y: Number, kind: str, title: str = "") -> None:
-        """A line between two x, with ends."""
+        """Draw an error bar between two x."""
         (first, down), (last, _) = self.at(low, y), self.at(high, y)
         path = f"M{first:g} {down - 4:g}v8m0-4H{last:g}m0-4v8"
         self._marks.append(f"<path class='line {kind}' d='{path}'>{_title(title)}</path>")
 
     def bar(self, length: Number, y: Number, kind: str, title: str = "") -> None:
-        """A bar from the left, half as high as there is room."""
+        """Draw a bar from the left, half as high as the row."""
         across, down = self.at(length, y)
         high = 0.5 * self._inner()[1] / max(1, len(self.y.names))
         self._marks.append(
@@ -168,7 +168,7 @@ class Figure:
         )
 
     def svg(self) -> str:
-        """The figure as an SVG element."""
+        """Return the figure as an SVG element."""
         across, down = self._inner()
         below = self.height - TOP - 4
         untitled = (
@@ -181,7 +181,7 @@ class Figure:
             f"<svg viewBox='0 0 {self.width} {self.height}' role='img' aria-label='{said}'>"
             f"<g transform='translate({self.left} {TOP})'>"
             + "".join(self._grid(across, down))
-            # An inner SVG cuts off what lies outside of it.
+            # An inner SVG clips its content.
             + f"<svg width='{across}' height='{down}'>{marks}</svg>"
             + f"<text class='label' x='{across / 2:g}' y='{below}' text-anchor='middle'>"
             f"{escape(self.x.label)}</text>"
@@ -211,7 +211,7 @@ class Figure:
 
 
 def _cut(words: str, room: int) -> str:
-    """Words with room for so many letters; whole in their title."""
+    """Truncate text to `room` letters; the full text becomes its title."""
     if len(words) <= room:
         return escape(words)
     return f"{escape(words[: max(1, room - 1)])}…<title>{escape(words)}</title>"
@@ -222,7 +222,7 @@ def _title(words: str) -> str:
 
 
 def spread(values: Iterable[float], margin: float = 0.05) -> tuple[float, float]:
-    """Ends of an axis that shows all of some numbers, with a margin on either side."""
+    """Return the ends of an axis that shows all values, with a margin on both sides."""
     found = [value for value in values if math.isfinite(value)]
     if not found:
         return 0.0, 1.0

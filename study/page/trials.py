@@ -1,4 +1,4 @@
-"""A search's trials as its page draws them."""
+"""The trials of a search, as drawn on its page."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,49 +15,49 @@ from study.spec.score import score_of
 from study.spec.space import condition_of
 from study.storage.records import CONFIG, ORIGIN, Ending, Result, ending, kept, result_of
 
-MANY = 1000  # trials, beyond which a page would be too large with all that is known of each
+MANY = 1000  # trials, beyond which full details of each would make the page too large
 GONE = (Ending.DIVERGED, Ending.OUT_OF_MEMORY, Ending.FAILED)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A trial with settings of this program's, as far as it was trained."""
+    """A trial created by this program, as far as it was trained."""
 
     trial: FrozenTrial
     result: Result | None
     settings: Mapping[str, Any]
-    curve: Sequence[float]  # scores by epoch, the first is that of epoch 1
+    curve: Sequence[float]  # scores by epoch, starting with epoch 1
     score: float | None  # mean of the last epochs; None without one
 
     @property
     def number(self) -> int:
-        """In the study."""
+        """Its number in the study."""
         return self.trial.number
 
     @property
     def ending(self) -> str:
-        """How it ended, or its state if it did not."""
+        """How it ended, or its state if unfinished."""
         return ending(self.trial)
 
     @property
     def origin(self) -> str:
-        """Who put it in by hand; empty if the search found it."""
+        """Origin of hand-made settings; empty if found by the search."""
         origin: str = self.trial.user_attrs.get(ORIGIN, "")
         return origin
 
     @property
     def values(self) -> Mapping[str, float]:
-        """What it reached beside the score."""
+        """Its values other than the score."""
         return self.result.values if self.result else {}
 
     @property
     def complete(self) -> bool:
-        """Whether it ran to its end, and has a result."""
+        """Whether it completed and has a result."""
         return self.trial.state == TrialState.COMPLETE and self.result is not None
 
     @property
     def gone(self) -> bool:
-        """Whether it failed, so that its score is not one of a whole trial."""
+        """Whether it failed, so that its score is not that of a complete trial."""
         return self.ending in GONE
 
     @property
@@ -71,12 +71,12 @@ class Row:
 
     @property
     def mark(self) -> str:
-        """The shape of its marks, for readers who do not tell the colours apart."""
+        """The shape of its marks, for readers who cannot tell the colours apart."""
         return "cross" if self.gone else "diamond" if self.origin else "dot"
 
     @property
     def title(self) -> str:
-        """What is shown over its marks."""
+        """The tooltip of its marks."""
         score = "no score" if self.score is None else f"{self.score:.4f}"
         of = f", {self.origin}" if self.origin else ""
         return f"trial {self.number}{of}: {score}, {self.ending} after {len(self.curve)} epochs"
@@ -84,21 +84,21 @@ class Row:
 
 @dataclass(frozen=True)
 class Trials:
-    """The trials of a search that have settings of its own, by number."""
+    """The trials of a search created by this program, by number."""
 
     identity: Identity
     rows: Sequence[Row]
-    others: int  # of other programs, which count for nothing
+    others: int  # number of trials added by other programs, which are ignored
 
     @property
     def metric(self) -> str:
-        """What a score is."""
+        """Name of the score."""
         metric: str = self.identity.get("metric", "score")
         return metric
 
     @property
     def epochs(self) -> int:
-        """Of a whole trial."""
+        """Epochs of a complete trial."""
         epochs: int = self.identity["epochs"]
         return epochs
 
@@ -110,24 +110,24 @@ class Trials:
 
     @property
     def many(self) -> bool:
-        """Whether there are so many that marks can't have titles."""
+        """Whether there are too many for marks to have tooltips."""
         return len(self.rows) > MANY
 
     @cached_property
     def complete(self) -> list[Row]:
-        """Those that ran to their end, the best first."""
+        """Complete trials, best first."""
         found = [row for row in self.rows if row.complete and row.score is not None]
         return sorted(found, key=lambda row: -(row.score or 0.0))
 
     @property
     def hand(self) -> Row | None:
-        """The best of those that were put in by hand."""
+        """The best hand-made trial."""
         return next((row for row in self.complete if row.origin), None)
 
     @cached_property
     def worth_seeing(self) -> tuple[float, float]:
-        """Ends of an axis of scores that shows the good ones apart: as far below the median of
-        the complete trials as the best is above it, twice over."""
+        """Ends of an axis zoomed to the good scores: it extends twice as far below the median of
+        the complete trials as the best is above it."""
         scores = [row.score or 0.0 for row in self.complete]
         middle = sorted(scores)[len(scores) // 2]
         least = middle - 2 * (scores[0] - middle or 0.05)
@@ -139,7 +139,7 @@ class Trials:
 
 
 def trials_of(study: optuna.Study) -> Trials:
-    """The trials of a search that this program began."""
+    """Return the trials of a search created by this program."""
     every = study.get_trials(deepcopy=False)
     rows = [row for trial in every if (row := _row(trial)) is not None]
     strange = [
@@ -165,13 +165,13 @@ def _row(trial: FrozenTrial) -> Row | None:
 
 
 def setting_of(name: str, trials: Trials, row: Row) -> str:
-    """The setting that a parameter of a trial gives."""
+    """Return the setting that a parameter of a trial sets."""
     setting: str = condition_of(name, trials.space, row.settings).get("setting", name)
     return setting
 
 
 def varied_settings(trials: Trials) -> list[str]:
-    """The settings that the search varies, in the order of its space."""
+    """Return the settings that the search varies, in the order of its space."""
     settings = trials.rows[0].settings if trials.rows else {}
     found = dict.fromkeys(
         condition_of(name, trials.space, settings).get("setting", name) for name in trials.space
@@ -182,7 +182,7 @@ def varied_settings(trials: Trials) -> list[str]:
 
 
 def described(row: Row, names: Sequence[str]) -> str:
-    """Settings of a trial in a line."""
+    """Return settings of a trial on one line."""
     return ", ".join(
         f"{name} {shown(row.settings[name])}" for name in names if name in row.settings
     )
