@@ -109,6 +109,32 @@ def test_what_is_damaged_or_of_another_run_is_unusable(faces: Faces) -> None:
         refuse(".")
 
 
+@pytest.mark.parametrize(
+    "failure",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),
+        torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        MemoryError(),
+    ],
+    ids=repr,
+)
+def test_a_device_that_fails_while_a_checkpoint_is_read_says_nothing_of_the_checkpoint(
+    failure: Exception, faces: Faces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted(config("adam"), faces, 1)
+    before = KEPT.read_bytes()
+    run = Run(config("adam"), faces, CPU)
+
+    def fail(*_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(run.net, "load_state_dict", fail)
+    with pytest.raises(type(failure)):
+        checkpoint.load(run, KEPT, "key")
+    assert KEPT.read_bytes() == before
+
+
 def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(faces: Faces) -> None:
     run = interrupted(config("adam"), faces, 1)
     before = KEPT.read_bytes()

@@ -63,7 +63,7 @@ class Recorded:
     def __init__(self, device: Device, name: str = "a") -> None:
         self.device, self.name = device, name
 
-    def begin_run(self) -> None:
+    def begin_run(self, memory: float) -> None:
         pass
 
     @contextmanager
@@ -137,16 +137,41 @@ def test_a_capture_that_fails_is_tried_once_and_the_work_is_called_instead() -> 
     assert "no graph of step: operation not permitted when stream is capturing" in launcher.refused
 
 
-def test_memory_that_runs_out_in_a_capture_is_not_taken_for_a_refusal() -> None:
+def test_work_that_fits_called_but_not_captured_is_called_and_one_line_says_why() -> None:
+    class Full(Recorded):
+        tries = 0
+
+        def capture(self, work: Callable[[], object]) -> Callable[[], object]:
+            self.tries += 1
+            raise RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
+
+    stream, done = Full(Device()), []
+    launcher = Launcher(stream)
+    for _ in range(3):
+        launcher.launch("step", lambda: done.append(1))
+    assert len(done) == 3
+    assert stream.tries == 2  # the second with what others kept
+    assert "no graph of step: cuDNN error: CUDNN_STATUS_ALLOC_FAILED" in launcher.refused
+
+
+def test_memory_that_runs_out_for_called_work_ends_the_run() -> None:
     class Full(Recorded):
         def capture(self, work: Callable[[], object]) -> Callable[[], object]:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            work()
+            return work
 
+    def hungry() -> None:
+        if launcher.refused:
+            raise torch.OutOfMemoryError("CUDA out of memory, called")
+        if launched:
+            raise torch.OutOfMemoryError("CUDA out of memory, captured")
+
+    launched: list[int] = []
     launcher = Launcher(Full(Device()))
-    launcher.launch("step", int)
-    with pytest.raises(torch.OutOfMemoryError):
-        launcher.launch("step", int)
-    assert not launcher.refused
+    launcher.launch("step", hungry)
+    launched.append(1)
+    with pytest.raises(torch.OutOfMemoryError, match="called"):
+        launcher.launch("step", hungry)
 
 
 def test_memory_that_others_keep_is_given_back_and_the_capture_tried_again() -> None:

@@ -21,6 +21,7 @@ from fer.files import write_file
 from fer.strict_json import to_json
 from fer.training.fit import Epoch, Run
 from fer.training.look import Looked, Mistake
+from fer.training.memory import ran_out
 
 
 class Unusable(Exception):
@@ -47,7 +48,7 @@ def load(run: Run, path: Path, key: str) -> list[Epoch]:
     """Put `run`, which must be new, into the state kept in `path`; the epochs it has behind it.
 
     They are none if there is no such file. Raises Unusable if it is damaged or of another run;
-    `run` must not be used then.
+    `run` must not be used then. Errors of a device, or of memory that did not suffice, pass.
     """
     if not path.exists():
         return []
@@ -64,6 +65,8 @@ def load(run: Run, path: Path, key: str) -> list[Epoch]:
         with run.launcher.stream.active():
             _restore(run, kept)
     except (SafetensorError, OSError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        if ran_out(error) or isinstance(error, torch.AcceleratorError):
+            raise  # it says nothing of the file
         raise Unusable(" ".join(str(error).split())[:200]) from None
     run.trained = len(epochs)
     return epochs

@@ -16,6 +16,7 @@ from fer.network.kernels import kernels_for
 from fer.network.model import Net
 from fer.training import metrics
 from fer.training.augment import augment, oversample, scale
+from fer.training.cost import computed_bytes
 from fer.training.draws import make_draws, redraw
 from fer.training.evaluation import Validation, evaluate
 from fer.training.launch import Launcher, open_stream
@@ -79,7 +80,7 @@ class Run:
         self.config = config
         self.device = device
         self.trained = 0
-        self.launcher = Launcher(stream or open_stream(device))
+        self.launcher = Launcher(stream or open_stream(device), computed_bytes(config))
         self.generator = torch.Generator().manual_seed(config.seed)
         # A second stream of numbers, since permutations and weights are drawn on the CPU anyway.
         self.device_generator = torch.Generator(device).manual_seed(config.seed + 1)

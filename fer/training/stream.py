@@ -25,8 +25,9 @@ class Stream(Protocol):
     steps_at_once: int  # that are launched together
     captures: bool
 
-    def begin_run(self) -> None:
-        """Another run takes the stream; the one before launches nothing more."""
+    def begin_run(self, memory: float) -> None:
+        """Another run takes the stream, whose graphs will want so many bytes; the one before
+        launches nothing more."""
         ...
 
     def active(self) -> AbstractContextManager[object]:
@@ -51,7 +52,7 @@ class HostStream:
     steps_at_once = 25  # between looks at the loss
     captures = False
 
-    def begin_run(self) -> None:
+    def begin_run(self, memory: float) -> None:
         pass
 
     def active(self) -> AbstractContextManager[object]:

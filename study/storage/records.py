@@ -28,10 +28,15 @@ CONTINUES_FROM = "continues_from"
 TRAINED_ON = "trained_on"
 """Likewise, of a trial that was not trained on its study's hardware alone: from which epoch on it
 was on which, as pairs."""
+STARVED = "starved"
+"""Likewise, of a trial for which memory did not suffice beside others: what was said."""
 ORIGIN = "origin"
 """The user attribute that says who put in a trial's settings; a search's own trials have none."""
 NAMES = frozenset(
-    {CONFIG, RESULT, FAILURE, DEATHS, OWNER, CONTINUES, CONTINUES_FROM, TRAINED_ON, ORIGIN}
+    {
+        *(CONFIG, RESULT, FAILURE, DEATHS, OWNER, CONTINUES, CONTINUES_FROM, TRAINED_ON, STARVED),
+        ORIGIN,
+    }
 )
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
