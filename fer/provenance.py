@@ -26,7 +26,12 @@ SOURCES = (
     "training/stream.py",
 )
 OF_A_HOLDOUT = ("data/holdout.py", "training/look.py")
-OF_A_GPU = ("network/gpu_kernels.py", "training/cuda.py")
+OF_A_GPU = (
+    "network/gpu_kernels.py",
+    "network/gpu_net.py",
+    "training/cuda.py",
+    "training/gpu_step.py",
+)
 
 
 def code_version(device: torch.device, holdout: bool = False) -> str:

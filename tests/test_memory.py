@@ -9,7 +9,7 @@ from fer.errors import UserError
 from fer.training import memory
 from fer.training.cuda import CudaStream
 from fer.training.device import choose
-from fer.training.memory import make_room, ran_out
+from fer.training.memory import make_room, ran_out, tidy
 
 GPU = torch.device("cuda", 0)
 RAN_OUT = [
@@ -69,6 +69,21 @@ def test_memory_is_given_back_where_less_is_free_than_wanted(
     make_room(GPU, 10)
     assert not card.returned
     make_room(GPU, 11)
+    assert len(card.returned) == 1
+
+
+def test_after_a_trial_a_gpu_gives_memory_back_only_if_it_is_short(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    card = Card(monkeypatch, free=40 << 30, kept=30 << 30)
+    for _ in range(100):
+        tidy(GPU)
+    assert not card.returned
+    card.free = 9 << 30
+    tidy(GPU)
+    assert len(card.returned) == 1
+    card.returned.clear()
+    tidy(torch.device("cpu"))  # as ever
     assert len(card.returned) == 1
 
 

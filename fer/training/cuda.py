@@ -15,6 +15,8 @@ class CudaStream:
     """A stream of a GPU, on which one run follows another."""
 
     steps_at_once = 16
+    # So much is queued that a stall of the one thread, such as a capture, empties no stream.
+    ahead = 4
 
     def __init__(self, device: torch.device, captures: bool = True) -> None:
         self.captures = captures

@@ -42,6 +42,17 @@ class Launcher:
             (replay or all_of_it)()
         self._warm.add(name)
 
+    def turns(self, name: Hashable, times: int) -> list[int]:
+        """How often to `launch` work that is wanted so many times, and how many times each.
+
+        Steps that are called, or that are fewer than a graph has, go one by one: others have
+        their turn between them, and a graph of one step serves every such rest.
+        """
+        whole = name in self._warm and times == self.stream.steps_at_once
+        if not self.stream.captures or (whole and not self.refused):
+            return [times]
+        return [1] * times
+
     def _captures(self) -> bool:
         return self.stream.captures and not self.refused
 
