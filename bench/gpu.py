@@ -44,6 +44,8 @@ class Options:
     """For which accuracies are compared."""
     subset: int | None = None
     """Train on this many images."""
+    patience: float = 1.0
+    """Times the limits of the sections: a processor takes longer."""
 
 
 def main() -> None:
@@ -55,8 +57,9 @@ def main() -> None:
     results: dict[str, Any] = {"command": sys.argv[1:], "machine": machine(options.device)}
 
     def section(name: str, limit: int, *arguments: object) -> None:
-        print(f"{name} (at most {limit} s)", flush=True)
-        results[name] = ran(options.out / f"{name}.log", limit, *map(str, arguments))
+        seconds = options.patience * limit
+        print(f"{name} (at most {seconds:.0f} s)", flush=True)
+        results[name] = ran(options.out / f"{name}.log", seconds, *map(str, arguments))
         write_file(options.out / "results.json", to_json(results, indent=2, default=str))
         print(
             f"  exit code {results[name]['exit_code']}, {results[name]['seconds']} s", flush=True
@@ -71,7 +74,8 @@ def main() -> None:
             section(
                 "study", 240, "-m", "study.run", "--study", "full", "--pruner", "none",
                 "--trials", options.trials, "--epochs", options.epochs, "--split", "stratified",
-                "--timeout", 220, "--storage", f"sqlite:///{work}/studies.db", *common, *few,
+                "--timeout", 220 * options.patience, "--storage", f"sqlite:///{work}/studies.db",
+                *common, *few,
             )  # fmt: skip
         results["study"] |= {
             "trials": copied(work / "studies.db", options.out / "studies.db"),
@@ -99,7 +103,7 @@ def main() -> None:
         sys.exit(f"failed: {', '.join(failed)}; see {options.out / 'results.json'}")
 
 
-def ran(log: Path, limit: int, *arguments: str) -> dict[str, Any]:
+def ran(log: Path, limit: float, *arguments: str) -> dict[str, Any]:
     """Run Python with these arguments, its output into `log`: how it ended, and its last lines."""
     start = time.monotonic()
     with log.open("w") as file:
@@ -115,7 +119,7 @@ def ran(log: Path, limit: int, *arguments: str) -> dict[str, Any]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-            code = f"stopped after {limit} s"
+            code = f"stopped after {limit:.0f} s"
     return {
         "exit_code": code,
         "seconds": round(time.monotonic() - start, 1),

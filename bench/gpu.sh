@@ -7,7 +7,7 @@
 # of 100 trials x 30 epochs comes first, then the GPU's tests, the benchmark and the accuracies;
 # OUT/results.json is written anew after each. A rehearsal on a processor:
 #
-#     bench/gpu.sh OUT --device cpu --trials 6 --epochs 1 --subset 300 --seeds 2
+#     bench/gpu.sh OUT --device cpu --trials 6 --epochs 1 --subset 300 --seeds 2 --patience 4
 set -euo pipefail
 cd "$(dirname "$0")/.."
 arguments=("$@")

@@ -21,7 +21,7 @@ from fer.network import gpu_kernels
 from fer.network.gpu_kernels import pooled
 
 gpu_kernels.ROWS = 256
-gpu_kernels.probe(torch.device("cpu"))
+gpu_kernels.probe(torch.device("cpu"), torch.bfloat16)
 worst = 0.0
 generator = torch.Generator().manual_seed(0)
 for (channels, height, width), stride, largest, slope in itertools.product(
@@ -77,7 +77,8 @@ images = torch.randint(0, 256, (7, 48, 48), generator=generator, dtype=torch.uin
 faces = Faces(images, torch.arange(7), ("a", "b", "c", "d", "e", "f", "g"))
 found = []
 for settings in json.loads(sys.argv[1]):
-    config = Config(precision="float32", batch_size=3, oversample="none", lr=1e-3, **settings)
+    fixed = {"batch_size": 3, "oversample": "none", "lr": 1e-3, "precision": "float32"}
+    config = Config(**{**fixed, **settings})
     runs = [Run(config, faces, torch.device("cpu"), plain=True) for _ in range(2)]
     for run, take in zip(runs, (step, gpu_step.step)):
         run.begin_epoch()
@@ -195,6 +196,7 @@ SETTINGS: list[dict[str, Any]] = [
     },
     {"conv_activation": "elu", "norm": "none", "rotation": 9.0, "erasing": 0.5, "dropout": 0.3}
     | {"crop_padding": 2, "output_activation": "softmax"},
+    {"precision": "bfloat16", "norm": "group", "pool1": "average"},
 ]
 
 
@@ -202,12 +204,15 @@ def test_interpreted_a_step_of_the_gpus_is_the_reference_step() -> None:
     for settings, found in zip(
         SETTINGS, python(STEP, json.dumps(SETTINGS), TRITON_INTERPRET="1"), strict=True
     ):
-        assert found["loss"][1] == pytest.approx(found["loss"][0], rel=1e-5), settings
-        assert found["right"][0] == found["right"][1], settings
+        exact = "precision" not in settings
+        loss = pytest.approx(found["loss"][0], rel=1e-5 if exact else 1e-2)
+        assert found["loss"][1] == loss, settings
         assert found["place"] == [3, 3], settings
-        assert found["gradient"] < 5e-3, settings
-        assert found["statistics"] < 1e-5, settings
-        assert found["weights"] < 0.02, settings
+        assert found["gradient"] < (1e-5 if exact else 0.05), settings
+        if exact:
+            assert found["right"][0] == found["right"][1], settings
+            assert found["statistics"] < 1e-5, settings
+            assert found["weights"] < 0.02, settings
 
 
 def test_interpreted_offsets_of_the_largest_batches_have_more_than_32_bits() -> None:
@@ -227,10 +232,11 @@ import sys
 import torch
 from fer.network import gpu_kernels, kernels
 
-def probe(device):
+def probe(device, dtype):
     raise eval(sys.argv[1])
 
 torch.cuda.is_available = lambda: True
+torch.cuda.is_bf16_supported = lambda including_emulation: True
 gpu_kernels.probe = probe
 try:
     made = kernels.load_triton()

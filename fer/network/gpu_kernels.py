@@ -337,16 +337,19 @@ def judge(
     return gradient
 
 
-def probe(device: torch.device) -> None:
-    """Compile each kernel for a GPU and launch it once. Raises whatever that raises."""
+def probe(device: torch.device, dtype: torch.dtype) -> None:
+    """Compile each kernel for a GPU, which then computes in this type, and launch it once.
+
+    Raises whatever that raises.
+    """
     for largest in (True, False):
-        features = torch.zeros(1, 4, 3, 3, device=device, requires_grad=True)
+        features = torch.zeros(1, 4, 3, 3, device=device, dtype=dtype, requires_grad=True)
         bias, slope = torch.zeros(4, device=device), torch.zeros(1, device=device)
         pooled(features, bias, slope, 1, largest).sum().backward()  # type: ignore[no-untyped-call]
     place = torch.zeros((), dtype=torch.int64, device=device)
     image = torch.zeros(1, 48, 48, dtype=torch.uint8, device=device)
-    levels = torch.zeros(256, device=device)
-    images, labels = gather(image, place.view(1), place.view(1), None, None, 0, place, 1, levels)
-    sums = levels.sum(), place.clone(), place.clone()
-    judge(images.flatten(1)[:, :7].contiguous(), labels, 0.0, *sums)
+    levels, one = torch.zeros(256, device=device, dtype=dtype), place.view(1)
+    _, labels = gather(image, one, one, None, None, 0, place, 1, levels)
+    scores = torch.zeros(1, 7, device=device)
+    judge(scores, labels, 0.0, scores.sum(), place.clone(), place.clone())
     int(place)  # what fails as it runs says so here

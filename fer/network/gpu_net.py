@@ -80,7 +80,8 @@ def _normed(norm: nn.Module, images: Tensor, shift: Tensor | None = None) -> Ten
         )  # fmt: skip
     if isinstance(norm, nn.GroupNorm):
         bias = norm.bias if shift is None else norm.bias + shift
-        return F.group_norm(images, norm.num_groups, norm.weight, bias, norm.eps).to(images.dtype)
+        whole = images.float()  # on a GPU the weights must be of the same type
+        return F.group_norm(whole, norm.num_groups, norm.weight, bias, norm.eps).to(images.dtype)
     moved: Tensor = norm(images)
     return moved if shift is None else moved + shift.to(images.dtype)[:, None, None]
 

@@ -87,7 +87,9 @@ def load_triton() -> Kernels:
         from fer.network import gpu_kernels, gpu_net
 
         if torch.cuda.is_available():
-            gpu_kernels.probe(torch.device("cuda"))
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+            dtype = torch.bfloat16 if native else torch.float32
+            gpu_kernels.probe(torch.device("cuda"), dtype)
     # A C compiler or libcuda that Triton misses (AssertionError), a card it does not know.
     except Exception as error:
         if ran_out(error) or isinstance(error, torch.AcceleratorError):
