@@ -70,11 +70,7 @@ def main() -> None:
 
     def run(config: Config, seed: int) -> Run:
         seeded = config.model_copy(update={"seed": seed})
-        made = Run(seeded, sides[0], device)
-        if config is plain:
-            for block in (made.net.block1, made.net.block2, made.net.block3):
-                block.kernels = None
-        return made
+        return Run(seeded, sides[0], device, plain=config is plain)
 
     best: dict[str, list[float]] = {}
     for name, config in (("fast", fast), ("plain", plain)):

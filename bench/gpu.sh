@@ -1,44 +1,26 @@
 #!/usr/bin/env bash
-# What only a GPU can show, in one command of at most nine minutes:
+# What only a GPU can show, in one command of at most ten minutes, without network:
 #
-#     bench/gpu.sh OUT [IMAGES]
+#     bench/gpu.sh OUT [--data IMAGES] [--wheels FOLDER]
 #
-# runs the GPU's tests, a whole study of 100 trials x 30 epochs, the benchmark and the comparison
-# of accuracies, and writes logs and figures to OUT. It installs and fetches nothing. A rehearsal on
-# a processor: DEVICE=cpu TRIALS=8 EPOCHS=2 SUBSET=600 SEEDS=2 bench/gpu.sh OUT
-set -uo pipefail
-out=$(realpath -m "${1:?usage: bench/gpu.sh OUT [IMAGES]}")
-images=${2:+$(realpath "$2")}
-mkdir -p "$out"
+# FOLDER holds what the machine lacks, as `bench/wheels.sh FOLDER` downloaded it elsewhere. A study
+# of 100 trials x 30 epochs comes first, then the GPU's tests, the benchmark and the accuracies;
+# OUT/results.json is written anew after each. A rehearsal on a processor:
+#
+#     bench/gpu.sh OUT --device cpu --trials 6 --epochs 1 --subset 300 --seeds 2 --patience 4
+set -euo pipefail
 cd "$(dirname "$0")/.."
-device=${DEVICE:-cuda} trials=${TRIALS:-100} epochs=${EPOCHS:-30} seeds=${SEEDS:-5}
+arguments=("$@")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-export FER_CACHE=$work/cache PYTHONUNBUFFERED=1
-data=(--device "$device" ${images:+--data "$images"})
-subset=(${SUBSET:+--subset "$SUBSET"})
-: > "$out/summary.txt"
-failed=0
-
-# NAME SECONDS COMMAND: its output goes to NAME.log, how it ended to the summary.
-part() {
-    local name=$1 limit=$2 start=$SECONDS code=0
-    shift 2
-    timeout -k 10 "$limit" "$@" > "$out/$name.log" 2>&1 || code=$?
-    [ "$code" = 124 ] && code="124 (stopped after $limit s)"
-    [ "$code" = 0 ] || failed=1
-    echo "$name: exit code $code, $((SECONDS - start)) s: $*" | tee -a "$out/summary.txt"
-}
-
-# Without a GPU its tests would be skipped, and nothing shown.
-[ "$device" = cpu ] || python3 -c 'import torch; torch.cuda.init()' || exit 1
-part suite 150 python3 -m pytest -m gpu -n 0 -p no:cacheprovider
-part study 190 python3 -m study.run --study full --trials "$trials" --epochs "$epochs" \
-    --pruner none --split stratified --storage "sqlite:///$work/studies.db" \
-    "${data[@]}" "${subset[@]}"
-cp "$work/studies.db" "$out/" || failed=1
-part speed 80 python3 -m bench --quick --no-harness --json "$out/speed.json" "${data[@]}"
-part accuracy 100 python3 -m bench.accuracy --seeds "$seeds" --epochs "$epochs" \
-    --json "$out/accuracy.json" "${data[@]}" "${subset[@]}"
-command -v nvidia-smi > /dev/null && nvidia-smi >> "$out/summary.txt"
-exit "$failed"
+export FER_CACHE=$work/cache PYTHONUNBUFFERED=1 PYTHONPATH=$work/site:$PWD${PYTHONPATH:+:$PYTHONPATH}
+for ((i = 0; i < $#; i++)); do
+    if [ "${arguments[i]}" = --wheels ]; then
+        python3 -m pip install -q --no-index --no-deps --target "$work/site" \
+            "${arguments[i + 1]:?--wheels wants a folder}"/*.whl
+        unset "arguments[i]" "arguments[i + 1]"
+        break
+    fi
+done
+python3 -m bench.preflight # what is missing says so now, not after minutes
+python3 -m bench.gpu "${arguments[@]}"

@@ -26,7 +26,15 @@ SOURCES = (
     "training/stream.py",
 )
 OF_A_HOLDOUT = ("data/holdout.py", "training/look.py")
-OF_A_GPU = ("network/gpu_kernels.py", "training/cuda.py")
+OF_A_GPU = (
+    "network/gpu_kernels.py",
+    "network/gpu_net.py",
+    "training/cuda.py",
+    "training/gpu_step.py",
+)
+
+# Versions that compute on a processor what an older one did, to the last bit: its name stays.
+SAME = {"32540b1e276d": "7daaf27bf4fe", "bcf5136fb3fd": "276542f5641c"}
 
 
 def code_version(device: torch.device, holdout: bool = False) -> str:
@@ -38,7 +46,8 @@ def code_version(device: torch.device, holdout: bool = False) -> str:
     sources = [*SOURCES, *(OF_A_GPU if device.type == "cuda" else ())]
     sources += OF_A_HOLDOUT if holdout else ()
     modules = {file.stem for file in package.rglob("*.py")}
-    return syntax_hash([package / name for name in sources], modules)[:12]
+    computed = syntax_hash([package / name for name in sources], modules)[:12]
+    return SAME.get(computed, computed)
 
 
 def versions() -> dict[str, str]:

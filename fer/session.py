@@ -14,7 +14,7 @@ from fer.training import checkpoint
 from fer.training.fit import Epoch, Run, progress
 from fer.training.launch import open_stream
 from fer.training.look import look
-from fer.training.memory import free_memory, give_back, ran_out
+from fer.training.memory import free_memory, ran_out, tidy
 from fer.training.pace import measure_epoch
 from fer.training.stream import Mark, Stream
 
@@ -68,7 +68,7 @@ class FaceSession:
             raise
         finally:
             self._idle.append(stream)
-            give_back()  # for larger trials on other lanes
+            tidy(self._device)  # for larger trials on other lanes
 
     def _trained(
         self, config: Config, state: Path, key: str, stream: Stream
@@ -98,7 +98,7 @@ class FaceSession:
             if run.launcher.refused:
                 yield f"steps run eagerly: {run.launcher.refused}"
             try:
-                checkpoint.save(run, epochs, state, key)
+                yield from checkpoint.saving(run, epochs, state, key)
             except UserError as error:
                 yield f"its checkpoint cannot be written: {error}"
             yield item

@@ -62,8 +62,8 @@ def test_a_search_leads_and_has_beaten_nothing() -> None:
     study = a_search((0.50, "by hand", None), (0.53, "", None), (0.4, "", None))
     answer = answer_of(study, [study])
     assert answer.words.startswith(
-        "Trial 1, the best found by the search, is 3.00 points ahead of the best hand-made settings "
-        "(by hand)"
+        "Trial 1, the best found by the search, is 3.00 points ahead of the best hand-made "
+        "settings (by hand)"
     )
     assert "beat" not in answer.words
     assert answer.words.endswith("Not confirmed.")

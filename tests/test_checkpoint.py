@@ -4,13 +4,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load as deserialize
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from fer.config import Config
 from fer.data import Faces
 from fer.errors import UserError
 from fer.training import checkpoint
 from fer.training.fit import Run, fit
+from fer.training.stream import HostStream, Mark
 from tests.conftest import drawn_faces
 
 CPU = torch.device("cpu")
@@ -107,6 +110,67 @@ def test_what_is_damaged_or_of_another_run_is_unusable(faces: Faces) -> None:
     for name in ("optimizer.99.step", "optimizer.x.step", "other"):
         save_file({**tensors, name: torch.zeros(3)}, KEPT, {"key": "key", "epochs": "[]"})
         refuse(".")
+
+
+def test_where_work_is_queued_all_is_copied_at_once_and_another_thread_writes_the_same_file(
+    faces: Faces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = interrupted(config("adam"), faces, 1)
+    expected = KEPT.read_bytes()
+    KEPT.unlink()
+    monkeypatch.setattr(HostStream, "captures", True)
+    mark, copied = run.mark, []
+
+    def watched(seen: Tensor, source: Tensor) -> Mark:
+        copied.append(source)
+        return mark(seen, source)
+
+    monkeypatch.setattr(run, "mark", watched)
+    marks = 0
+    for each in checkpoint.saving(run, [], KEPT, "key"):
+        each.synchronize()
+        marks += 1
+    assert (len(copied), marks) == (1, 2)
+    assert load_file(KEPT).keys() == deserialize(expected).keys()
+    for name, tensor in deserialize(expected).items():
+        assert torch.equal(load_file(KEPT)[name], tensor), name
+
+
+def test_a_file_that_another_thread_cannot_write_says_so(
+    faces: Faces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = interrupted(config("adam"), faces, 1)
+    monkeypatch.setattr(HostStream, "captures", True)
+    folder = Path("folder")
+    (folder / "kept.safetensors").mkdir(parents=True)
+    with pytest.raises(UserError, match="directory"):
+        checkpoint.save(run, [], folder / "kept.safetensors", "key")
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),
+        torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        MemoryError(),
+    ],
+    ids=repr,
+)
+def test_a_device_that_fails_while_a_checkpoint_is_read_says_nothing_of_the_checkpoint(
+    failure: Exception, faces: Faces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted(config("adam"), faces, 1)
+    before = KEPT.read_bytes()
+    run = Run(config("adam"), faces, CPU)
+
+    def fail(*_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(run.net, "load_state_dict", fail)
+    with pytest.raises(type(failure)):
+        checkpoint.load(run, KEPT, "key")
+    assert KEPT.read_bytes() == before
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(faces: Faces) -> None:

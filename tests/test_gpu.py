@@ -69,17 +69,19 @@ def test_the_kernels_equal_pytorchs_layers(dtype: Any, stride: int, largest: boo
 
     generator = torch.Generator().manual_seed(0)
     features = torch.randint(-64, 65, (9, 44, 46, 46), generator=generator) / 64
+    shift = torch.randint(-64, 65, (44,), generator=generator) / 64
     results = []
     for ours in (True, False):
         mine = features.to(GPU, dtype).requires_grad_()
+        bias = shift.to(GPU).requires_grad_()
         layer = nn.PReLU(init=0.25).to(GPU)
         pool = nn.MaxPool2d(3, stride) if largest else nn.AvgPool2d(3, stride)
         if ours:
-            output = pooled(mine, layer.weight, stride, largest)
+            output = pooled(mine, bias, layer.weight, stride, largest)
         else:
-            output = pool(layer(mine.float())).to(dtype)
+            output = pool(layer(mine.float() + bias[:, None, None])).to(dtype)
         output.backward(torch.ones_like(output))  # type: ignore[no-untyped-call]
-        results.append((output.detach().float(), mine.grad, layer.weight.grad))
+        results.append((output.detach().float(), mine.grad, bias.grad, layer.weight.grad))
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-2)
 
@@ -98,6 +100,31 @@ def test_graphs_give_the_curve_of_called_steps(optimizer: str, sides: tuple[Face
         mirror_validation=True,
     )
     assert alone(settings, sides) == alone(settings, sides, captures=False)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("activation", ["prelu", "elu"])
+@pytest.mark.parametrize("norm", ["batch", "group", "none"])
+@pytest.mark.parametrize("oversample", ["none", "disgust"])
+def test_a_run_repeats_to_the_last_bit_captured_and_called(
+    precision: str, activation: str, norm: str, oversample: str, sides: tuple[Faces, Faces]
+) -> None:
+    settings = config(
+        precision=precision, conv_activation=activation, norm=norm, oversample=oversample
+    )
+    first = alone(settings, sides)
+    assert alone(settings, sides) == first
+    assert alone(settings, sides, captures=False) == first
+
+
+@pytest.mark.parametrize("changes", [{}, {"crop_padding": 2, "rotation": 9.0, "norm": "none"}])
+def test_a_gpus_own_step_learns_what_pytorchs_layers_learn(
+    changes: dict[str, Any], sides: tuple[Faces, Faces]
+) -> None:
+    settings = config(precision="float32", epochs=1, **changes)
+    ours = next(fit(run(settings, sides), sides[1]))
+    theirs = next(fit(Run(settings, sides[0], GPU, open_stream(GPU), plain=True), sides[1]))
+    assert ours.train_loss == pytest.approx(theirs.train_loss, rel=1e-2)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

@@ -21,7 +21,7 @@ from fer.data import Faces, split
 from fer.training.evaluation import Validation
 from fer.training.fit import Epoch, Run, fit, parts, progress, score, step, together
 from fer.training.launch import Launcher
-from fer.training.stream import HostStream
+from fer.training.stream import REACHED, HostStream
 from tests.conftest import drawn_faces
 from tests.test_fast_step import stock
 
@@ -58,12 +58,13 @@ class Recorded:
     """A stream whose graphs are the functions they were captured from."""
 
     steps_at_once = 3
+    ahead = 2
     captures = True
 
     def __init__(self, device: Device, name: str = "a") -> None:
         self.device, self.name = device, name
 
-    def begin_run(self) -> None:
+    def begin_run(self, memory: float) -> None:
         pass
 
     @contextmanager
@@ -137,16 +138,41 @@ def test_a_capture_that_fails_is_tried_once_and_the_work_is_called_instead() -> 
     assert "no graph of step: operation not permitted when stream is capturing" in launcher.refused
 
 
-def test_memory_that_runs_out_in_a_capture_is_not_taken_for_a_refusal() -> None:
+def test_work_that_fits_called_but_not_captured_is_called_and_one_line_says_why() -> None:
+    class Full(Recorded):
+        tries = 0
+
+        def capture(self, work: Callable[[], object]) -> Callable[[], object]:
+            self.tries += 1
+            raise RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
+
+    stream, done = Full(Device()), []
+    launcher = Launcher(stream)
+    for _ in range(3):
+        launcher.launch("step", lambda: done.append(1))
+    assert len(done) == 3
+    assert stream.tries == 2  # the second with what others kept
+    assert "no graph of step: cuDNN error: CUDNN_STATUS_ALLOC_FAILED" in launcher.refused
+
+
+def test_memory_that_runs_out_for_called_work_ends_the_run() -> None:
     class Full(Recorded):
         def capture(self, work: Callable[[], object]) -> Callable[[], object]:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            work()
+            return work
 
+    def hungry() -> None:
+        if launcher.refused:
+            raise torch.OutOfMemoryError("CUDA out of memory, called")
+        if launched:
+            raise torch.OutOfMemoryError("CUDA out of memory, captured")
+
+    launched: list[int] = []
     launcher = Launcher(Full(Device()))
-    launcher.launch("step", int)
-    with pytest.raises(torch.OutOfMemoryError):
-        launcher.launch("step", int)
-    assert not launcher.refused
+    launcher.launch("step", hungry)
+    launched.append(1)
+    with pytest.raises(torch.OutOfMemoryError, match="called"):
+        launcher.launch("step", hungry)
 
 
 def test_memory_that_others_keep_is_given_back_and_the_capture_tried_again() -> None:
@@ -183,10 +209,15 @@ def test_graphs_give_the_curve_of_plain_steps(optimizer: str, sides: tuple[Faces
     plain = list(fit(Run(config, sides[0], CPU), sides[1]))
     run = Run(config, sides[0], CPU, Recorded(device))
     assert numbers(list(fit(run, sides[1]))) == numbers(plain)
-    launches = parts(len(run.train), 8, Recorded.steps_at_once)
-    # The first part of each batch size and the first evaluation are called.
+    at_once = Recorded.steps_at_once
+    launches = parts(len(run.train), 8, at_once)
+    # One graph a whole part, else one a step; so are the steps of the first part.
+    an_epoch = sum(1 if times == at_once else times for _, times in launches) + 1
+    # The first step of each batch size and the first evaluation are called.
     called = len({size for size, _ in launches}) + 1
-    assert device.log.count(("a", "replay")) == 2 * (len(launches) + 1) - called
+    assert device.log.count(("a", "replay")) == 2 * an_epoch + at_once - 1 - called
+    captured = device.log.count(("a", "capture"))
+    assert captured == len({size for size, _ in launches}) + 2  # of many steps, and evaluation
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -232,11 +263,32 @@ def test_stopping_one_run_leaves_its_neighbour_alone(sides: tuple[Faces, Faces])
     assert numbers(epochs) == alone
 
 
-def test_two_parts_are_under_way_at_most(sides: tuple[Faces, Faces]) -> None:
-    run = Run(Config(epochs=1, batch_size=4), sides[0], CPU, Recorded(Device()))
-    training = progress(run, sides[1])
-    next(training)
-    assert int(run.place) == 2 * Recorded.steps_at_once * 4
+@pytest.mark.parametrize("ahead", [1, 2, 4])
+def test_so_many_parts_are_under_way_before_the_first_is_waited_for(
+    ahead: int, sides: tuple[Faces, Faces]
+) -> None:
+    stream = Recorded(Device())
+    stream.ahead = ahead
+    run = Run(Config(epochs=1, batch_size=4), sides[0], CPU, stream)
+    next(item for item in progress(run, sides[1]) if item is not REACHED)
+    assert int(run.place) == ahead * Recorded.steps_at_once * 4
+
+
+def test_others_have_their_turn_between_steps_that_are_called(sides: tuple[Faces, Faces]) -> None:
+    run = Run(Config(epochs=1, batch_size=4), sides[0], CPU, Refusing(Device()))
+    places = []
+    for item in progress(run, sides[1]):
+        if item is REACHED:
+            places.append(int(run.place))
+        elif places:
+            break
+    assert places == [4, 8, 16, 20]  # within the first two parts of three steps
+
+
+def test_a_processor_takes_a_part_at_a_time(sides: tuple[Faces, Faces]) -> None:
+    run = Run(Config(epochs=1, batch_size=2), sides[0], CPU, HostStream())
+    next(progress(run, sides[1]))
+    assert int(run.place) == min(len(sides[0]), 2 * HostStream.steps_at_once * 2)
 
 
 def test_a_loss_that_is_no_number_ends_the_epoch_early(sides: tuple[Faces, Faces]) -> None:

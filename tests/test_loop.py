@@ -19,7 +19,9 @@ from optuna.trial import FrozenTrial, TrialState
 from fer import one_run
 from fer.errors import UserError
 from study.engine.budget import spent
+from study.engine.schedule import Schedule
 from study.engine.stop import Stop
+from study.engine.trial import Trial
 from study.judging.curves import curves_of
 from study.judging.rules import RULES
 from study.pipeline import Epoch, Only, Settings
@@ -265,6 +267,41 @@ def test_memory_that_runs_out_ends_one_trial_and_the_study_learns_from_it(run: R
         assert (records.ending(trial) == "out of memory") == starved
         assert trial.state in records.FINISHED
     assert len(done) == 8
+
+
+@pytest.mark.parametrize("fits_alone", [True, False])
+def test_memory_that_runs_out_beside_others_counts_only_if_it_does_so_alone_as_well(
+    run: Run, fits_alone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts = Counter[str]()
+    crowds: list[int] = []
+
+    def watched(schedule: Schedule, lane: int, trial: Trial) -> None:
+        begin(schedule, lane, trial)
+        if any(each.starved for each in schedule.running.values()):
+            crowds.append(len(schedule.running))
+
+    def starve(job: Job, news: OfTrial) -> Message | None:
+        second = isinstance(news, Trained) and news.epochs[-1].number == 2
+        if job.settings["rule"] != "sign" or not second:
+            return None
+        attempts[job.key] += 1
+        if attempts[job.key] > 1 and fits_alone:
+            return None
+        return OutOfMemory("GET was unable to find an engine to execute this computation")
+
+    begin = Schedule.begin
+    monkeypatch.setattr(Schedule, "begin", watched)
+    done = run(trials=8, lanes=3, shared=True, pruner="none", change=starve, checkpoints=Path("s"))
+    assert len(done) == 8
+    starved = [trial for trial in done if trial.params["rule"] == "sign"]
+    assert set(attempts.values()) == {2}
+    assert len(attempts) == len(starved)
+    assert crowds == [1] * len(starved)
+    for trial in starved:
+        ending = records.ending(trial)
+        assert ending == ("complete" if fits_alone else "out of memory")
+        assert set(trial.intermediate_values) == ({1, 2, 3, 4} if fits_alone else {1})
 
 
 def test_three_failures_of_a_kind_end_the_study_with_their_traceback(run: Run) -> None:

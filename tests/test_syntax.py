@@ -118,6 +118,18 @@ def test_the_version_is_that_of_the_code_that_trains(package: Path) -> None:
     assert provenance.code_version(CPU) != before
 
 
+def test_code_that_computes_on_a_processor_what_older_code_did_keeps_its_name(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provenance, "SAME", {})
+    before = [provenance.code_version(device) for device in (CPU, CUDA)]
+    monkeypatch.setattr(provenance, "SAME", {before[0]: "of older code"})
+    assert [provenance.code_version(device) for device in (CPU, CUDA)] == [
+        "of older code",
+        before[1],
+    ]
+
+
 def test_each_device_has_a_version_of_its_own_kernels(
     package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

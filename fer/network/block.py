@@ -7,16 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from fer.config import Pooling
-from fer.network.kernels import LANES, PART, SIDE, TAPS, WIDEST, Geometry, Library
+from fer.network.kernels import LANES, PART, SIDE, TAPS, WIDEST, Geometry
 from fer.network.prelu import PReLU
 
 
 class Block(nn.Sequential):
     """Convolution with a padding of 1, activation and 3x3 pooling, as three layers.
 
-    With `kernels` (see `fer.network.kernels`) activation and pooling are one pass on the device
-    these are for, and on a processor the 5x5 convolution of a block that reads 48x48 images
-    belongs to it. Such a pass computes in float32 and rounds once, to bfloat16 under autocast.
+    With `kernels` (see `fer.network.kernels`) activation and pooling are one pass on a processor,
+    and the 5x5 convolution of a block that reads 48x48 images belongs to it. Such a pass computes
+    in float32 and rounds once, to bfloat16 under autocast. On a GPU see `fer.network.gpu_net`.
     """
 
     def __init__(
@@ -25,26 +25,23 @@ class Block(nn.Sequential):
         activation: nn.Module,
         pooling: Pooling,
         stride: int,
-        kernels: Library | None,
+        kernels: ctypes.CDLL | None,
     ) -> None:
         pool = nn.MaxPool2d(3, stride) if pooling == "max" else nn.AvgPool2d(3, stride)
         super().__init__(convolution, activation, pool)
         # The kernels know the activations that are a slope below zero.
         self.kernels = kernels if isinstance(activation, PReLU | nn.ReLU) else None
         self.stride, self.max = stride, pooling == "max"
-        self.serves = "cpu" if isinstance(kernels, ctypes.CDLL) else "cuda"
 
     def forward(self, input: Tensor) -> Tensor:
         output: Tensor
         convolution, activation, pool = self
-        if self.kernels is None or input.device.type != self.serves:
+        if self.kernels is None or input.device.type != "cpu":
             output = pool(activation(convolution(input)))
             return output
         slope = torch.zeros(1, device=input.device)
         if isinstance(activation, PReLU):
             slope = activation.weight
-        if not isinstance(self.kernels, ctypes.CDLL):
-            return self.kernels(convolution(input), slope, self.stride, self.max)
         keep = torch.is_grad_enabled()  # what the gradient needs; inside it is always off
         weight = convolution.weight
         assert isinstance(weight, Tensor)

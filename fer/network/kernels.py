@@ -13,12 +13,17 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from fer.home import cached
 from fer.syntax import syntax_hash
+from fer.training.memory import ran_out
+
+if TYPE_CHECKING:
+    from fer.network.model import Net
 
 SOURCE = Path(__file__).with_name("kernels.cpp")
 COMPILERS = ("c++", "g++", "clang++")
@@ -40,8 +45,8 @@ POINTERS = {
 }
 
 
-Library = ctypes.CDLL | Callable[[Tensor, Tensor, int, bool], Tensor]
-"""A processor's kernels, or `fer.network.gpu_kernels.pooled`."""
+Library = ctypes.CDLL | Callable[["Net", Tensor, Tensor | None], Tensor]
+"""A processor's kernels, or the network's whole forward pass, `fer.network.gpu_net.scores`."""
 
 
 @dataclass(frozen=True)
@@ -75,20 +80,25 @@ def kernels_for(device: torch.device) -> Kernels:
 
 @functools.cache
 def load_triton() -> Kernels:
-    """The kernels of a GPU, which Triton compiles when they are first called."""
+    """The kernels of a GPU, if Triton can compile and launch them there."""
     try:
         import triton
 
-        from fer.network import gpu_kernels
+        from fer.network import gpu_kernels, gpu_net
 
         if torch.cuda.is_available():
-            triton.runtime.driver.active.utils  # noqa: B018 - which a C compiler has to make
-    except (ImportError, OSError, RuntimeError, subprocess.SubprocessError) as error:
-        reason = " ".join(str(error).split())[:200]
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+            dtype = torch.bfloat16 if native else torch.float32
+            gpu_kernels.probe(torch.device("cuda"), dtype)
+    # A C compiler or libcuda that Triton misses (AssertionError), a card it does not know.
+    except Exception as error:
+        if ran_out(error) or isinstance(error, torch.AcceleratorError):
+            raise  # it says nothing of the kernels
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         return Kernels(None, f"PyTorch's kernels, which are slower ({reason})")
     source = syntax_hash([Path(gpu_kernels.__file__)], ())
     fingerprint = hashlib.sha256(f"{source} {triton.__version__}".encode()).hexdigest()[:16]
-    return Kernels(gpu_kernels.pooled, "Triton kernels", fingerprint)
+    return Kernels(gpu_net.scores, "Triton kernels", fingerprint)
 
 
 @functools.cache

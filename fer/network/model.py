@@ -1,5 +1,6 @@
 """The report's convolutional network (figures 4a and 4b) with what the report varied."""
 
+import ctypes
 import math
 
 import torch
@@ -39,6 +40,8 @@ class Net(nn.Module):
         kernels: Library | None = None,
     ) -> None:
         super().__init__()
+        compiled = kernels if isinstance(kernels, ctypes.CDLL) else None
+        self.fused = None if isinstance(kernels, ctypes.CDLL) else kernels
 
         def block(inputs: int, outputs: int, kernel: int, pooling: Pooling, stride: int) -> Block:
             return Block(
@@ -46,7 +49,7 @@ class Net(nn.Module):
                 ACTIVATIONS[config.conv_activation](),
                 pooling,
                 stride,
-                kernels,
+                compiled,
             )
 
         # On "meta" PyTorch's own initialisation draws nothing from its global generator.
@@ -72,6 +75,8 @@ class Net(nn.Module):
 
     def forward(self, images: Tensor, kept: Tensor | None = None) -> Tensor:
         device = images.device.type
+        if self.fused is not None and device == "cuda":
+            return self.fused(self, images, kept)
         # Each weight is used once: a cache of their casts would only outlive a graph's capture.
         with torch.autocast(device, torch.bfloat16, self.in_bfloat16, cache_enabled=False):
             out: Tensor = self.norm1(self.block1(images))

@@ -7,6 +7,9 @@ import base64
 import dataclasses
 import json
 import math
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,8 @@ from fer.files import write_file
 from fer.strict_json import to_json
 from fer.training.fit import Epoch, Run
 from fer.training.look import Looked, Mistake
+from fer.training.memory import ran_out
+from fer.training.stream import Mark
 
 
 class Unusable(Exception):
@@ -33,21 +38,81 @@ def save(run: Run, epochs: list[Epoch], path: Path, key: str) -> None:
     `key` tells what the run is; `load` wants the same. The file appears whole or not at all.
     Raises UserError if it cannot be written.
     """
+    for mark in saving(run, epochs, path, key):
+        mark.synchronize()
+
+
+def saving(run: Run, epochs: list[Epoch], path: Path, key: str) -> Iterator[Mark]:
+    """Like `save`, but never waits: after a Mark it is to be called again once that is reached.
+
+    Where work is queued on a stream everything is copied at once, and another thread writes it.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
     metadata = {"key": key, "epochs": to_json([_plain(epoch) for epoch in epochs])}
-    with run.launcher.stream.active():
+    stream = run.launcher.stream
+    with stream.active():
         tensors = _tensors(run)
-    write_file(path, serialize(tensors, metadata))
+        if stream.captures:
+            packed, copied = _packed(tensors, run.device)
+            mark = run.mark(copied, packed)
+    if not stream.captures:
+        write_file(path, serialize({name: each.cpu() for name, each in tensors.items()}, metadata))
+        return
+    yield mark
+    tensors = _unpacked(copied, tensors, run.device)
+    with ThreadPoolExecutor(1) as thread:  # which it waits for when it is closed
+        writing = thread.submit(lambda: write_file(path, serialize(tensors, metadata)))
+        yield _Done(writing)
+    writing.result()
+
+
+@dataclass(frozen=True)
+class _Done:
+    """A mark that is reached when another thread has done its work."""
+
+    work: "Future[None]"
+
+    def query(self) -> bool:
+        return self.work.done()
+
+    def synchronize(self) -> None:
+        wait([self.work])
+
+
+def _packed(tensors: dict[str, Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
+    """The bytes of all tensors that are on the device, in a row, and room for them on the host."""
+    # The widest types first: so each begins at a multiple of its width.
+    rows = [each.reshape(-1).view(torch.uint8) for each in _in_order(tensors, device).values()]
+    packed = torch.cat(rows)
+    return packed, torch.empty_like(packed, device="cpu", pin_memory=packed.is_cuda)
+
+
+def _unpacked(
+    copied: Tensor, tensors: dict[str, Tensor], device: torch.device
+) -> dict[str, Tensor]:
+    """All tensors on the host, those of the device as they were `copied`."""
+    ours = _in_order(tensors, device)
+    rows = copied.split_with_sizes([each.numel() * each.element_size() for each in ours.values()])
+    found = {
+        name: row.view(each.dtype).view(each.shape)
+        for row, (name, each) in zip(rows, ours.items(), strict=True)
+    }
+    return {name: found.get(name, each) for name, each in tensors.items()}
+
+
+def _in_order(tensors: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    ours = ((name, each) for name, each in tensors.items() if each.device.type == device.type)
+    return dict(sorted(ours, key=lambda item: -item[1].element_size()))
 
 
 def load(run: Run, path: Path, key: str) -> list[Epoch]:
     """Put `run`, which must be new, into the state kept in `path`; the epochs it has behind it.
 
     They are none if there is no such file. Raises Unusable if it is damaged or of another run;
-    `run` must not be used then.
+    `run` must not be used then. Errors of a device, or of memory that did not suffice, pass.
     """
     if not path.exists():
         return []
@@ -64,6 +129,8 @@ def load(run: Run, path: Path, key: str) -> list[Epoch]:
         with run.launcher.stream.active():
             _restore(run, kept)
     except (SafetensorError, OSError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        if ran_out(error) or isinstance(error, torch.AcceleratorError):
+            raise  # it says nothing of the file
         raise Unusable(" ".join(str(error).split())[:200]) from None
     run.trained = len(epochs)
     return epochs
@@ -83,7 +150,7 @@ def _tensors(run: Run) -> dict[str, Tensor]:
         "validation_generator": run.validation_generator.get_state(),
     }
     return {
-        name: tensor.detach().cpu().contiguous()
+        name: tensor.detach().contiguous()
         for name, tensor in {**net, **optimizer, **random}.items()
     }
 

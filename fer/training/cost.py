@@ -41,16 +41,19 @@ class Cost:
     load: float
 
 
+def computed_bytes(config: Config, validation: int = EVALUATION_BATCH["cuda"]) -> float:
+    """What the tensors of a step and of an evaluation of so many images take on a GPU."""
+    precision = "bfloat16" if config.precision == "bfloat16" else "float32"
+    evaluated = min(validation, EVALUATION_BATCH["cuda"])
+    step = STEP_BYTES[precision] * config.batch_size
+    return (step + EVALUATION_BYTES[precision] * evaluated) * (config.channels1 / 44)
+
+
 def cost_of(config: Config, images: int, validation: int, device: str) -> Cost:
     """What a training takes on so many images, on a "cpu" or a "cuda" device."""
     step, image = PACE[device]
     seconds = images * (step / config.batch_size + image * work(config))
-    evaluated = min(validation, EVALUATION_BATCH["cuda"])
-    computed = (
-        STEP_BYTES[config.precision] * config.batch_size
-        + EVALUATION_BYTES[config.precision] * evaluated
-    )
-    computed *= config.channels1 / 44
+    computed = computed_bytes(config, validation)
     held = images * (IMAGE_BYTES + (features(config) if config.dropout else 0))
     memory = RUN_BYTES + COPIES * computed + held
     return Cost(seconds, memory, load=min(1.0, config.batch_size / BUSY_BATCH))

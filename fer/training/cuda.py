@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 
 import torch
 
+from fer.training.memory import make_room
 from fer.training.stream import Mark, Work
 
 
@@ -14,6 +15,8 @@ class CudaStream:
     """A stream of a GPU, on which one run follows another."""
 
     steps_at_once = 16
+    # So much is queued that a stall of the one thread, such as a capture, empties no stream.
+    ahead = 4
 
     def __init__(self, device: torch.device, captures: bool = True) -> None:
         self.captures = captures
@@ -21,9 +24,10 @@ class CudaStream:
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._stream.wait_stream(torch.cuda.default_stream(device))
 
-    def begin_run(self) -> None:
+    def begin_run(self, memory: float) -> None:
         # The graphs of a run share their memory, which ends with them.
         self._pool = torch.cuda.graph_pool_handle()
+        self._wanted = memory
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -39,6 +43,8 @@ class CudaStream:
 
     def capture(self, work: Work) -> Work:
         # torch.cuda.graph would wait for the whole GPU, thus for every other run.
+        make_room(self._device, self._wanted)
+        before = torch.cuda.memory_reserved(self._device)
         graph = torch.cuda.CUDAGraph()
         collects = gc.isenabled()
         gc.disable()  # it could free an old graph in the middle of the capture
@@ -57,6 +63,8 @@ class CudaStream:
         finally:
             if collects:
                 gc.enable()
+        # One thread drives all streams: what was reserved meanwhile is for this run's graphs.
+        self._wanted -= torch.cuda.memory_reserved(self._device) - before
         return graph.replay
 
 

@@ -1,5 +1,6 @@
 """Where a run is computed."""
 
+import sys
 from typing import Literal
 
 import torch
@@ -13,12 +14,39 @@ Device = Literal["auto", "cpu", "cuda"]
 
 
 def choose(device: Device) -> torch.device:
-    """The device meant; `auto` is the GPU if there is one. Raises UserError if it is missing."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: this machine has no CUDA device that PyTorch can use")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)
+    """The device meant; `auto` is the GPU if there is one for which PyTorch has kernels.
+
+    Raises UserError if it is missing.
+    """
+    if device == "cpu":
+        return torch.device("cpu")
+    lacking = "this machine has no CUDA device that PyTorch can use"
+    if torch.cuda.is_available():
+        lacking = _unsupported()
+        if lacking and device == "auto":
+            print(f"note   computing on the processor: {lacking}", file=sys.stderr, flush=True)
+    if lacking and device == "cuda":
+        raise UserError(f"--device cuda: {lacking}")
+    return torch.device("cpu" if lacking else "cuda")
+
+
+def _unsupported() -> str:
+    """Why the installed PyTorch cannot compute on the first GPU; nothing if it can.
+
+    It has machine code for some capabilities (sm_90), which later ones of the same generation run
+    as well, and maybe intermediate code (compute_90) for all that follow.
+    """
+    major, minor = torch.cuda.get_device_capability(0)
+    for kind, _, number in (each.partition("_") for each in torch.cuda.get_arch_list()):
+        if not number.isdigit():  # sm_90a: of that capability's own instructions
+            continue
+        made = divmod(int(number), 10)
+        if made <= (major, minor) and (kind == "compute" or made[0] == major):
+            return ""
+    return (
+        f"{torch.cuda.get_device_name(0)} has compute capability {major}.{minor}, for which the "
+        f"installed PyTorch {torch.__version__} has no kernels"
+    )
 
 
 def settle(config: Config, device: torch.device) -> Config:

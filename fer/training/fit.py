@@ -1,6 +1,7 @@
 """Training: a generator of epochs. Step by step it is the reference for every faster path."""
 
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,12 +17,13 @@ from fer.network.kernels import kernels_for
 from fer.network.model import Net
 from fer.training import metrics
 from fer.training.augment import augment, oversample, scale
+from fer.training.cost import computed_bytes
 from fer.training.draws import make_draws, redraw
 from fer.training.evaluation import Validation, evaluate
 from fer.training.launch import Launcher, open_stream
 from fer.training.optimizers import make_optimizer
 from fer.training.schedule import rates
-from fer.training.stream import Mark, Stream
+from fer.training.stream import REACHED, Mark, Stream
 
 
 @dataclass(frozen=True)
@@ -70,22 +72,28 @@ class Run:
 
     `trained` is the number of epochs it has behind it. Everything random is drawn from
     generators seeded with `config.seed`. Its work goes to `stream`, by default one of its own.
+    A `plain` one computes with PyTorch's own kernels alone.
     Raises UserError if the configuration does not fit the data.
     """
 
     def __init__(
-        self, config: Config, train: Faces, device: torch.device, stream: Stream | None = None
+        self,
+        config: Config,
+        train: Faces,
+        device: torch.device,
+        stream: Stream | None = None,
+        plain: bool = False,
     ) -> None:
         self.config = config
         self.device = device
         self.trained = 0
-        self.launcher = Launcher(stream or open_stream(device))
+        self.launcher = Launcher(stream or open_stream(device), computed_bytes(config))
         self.generator = torch.Generator().manual_seed(config.seed)
         # A second stream of numbers, since permutations and weights are drawn on the CPU anyway.
         self.device_generator = torch.Generator(device).manual_seed(config.seed + 1)
         # A third, so that mirrored validation images leave the training as it is.
         self.validation_generator = torch.Generator(device).manual_seed(config.seed + 2)
-        kernels = kernels_for(device).library
+        kernels = None if plain else kernels_for(device).library
         with self.launcher.stream.active():
             self.net = Net(config, len(train.classes), self.generator, kernels).to(device)
             self.optimizer = make_optimizer(config, self.net)
@@ -102,9 +110,15 @@ class Run:
             self.scores = torch.zeros(
                 3 + len(train.classes) ** 2, dtype=torch.float64, device=device
             )
+            self.step = step
+            if self.net.fused is not None:
+                from fer.training import gpu_step
+
+                self.step, self.levels = gpu_step.step, gpu_step.levels_of(self)
         pinned = device.type == "cuda"  # else a copy would wait
-        # In turn, since two parts of an epoch are under way.
-        self.losses_seen = [torch.zeros((), pin_memory=pinned) for _ in range(2)]
+        # In turn, since some parts of an epoch are under way at once.
+        ahead = self.launcher.stream.ahead
+        self.losses_seen = [torch.zeros((), pin_memory=pinned) for _ in range(ahead)]
         self.scores_seen = torch.zeros_like(self.scores, device="cpu", pin_memory=pinned)
 
     def begin_epoch(self) -> None:
@@ -118,6 +132,12 @@ class Run:
                 counter.zero_()
         self.net.train()
 
+    def set_rate(self) -> None:
+        """Set the learning rate of the step that is next, where there is a schedule."""
+        if self.rates is not None:
+            number = (self.place // self.config.batch_size).view(1)  # an index of one is not read
+            self.optimizer.param_groups[0]["lr"].copy_(self.rates[number].squeeze())
+
     def mark(self, seen: Tensor, source: Tensor) -> Mark:
         """The end of the work so far, when `seen` on the host has the value of `source`."""
         with self.launcher.stream.active():
@@ -129,7 +149,7 @@ def fit(run: Run, validation: Faces) -> Iterator[Epoch]:
     """Train `run.net` in place, yielding after each epoch; close it to stop early.
 
     Goes on after the `run.trained` epochs that the run has behind it. A loss that is no finite
-    number ends the epoch and the training within 50 steps.
+    number ends the epoch and the training within 64 steps.
     """
     for item in progress(run, validation):
         if isinstance(item, Epoch):
@@ -158,21 +178,24 @@ def together(trainings: Sequence[Iterator[Epoch | Mark]]) -> Iterator[tuple[int,
 def progress(run: Run, validation: Faces) -> Iterator[Epoch | Mark]:
     """Like `fit`, but never waits: after a Mark it is to be called again once that is reached."""
     config, train, launcher = run.config, run.train, run.launcher
+    ahead = launcher.stream.ahead
     with launcher.stream.active():
         seen = Validation(to_device(validation, run.device), config)
     for number in range(run.trained + 1, config.epochs + 1):
         start = time.perf_counter()
         run.begin_epoch()
-        before: Mark | None = None
+        under_way: deque[Mark] = deque()
         launches = parts(len(train), config.batch_size, launcher.stream.steps_at_once)
         for i, (size, times) in enumerate(launches):
-            launcher.launch(("step", size), partial(step, run, size), times)
-            mark = run.mark(run.losses_seen[i % 2], run.loss_sum)
-            if before is not None:
-                yield before  # the device has the next part to do meanwhile
-                if not run.losses_seen[(i - 1) % 2].isfinite():
+            for turn, count in enumerate(launcher.turns(("step", size), times)):
+                if turn:
+                    yield REACHED
+                launcher.launch(("step", size), partial(run.step, run, size), count)
+            under_way.append(run.mark(run.losses_seen[i % ahead], run.loss_sum))
+            if len(under_way) == ahead:
+                yield under_way.popleft()  # the device has the next parts to do meanwhile
+                if not run.losses_seen[(i + 1) % ahead].isfinite():
                     break  # it stays so: the weights are lost
-            before = mark
         with launcher.stream.active():
             seen.redraw(run.validation_generator)
         launcher.launch("evaluate", partial(score, run, seen))
@@ -215,9 +238,7 @@ def parts(count: int, size: int, at_once: int) -> list[tuple[int, int]]:
 def step(run: Run, size: int) -> None:
     """One update, on the `size` images from the run's place in the epoch on."""
     config = run.config
-    if run.rates is not None:
-        number = (run.place // config.batch_size).view(1)  # as an index of one it is not read
-        run.optimizer.param_groups[0]["lr"].copy_(run.rates[number].squeeze())
+    run.set_rate()
     drawn = run.draws.at(run.place + run.offsets[:size])
     labels = run.train.labels[drawn.order]
     images = augment(scale(run.train.images[drawn.order], config.scaling), config, drawn)

@@ -18,11 +18,11 @@ class Launcher:
 
     Work is called the first time, which also prepares whatever a capture must find ready, then
     captured once and replayed. Where a capture fails it is called ever after, and `refused` says
-    why.
+    why. `memory` is what the graphs will want, in bytes.
     """
 
-    def __init__(self, stream: Stream) -> None:
-        stream.begin_run()
+    def __init__(self, stream: Stream, memory: float = 0.0) -> None:
+        stream.begin_run(memory)
         self.stream = stream
         self.refused = ""
         self._warm: set[Hashable] = set()
@@ -42,25 +42,36 @@ class Launcher:
             (replay or all_of_it)()
         self._warm.add(name)
 
+    def turns(self, name: Hashable, times: int) -> list[int]:
+        """How often to `launch` work that is wanted so many times, and how many times each.
+
+        Steps that are called, or that are fewer than a graph has, go one by one: others have
+        their turn between them, and a graph of one step serves every such rest.
+        """
+        whole = name in self._warm and times == self.stream.steps_at_once
+        if not self.stream.captures or (whole and not self.refused):
+            return [times]
+        return [1] * times
+
     def _captures(self) -> bool:
         return self.stream.captures and not self.refused
 
     def _capture(self, name: Hashable, times: int, work: Work) -> Work | None:
-        out_of_memory = False
-        for _ in range(2):
-            if out_of_memory:
-                give_back()  # within a capture PyTorch can't give back what other streams keep
+        graph = None
+        try:
             try:
-                self._graphs[name, times] = self.stream.capture(work)
-                return self._graphs[name, times]
+                graph = self.stream.capture(work)
             except RuntimeError as error:
                 if not ran_out(error):
-                    self.refused = f"no graph of {name}: {' '.join(str(error).split())[:200]}"
-                    return None
-                if out_of_memory:
                     raise
-                out_of_memory = True
-        return None
+            if graph is None:
+                give_back()  # within a capture PyTorch can't give back what other streams keep
+                graph = self.stream.capture(work)
+        except RuntimeError as error:  # what does not fit twice may still fit once, called
+            self.refused = f"no graph of {name}: {' '.join(str(error).split())[:200]}"
+            return None
+        self._graphs[name, times] = graph
+        return graph
 
 
 def open_stream(device: torch.device) -> Stream:

@@ -7,6 +7,18 @@ from typing import Any
 
 import torch
 
+# What errors say of memory that did not suffice. cuDNN drops what the allocator said and looks for
+# an algorithm that needs less; that none is found is all that it tells.
+RAN_OUT = (
+    "can't allocate memory",
+    "bad_alloc",
+    "out of memory",
+    "unable to find an engine to execute this computation",
+    "Unable to find a valid cuDNN algorithm",
+    "STATUS_ALLOC_FAILED",  # of cuBLAS, cuDNN and cuSOLVER
+    "ALLOCATION_FAILED",  # of cuDNN
+)
+SHORT = 1 / 8  # of a GPU's memory free
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's malloc.h
 
 
@@ -46,10 +58,30 @@ def ran_out(error: BaseException) -> bool:
     """Whether `error` says that memory, the device's or the machine's, did not suffice."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    # On the processor PyTorch raises RuntimeError whatever the reason.
-    return isinstance(error, RuntimeError) and any(
-        words in str(error) for words in ("can't allocate memory", "bad_alloc", "out of memory")
-    )
+    # On the processor PyTorch raises RuntimeError whatever the reason, on a GPU so do libraries.
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in RAN_OUT)
+
+
+def tidy(device: torch.device) -> None:
+    """After a run: give memory back, on a GPU only if it is short.
+
+    There the next run takes it over, and asking the driver anew holds up all streams.
+    """
+    if device.type == "cuda":
+        free, whole = torch.cuda.mem_get_info(device)
+        if free >= SHORT * whole:
+            return
+    give_back()
+
+
+def make_room(device: torch.device, wanted: float) -> None:
+    """Give back what a GPU keeps for others unless it has `wanted` bytes free.
+
+    Within a capture PyTorch cannot do so, and cuDNN then chooses an algorithm that needs less and
+    rounds otherwise, without a word.
+    """
+    if torch.cuda.mem_get_info(device)[0] < wanted:
+        give_back()
 
 
 def _c_library(name: str) -> Any:

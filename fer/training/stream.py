@@ -22,11 +22,13 @@ class Mark(Protocol):
 class Stream(Protocol):
     """Does the work it is given in order, maybe later."""
 
-    steps_at_once: int  # that are launched together
+    steps_at_once: int  # that are launched together: a part of an epoch
+    ahead: int  # parts that may be under way before the first is waited for
     captures: bool
 
-    def begin_run(self) -> None:
-        """Another run takes the stream; the one before launches nothing more."""
+    def begin_run(self, memory: float) -> None:
+        """Another run takes the stream, whose graphs will want so many bytes; the one before
+        launches nothing more."""
         ...
 
     def active(self) -> AbstractContextManager[object]:
@@ -49,24 +51,29 @@ class HostStream:
     """The processor: work is done when the call returns."""
 
     steps_at_once = 25  # between looks at the loss
+    ahead = 2
     captures = False
 
-    def begin_run(self) -> None:
+    def begin_run(self, memory: float) -> None:
         pass
 
     def active(self) -> AbstractContextManager[object]:
         return nullcontext()
 
     def mark(self) -> Mark:
-        return _Done()
+        return REACHED
 
     def capture(self, work: Work) -> Work:
         raise RuntimeError("a processor has no graphs")
 
 
-class _Done:
+class _Reached:
     def query(self) -> bool:
         return True
 
     def synchronize(self) -> None:
         pass
+
+
+REACHED: Mark = _Reached()
+"""A mark that nothing has to reach: others have their turn."""

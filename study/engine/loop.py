@@ -23,6 +23,7 @@ from study.engine.trial import (
     fail,
     finish,
     put_back,
+    starve,
 )
 from study.spec.spec import Spec
 from study.storage.artifacts import Show
@@ -164,7 +165,7 @@ class Loop:
             case Done():
                 self._ended(lane)
             case OutOfMemory(reason):
-                self._ended(lane, out_of_memory=reason)
+                self._ran_out(lane, reason)
             case Broken(reason, traceback):
                 self._display.print(traceback.rstrip())
                 self._fail(self._off(lane), reason, traceback)
@@ -218,6 +219,20 @@ class Loop:
                 self._queue.keep_if_near(trial)
             else:
                 self._queue.forget(trial)
+
+    def _ran_out(self, lane: int, reason: str) -> None:
+        """Memory did not suffice: beside others that says nothing, so the trial is tried alone."""
+        trial = self._schedule.running[lane]
+        if trial.starved or not self._schedule.accompanied(lane):
+            self._ended(lane, out_of_memory=reason)
+            return
+        self._off(lane)
+        with self._mine(trial):
+            starve(trial, reason)
+            put_back(self._database, trial)
+            self._display.print(
+                f"trial {trial.number}: out of memory beside others; it is tried again alone"
+            )
 
     def _off(self, lane: int) -> Trial:
         """Take the trial off its lane before finishing it: a finished trial cannot be requeued."""

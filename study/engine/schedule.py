@@ -28,6 +28,7 @@ class Schedule:
     ) -> None:
         self._process, self._cost, self._crowd = processes, cost, crowd
         self._running: dict[int, Trial] = {}
+        self._accompanied: set[int] = set()  # lanes whose trial had others beside it
         self._idle: set[int] = set()
         self._memory: dict[int, int | None] = {}  # free on the lane's device, in bytes
         self._pace: dict[int, float | None] = {}  # seconds per epoch, by lane
@@ -71,23 +72,31 @@ class Schedule:
         """Return the first idle lane where a trial fits next to the running ones, or None."""
         wanted = self._demand(trial)
         for lane in sorted(self._idle):
-            beside = [
-                self._demand(other)
-                for place, other in self._running.items()
-                if self._process[place] == self._process[lane]
-            ]
+            beside = [self._demand(self._running[other]) for other in self._beside(lane)]
             if fits(wanted, beside, self._memory[lane], self._crowd):
                 return lane
         return None
 
+    def _beside(self, lane: int) -> list[int]:
+        """Other lanes of the same process on which trials run."""
+        process = self._process[lane]
+        return [each for each in self._running if each != lane and self._process[each] == process]
+
     def _demand(self, trial: Trial) -> Demand:
         # Trials that ran when a worker died are retried alone, to find out which one killed it.
-        return Demand(self._cost(trial.settings), alone=trial.suspect)
+        return Demand(self._cost(trial.settings), alone=trial.alone)
+
+    def accompanied(self, lane: int) -> bool:
+        """Whether the trial on a lane ever ran next to others."""
+        return lane in self._accompanied
 
     def begin(self, lane: int, trial: Trial) -> None:
         """Start a trial on an idle lane."""
         self._idle.remove(lane)
         self._running[lane] = trial
+        beside = self._beside(lane)
+        self._accompanied -= {lane}
+        self._accompanied |= {lane, *beside} if beside else set()
         self._due[lane] = self._now
         self.goes_on(lane)
 

@@ -23,6 +23,7 @@ from study.storage.records import (
     FAILURE,
     ORIGIN,
     RESULT,
+    STARVED,
     TRAINED_ON,
     Ending,
     Result,
@@ -58,6 +59,7 @@ class Trial:
     continues: int | None = None  # the stopped trial it gives a second chance
     deaths: Mapping[str, Any] = field(default_factory=dict)  # of its workers, as stored
     trained_on: dict[int, Mapping[str, Any]] = field(default_factory=dict)  # see TRAINED_ON
+    starved: bool = False  # whether memory did not suffice for it beside others
     state: State = State.WAITING
     epochs: list[Epoch] = field(default_factory=list)
     start: float = field(default_factory=time.monotonic)
@@ -84,9 +86,10 @@ class Trial:
         return max(self.known, default=0)
 
     @property
-    def suspect(self) -> bool:
-        """Whether its worker died in the upcoming epoch before."""
-        return len(self.epochs) < int(self.deaths.get("epoch", 0))
+    def alone(self) -> bool:
+        """Whether it must run alone: its worker died in the upcoming epoch before, or it ran out of
+        memory next to others."""
+        return self.starved or len(self.epochs) < int(self.deaths.get("epoch", 0))
 
     def store(self, system: Mapping[str, Any], user: Mapping[str, Any] | None = None) -> None:
         """Store the program's own attributes, and those to show to the user.
@@ -178,6 +181,7 @@ def ask(study: optuna.Study, spec: Spec) -> Trial:
         continues=kept(known, CONTINUES),
         deaths=kept(known, DEATHS, {}),
         trained_on=dict(kept(known, TRAINED_ON, [])),
+        starved=kept(known, STARVED) is not None,
     )
     asked.store({CONFIG: asked.settings})
     return asked
@@ -296,6 +300,12 @@ def another_death(trial: Trial, reason: str) -> bool:
     trial.deaths = {"epoch": epoch, "times": times, "reason": reason}
     trial.store({DEATHS: trial.deaths})
     return bool(times >= ATTEMPTS)
+
+
+def starve(trial: Trial, reason: str) -> None:
+    """Note that memory did not suffice beside others: it runs alone from now on."""
+    trial.starved = True
+    trial.store({STARVED: reason})
 
 
 def _tell(study: optuna.Study, trial: Trial, score: float | None, complete: bool) -> None:

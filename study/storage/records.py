@@ -29,10 +29,15 @@ checkpoint."""
 TRAINED_ON = "trained_on"
 """System attribute of a trial not trained only on its study's hardware: pairs of first epoch and
 hardware."""
+STARVED = "starved"
+"""System attribute of a trial that ran out of memory next to others: the error message."""
 ORIGIN = "origin"
 """User attribute: where a trial's settings came from; missing if the sampler proposed them."""
 NAMES = frozenset(
-    {CONFIG, RESULT, FAILURE, DEATHS, OWNER, CONTINUES, CONTINUES_FROM, TRAINED_ON, ORIGIN}
+    {
+        *(CONFIG, RESULT, FAILURE, DEATHS, OWNER, CONTINUES, CONTINUES_FROM, TRAINED_ON, STARVED),
+        ORIGIN,
+    }
 )
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 

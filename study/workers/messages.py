@@ -72,7 +72,8 @@ class Done:
 
 @dataclass(frozen=True)
 class OutOfMemory:
-    """A trial wanted more memory than there is; everything of it is freed."""
+    """A trial wanted more memory than was free; everything of it is freed. `reason` is never
+    empty."""
 
     reason: str
 

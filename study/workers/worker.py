@@ -133,7 +133,7 @@ def train(session: Session, job: Job) -> Generator[OfTrial | Mark]:
                     yield Trained([_plain(item)], note)
                     note, first = "", False
     except MemoryError as error:
-        yield OutOfMemory(" ".join(str(error).split())[:300])
+        yield OutOfMemory(" ".join(str(error).split())[:300] or "it says no more")
     except Exception as error:  # whatever it is, the parent stores and counts it
         frame = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(frame.filename).name}:{frame.lineno}"

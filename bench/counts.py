@@ -1,0 +1,178 @@
+"""What can be counted of the GPU's path without a GPU: `python -m bench.counts`.
+
+A step of the GPU's is run on the processor with what would launch kernels counted and the Triton
+kernels left out. Counted as one is what PyTorch hands to the device in one call; a library may
+make two kernels of it, so a profile (`python -m bench --device cuda`) says a little more.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from fer import command
+from fer.config import Config
+from fer.data import Faces
+from fer.network import gpu_kernels, gpu_net
+from fer.training import gpu_step
+from fer.training.draws import Draws
+from fer.training.fit import Run, step, to_device
+
+CPU = torch.device("cpu")
+# Operations that launch nothing, beside those that only look at memory otherwise.
+NOTHING = ("detach", "empty", "unsafe_view", "alias", "lift_fresh", "record_function")
+
+
+class Launches(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts by name what would launch kernels."""
+
+    counts: Counter[str]
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.counts = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.counts[func.overloadpacket.__name__] += kernels_of(func, args)
+        return func(*args, **(kwargs or {}))
+
+
+def kernels_of(func: Any, args: tuple[Any, ...]) -> int:
+    """How many kernels an operation launches on a GPU."""
+    name = func.overloadpacket.__name__
+    if func.is_view or any(word in name for word in NOTHING):
+        return 0
+    if name == "convolution":  # cuDNN's, then the bias
+        return 1 + int(args[2] is not None)
+    if name == "convolution_backward":  # for the images, the weights, the bias
+        return int(sum(args[-1]))
+    if name == "addmm":  # a matrix that is added is copied first
+        return 1 + int(args[0].dim() > 1)
+    if name == "nll_loss_backward":  # zeros, then one a row
+        return 2
+    return 1
+
+
+@contextmanager
+def on_the_processor(run: Run, launched: list[tuple[Any, ...]]) -> Iterator[None]:
+    """Within it `run` takes the GPU's steps, whose Triton kernels are only written down."""
+
+    def write_down(kernel: Any, grid: Any, *arguments: Any) -> None:
+        launched.append((kernel, arguments))
+
+    def forward(images: Tensor, kept: Tensor | None = None) -> Tensor:
+        return gpu_net.scores(run.net, images, kept)
+
+    run.step, run.levels = gpu_step.step, gpu_step.levels_of(run)
+    with (
+        mock.patch.object(gpu_kernels, "launch", write_down),
+        mock.patch.object(run.net, "forward", forward),
+    ):
+        yield
+
+
+def made(config: Config) -> Run:
+    """A run on a few random images."""
+    images = torch.randint(0, 256, (14, 48, 48), generator=torch.Generator(), dtype=torch.uint8)
+    faces = Faces(images, torch.arange(14) % 7, ("a", "b", "c", "d", "e", "f", "g"))
+    changes = {"precision": "bfloat16", "oversample": "none", "threads": 1, "batch_size": 2}
+    run = Run(config.model_copy(update=changes), faces, CPU, plain=True)
+    run.begin_epoch()
+    return run
+
+
+def kernels_a_step(config: Config) -> Counter[str]:
+    """Kernels of one training step on a GPU, by name, after the first."""
+    run, launched, counting = made(config), list[tuple[Any, ...]](), Launches()
+    with on_the_processor(run, launched):
+        run.step(run, 2)
+        launched.clear()
+        with counting:
+            run.step(run, 2)
+    counting.counts.update(kernel.__name__ for kernel, _ in launched)
+    return +counting.counts
+
+
+def operations_a_step(config: Config) -> Counter[str]:
+    """The same of the reference step with PyTorch's own layers."""
+    run, counting = made(config), Launches()
+    step(run, 2)
+    with counting:
+        step(run, 2)
+    return +counting.counts
+
+
+def variant(kernel: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What Triton compiles a kernel anew for: types, constants, and numbers that are 1 or
+    multiples of 16, unless the kernel says that these do not matter."""
+    key: list[Any] = [kernel.__name__]
+    for parameter, value in zip(kernel.params, arguments, strict=True):
+        if isinstance(value, Tensor):
+            key.append(str(value.dtype))
+        elif parameter.is_constexpr:
+            key.append(value)
+        elif isinstance(value, float):
+            key.append("float")
+        else:
+            special = not parameter.do_not_specialize and (value == 1, value % 16 == 0)
+            key.append(("wide" if abs(value) >= 2**31 else "narrow", special))
+    return tuple(key)
+
+
+def variants_of(trials: list[Mapping[str, Any]]) -> set[tuple[Any, ...]]:
+    """The variants of Triton kernels that are compiled for trials of these settings."""
+    found = set()
+    for settings in trials:
+        run, launched = made(Config.model_validate(settings)), list[tuple[Any, ...]]()
+        with on_the_processor(run, launched), mock.patch.object(run, "set_rate"):
+            compute_nothing(run)
+            run.step(run, 2)
+        found |= {variant(*each) for each in launched}
+    return found
+
+
+def compute_nothing(run: Run) -> None:
+    """Leave of a run's tensors their shapes and types; its optimizer has nothing to do."""
+    meta = torch.device("meta")
+    run.net.to(meta)
+    run.train = to_device(run.train, meta)
+    run.draws = Draws(*(None if each is None else each.to(meta) for each in run.draws))  # type: ignore[arg-type]
+    run.place, run.offsets, run.levels = (
+        each.to(meta) for each in (run.place, run.offsets, run.levels)
+    )
+
+
+def drawn(space: str, count: int) -> list[Mapping[str, Any]]:
+    """Settings of so many random trials of a search space."""
+    import optuna
+
+    from study.spec.space import suggest
+    from study.spec.spaces import SPACES
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    base = Config().settings()
+    return [suggest(study.ask(), SPACES[space], base) for _ in range(count)]
+
+
+def main() -> None:
+    print("kernels of a training step of the report's network, by name")
+    counts = kernels_a_step(Config())
+    for name, count in counts.most_common():
+        print(f"  {count:4} {name}")
+    print(f"  {counts.total():4} in all; {operations_a_step(Config()).total()} with PyTorch's own")
+    for optimizer in ("sgd", "rmsprop", "adagrad", "adamax"):
+        count = kernels_a_step(Config.model_validate({"optimizer": optimizer})).total()
+        print(f"  {count:4} with {optimizer} as a processor computes it")
+    for space in ("default", "extended"):
+        variants = variants_of(drawn(space, 100))
+        print(f"Triton variants compiled for 100 trials of the {space} space: {len(variants)}")
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,191 @@
+"""The sections of `bench/gpu.sh`: each runs a command, and what came out is written at once."""
+
+import json
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from fer import command
+from fer.errors import UserError
+from fer.files import write_file
+from fer.strict_json import to_json
+
+LINES = 15  # of a section's output that the results repeat
+
+
+@dataclass(frozen=True)
+class Options:
+    """Run a study, the GPU's tests, the benchmark and the comparison of accuracies; at most 8
+    files are written."""
+
+    out: Annotated[Path, tyro.conf.Positional]
+    """Folder for results.json, a log of each section, and the study's database."""
+    data: Path | None = None
+    """FER-2013 in any known form; else FER_DATA, ./data, or demo faces."""
+    device: Literal["cpu", "cuda"] = "cuda"
+    """cpu rehearses."""
+    trials: int = 100
+    """Of the study."""
+    epochs: int = 30
+    """Of a trial."""
+    seeds: int = 5
+    """For which accuracies are compared."""
+    subset: int | None = None
+    """Train on this many images."""
+    patience: float = 1.0
+    """Times the limits of the sections: a processor takes longer."""
+
+
+def main() -> None:
+    options: Options = command.parse(Options, "bench.gpu")
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {options.out}: {error.strerror}") from None
+    results: dict[str, Any] = {"command": sys.argv[1:], "machine": machine(options.device)}
+
+    def section(name: str, limit: int, *arguments: object) -> None:
+        seconds = options.patience * limit
+        print(f"{name} (at most {seconds:.0f} s)", flush=True)
+        results[name] = ran(options.out / f"{name}.log", seconds, *map(str, arguments))
+        write_file(options.out / "results.json", to_json(results, indent=2, default=str))
+        print(
+            f"  exit code {results[name]['exit_code']}, {results[name]['seconds']} s", flush=True
+        )
+
+    images = ["--data", options.data.resolve()] if options.data else []
+    few = ["--subset", options.subset] if options.subset else []
+    common = ["--device", options.device, *images]
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        with utilisation(work / "utilisation.csv"):
+            section(
+                "study", 240, "-m", "study.run", "--study", "full", "--pruner", "none",
+                "--trials", options.trials, "--epochs", options.epochs, "--split", "stratified",
+                "--timeout", 220 * options.patience, "--storage", f"sqlite:///{work}/studies.db",
+                *common, *few,
+            )  # fmt: skip
+        results["study"] |= {
+            "trials": copied(work / "studies.db", options.out / "studies.db"),
+            "utilisation": means(work / "utilisation.csv"),
+        }
+        # Warnings of a newer PyTorch are no failures here, and xdist may be missing.
+        section(
+            "tests", 150, "-m", "pytest", "-m", "gpu", "-o", "addopts=", "-o",
+            "filterwarnings=default", "-p", "no:cacheprovider", "-ra", "tests/test_gpu.py",
+        )  # fmt: skip
+        section("speed", 110, "-m", "bench", "--quick", "--no-harness", "--json",
+                work / "speed.json", *common)  # fmt: skip
+        results["speed"] |= {"figures": read(work / "speed.json")}
+        section("accuracy", 90, "-m", "bench.accuracy", "--seeds", options.seeds, "--epochs",
+                options.epochs, "--json", work / "accuracy.json", *common, *few)  # fmt: skip
+        results["accuracy"] |= {"figures": read(work / "accuracy.json")}
+    write_file(options.out / "results.json", to_json(results, indent=2, default=str))
+    # Without a GPU pytest says that it has nothing to run.
+    allowed = {"tests": (0, 5)} if options.device == "cpu" else {}
+    sections = ("study", "tests", "speed", "accuracy")
+    failed = [
+        name for name in sections if results[name]["exit_code"] not in allowed.get(name, (0,))
+    ]
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}; see {options.out / 'results.json'}")
+
+
+def ran(log: Path, limit: float, *arguments: str) -> dict[str, Any]:
+    """Run Python with these arguments, its output into `log`: how it ended, and its last lines."""
+    start = time.monotonic()
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, *arguments], stdout=file, stderr=subprocess.STDOUT
+        )
+        try:
+            code: int | str = process.wait(limit)
+        except subprocess.TimeoutExpired:
+            process.terminate()  # a study puts its trials back
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            code = f"stopped after {limit:.0f} s"
+    return {
+        "exit_code": code,
+        "seconds": round(time.monotonic() - start, 1),
+        "last_lines": log.read_text(errors="replace").splitlines()[-LINES:],
+    }
+
+
+def copied(database: Path, into: Path) -> dict[str, int]:
+    """Copy a database with what stands in its write-ahead log; its trials by state."""
+    if not database.exists():
+        return {}
+    into.unlink(missing_ok=True)
+    with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(into)) as target:
+        source.backup(target)
+        return dict(target.execute("SELECT state, COUNT(*) FROM trials GROUP BY state"))
+
+
+def machine(device: str) -> dict[str, Any]:
+    """What computes, and the versions with which."""
+    import torch
+
+    found: dict[str, Any] = {"python": sys.version.split()[0], "torch": torch.__version__}
+    found["cores"] = len(os.sched_getaffinity(0))
+    if device == "cuda":
+        from fer.training.device import choose, in_words, settle
+
+        place = choose("cuda")
+        from fer.config import Config
+
+        found["computes"] = in_words(place, settle(Config(), place))
+        found["bytes"] = torch.cuda.get_device_properties(0).total_memory
+    return found
+
+
+@contextmanager
+def utilisation(into: Path) -> Iterator[None]:
+    """Within it write down every second how busy the GPU is and how much memory is used."""
+    if shutil.which("nvidia-smi") is None:
+        yield
+        return
+    query = ["nvidia-smi", "--query-gpu=utilization.gpu,memory.used", "-l", "1"]
+    with into.open("w") as file:
+        sampling = subprocess.Popen([*query, "--format=csv,noheader,nounits"], stdout=file)
+        try:
+            yield
+        finally:
+            sampling.terminate()
+            sampling.wait()
+
+
+def means(samples: Path) -> dict[str, float]:
+    """Mean utilisation in percent and most memory in MiB."""
+    rows = []
+    with suppress(FileNotFoundError):
+        rows = [re.findall(r"\d+", line) for line in samples.read_text().splitlines()]
+    numbers = [(int(row[0]), int(row[1])) for row in rows if len(row) == 2]
+    if not numbers:
+        return {}
+    busy, memory = zip(*numbers, strict=True)
+    return {"percent": sum(busy) / len(busy), "most_memory_mib": max(memory)}
+
+
+def read(figures: Path) -> Any:
+    """What a section wrote as JSON; nothing if it did not come so far."""
+    return json.loads(figures.read_text()) if figures.exists() else None
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,95 @@
+"""The network's forward pass on a GPU, in as few kernels as PyTorch and Triton allow.
+
+The same layers as `Net.forward`: what convolutions compute in bfloat16 they do here as well, and
+bias, activation and pooling are computed in float32 and rounded once.
+"""
+
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fer.network.gpu_kernels import pooled
+from fer.network.prelu import PReLU
+
+if TYPE_CHECKING:
+    from fer.network.block import Block
+    from fer.network.model import Net
+
+
+def scores(net: "Net", images: Tensor, kept: Tensor | None = None) -> Tensor:
+    """Scores [N, classes] of scaled images [N, 1, 48, 48], which may be in bfloat16 already."""
+    convolutions = (net.block1[0], net.block2[0], net.block3[0], net.residual2)
+    weights = tuple(cast(Tensor, each.weight) for each in convolutions)
+    if net.in_bfloat16:
+        images = images.to(torch.bfloat16)
+        weights = _Rounded.apply(*weights)
+    first, second, third, residual = weights
+    out = _normed(net.norm1, _block(net.block1, images, first))
+    out = _block(net.block2, out, second)
+    out = _beside(_normed(net.norm2, out, net.residual2.bias), out, residual)
+    out = _normed(net.norm3, _block(net.block3, out, third))
+    flat = out.to(torch.float32, memory_format=torch.contiguous_format).flatten(1)
+    if kept is not None:
+        flat = flat * kept / net.keep
+    found: Tensor = net.dense2(net.dense1(flat))
+    return found
+
+
+class _Rounded(torch.autograd.Function):
+    """All weights to bfloat16, and their gradients back, in a kernel each."""
+
+    @staticmethod
+    def forward(ctx: Any, *weights: Tensor) -> tuple[Tensor, ...]:
+        rounded = [torch.empty_like(weight, dtype=torch.bfloat16) for weight in weights]
+        torch._foreach_copy_(rounded, weights)
+        return tuple(rounded)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+        whole = [torch.empty_like(each, dtype=torch.float32) for each in gradients]
+        torch._foreach_copy_(whole, gradients)
+        return tuple(whole)
+
+
+def _block(block: "Block", images: Tensor, weight: Tensor) -> Tensor:
+    convolution, activation, pool = block
+    assert isinstance(convolution.bias, Tensor)
+    if not isinstance(activation, PReLU | nn.ReLU):  # its bias is added by PyTorch as well
+        bias = convolution.bias.to(images.dtype)
+        found: Tensor = pool(activation(F.conv2d(images, weight, bias, padding=1)))
+        return found
+    slope: Tensor
+    if isinstance(activation, PReLU):
+        slope = activation.weight
+    else:
+        slope = torch.zeros(1, device=images.device)
+    features = F.conv2d(images, weight, padding=1)
+    return pooled(features, convolution.bias, slope, block.stride, block.max)
+
+
+def _normed(norm: nn.Module, images: Tensor, shift: Tensor | None = None) -> Tensor:
+    """Normalised, and moved by `shift` [C] if there is one. Counts no batches, unlike PyTorch's
+    layer: nothing reads that."""
+    if isinstance(norm, nn.BatchNorm2d):
+        bias = norm.bias if shift is None else norm.bias + shift
+        return F.batch_norm(
+            images, norm.running_mean, norm.running_var, norm.weight, bias,
+            norm.training, norm.momentum or 0.0, norm.eps,
+        )  # fmt: skip
+    if isinstance(norm, nn.GroupNorm):
+        bias = norm.bias if shift is None else norm.bias + shift
+        whole = images.float()  # on a GPU the weights must be of the same type
+        return F.group_norm(whole, norm.num_groups, norm.weight, bias, norm.eps).to(images.dtype)
+    moved: Tensor = norm(images)
+    return moved if shift is None else moved + shift.to(images.dtype)[:, None, None]
+
+
+def _beside(normed: Tensor, images: Tensor, weight: Tensor) -> Tensor:
+    """`normed` plus a 1x1 convolution of `images`, as one product of matrices."""
+    rows = images.permute(0, 2, 3, 1).flatten(0, 2)
+    wide = normed.permute(0, 2, 3, 1).flatten(0, 2)
+    count, channels, height, width = normed.shape
+    summed = torch.addmm(wide, rows, weight.flatten(1).t())
+    return summed.view(count, height, width, channels).permute(0, 3, 1, 2)
