@@ -103,6 +103,9 @@ class Images(Place):
 class Running(Stored):
     """How trials are run."""
 
+    ray: str | None = None
+    """Train on a Ray cluster: auto, the one of this machine; local, a new one; host:port or
+    ray://host:port. See docs/cluster.md."""
     epochs: Count | None = None
     """Epochs of a trial; by default those of the settings (30), and 4 on the demo faces."""
     workers: Count | None = None

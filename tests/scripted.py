@@ -57,6 +57,17 @@ class Scripted:
     def __exit__(self, *_: object) -> None:
         pass
 
+    def __len__(self) -> int:
+        return self.lanes
+
+    @property
+    def awaited(self) -> range:
+        return range(self.lanes)
+
+    @property
+    def status(self) -> str:
+        return "starting"
+
     def process_of(self, lane: int) -> int:
         return 0 if self.shared else lane
 

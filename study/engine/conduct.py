@@ -1,10 +1,11 @@
 """A study from its pipeline and its spec: identity, database, workers, the loop."""
 
 import math
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Self
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -42,6 +43,9 @@ from study.storage.rescue import saved_if_lost
 from study.storage.retry import DatabaseAway
 from study.words import counted
 from study.workers.pool import Pool, Started, default_lanes
+
+if TYPE_CHECKING:
+    from study.workers.cluster import RayPool
 
 STOP_SECONDS = 5.0  # that a database which is away is waited for after the first signal
 
@@ -109,7 +113,7 @@ def conduct(request: Request, conclude: Callable[[optuna.Study], None]) -> Condu
     name = request.name or study_name(request.pipeline.name, spec, identity)
     budget = budget_of(request, identity)
     display = Display(total, limit, spec.epochs, spec.space, search=not spec.variants)
-    with Stop(request.deadline) as stop:
+    with Stop(request.deadline) as stop, cluster_at(running.ray):
         database = studies.open_database(running.storage, total, waiter(stop, display))
         with closing(database):
             stop.gently()
@@ -159,6 +163,34 @@ def race_of(request: Request, identity: Identity) -> Race | None:
         return None
     at_once = request.running.workers or default_lanes(request.pipeline)
     return Race(request.spec, identity, request.race, at_once)
+
+
+@contextmanager
+def cluster_at(address: str | None) -> Iterator[None]:
+    """Use a Ray cluster, if one is asked for, for as long as the block runs.
+
+    Raises UserError if there is none at the address.
+    """
+    if address is None:
+        yield
+        return
+    if find_spec("ray") is None:
+        raise UserError("--ray needs Ray: pip install 'fer-study[ray]'")
+    from study.workers.cluster import connected
+
+    with connected(address):
+        yield
+
+
+def hire(request: Request, trials: int) -> "Pool | RayPool":
+    """Workers for at most so many trials at once: processes of this machine, or actors."""
+    pipeline, running, examples = request.pipeline, request.running, request.spec.examples()
+    if running.ray is None:
+        lanes = min(running.workers or default_lanes(pipeline), trials)
+        return Pool(pipeline, lanes, examples, spare=request.spare)
+    from study.workers.cluster import RayPool
+
+    return RayPool(pipeline, min(running.workers or trials, trials), examples)
 
 
 def waiter(stop: Stop, display: Display) -> Callable[[str, float], None]:
@@ -234,11 +266,10 @@ def train(
     remaining = budget.trials_left(trials, expected_share(pruner["name"], spec.epochs))
     known = min(queue.known(), remaining)
     new = remaining - known - queue.spared()
-    lanes = min(running.workers or default_lanes(pipeline), max(1, new))
     epochs = None if budget.limit is None else budget.limit - spent(trials)
 
-    def say_plan(pace: float | None) -> None:
-        forecast = make_forecast(study, spec, pruner, new, lanes, pace, epochs)
+    def say_plan(at_once: int, pace: float | None) -> None:
+        forecast = make_forecast(study, spec, pruner, new, at_once, pace, epochs)
         display.expect(forecast)
         search = None if spec.variants else identity
         for line in plan_lines(forecast, pipeline.about, known, search):
@@ -247,8 +278,8 @@ def train(
     for trial, _ in scored(study):
         if trial.state == TrialState.COMPLETE:
             display.better(trial.value or 0.0, trial.number)
-    with Pool(pipeline, lanes, spec.examples(), spare=request.spare) as pool, display:
-        processes = {lane: pool.process_of(lane) for lane in range(lanes)}
+    with hire(request, max(1, new)) as pool, display:
+        processes = {lane: pool.process_of(lane) for lane in range(len(pool))}
         # Whoever names a number of trials at once gets it, as far as memory goes.
         schedule = Schedule(processes, pipeline.cost, math.inf if running.workers else CROWD)
         loop = Loop(

@@ -80,6 +80,12 @@ class Display:
         if self._forecast is not None:
             self._forecast.spare(trials)
 
+    def crew(self, lanes: int, text: str) -> None:
+        """Workers joined or left: so many trials run at once."""
+        if self._forecast is not None:
+            self._forecast.workers = lanes
+        self.print(f"       {text}")
+
     def print(self, line: str | Text) -> None:
         """A line that stays."""
         self._console.print(line, soft_wrap=True)

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Literal, Protocol
 
@@ -34,7 +34,17 @@ from study.storage.retry import DatabaseAway
 from study.storage.studies import requeue_abandoned
 from study.storage.watched_file import StudyGone
 from study.words import counted
-from study.workers.messages import Broken, Died, Done, Job, Message, OutOfMemory, Ready, Trained
+from study.workers.messages import (
+    Broken,
+    Crew,
+    Died,
+    Done,
+    Job,
+    Message,
+    OutOfMemory,
+    Ready,
+    Trained,
+)
 
 ALIKE = 3  # failures of the same kind that end the study
 SAID = 3  # trials that are left out, each with its reason
@@ -44,7 +54,18 @@ Outcome = Literal["finished", "timeout", "interrupted"]
 
 
 class Workers(Protocol):
-    """What trains; `study.workers.pool.Pool` does so in processes."""
+    """What trains: `study.workers.pool.Pool` does so in processes of this machine,
+    `study.workers.cluster.RayPool` in actors of a cluster."""
+
+    @property
+    def awaited(self) -> Collection[int]:
+        """Lanes that must have been ready before the first trial begins."""
+        ...
+
+    @property
+    def status(self) -> str:
+        """What the first trial waits for."""
+        ...
 
     def start(self, lane: int, job: Job) -> None: ...
 
@@ -58,7 +79,8 @@ class Loop:
     is told to stop.
 
     The pruner stops no trial before the end of epoch `earliest_pruning`. No trial begins before
-    every worker is ready; then `say_plan` is told the mean seconds of an epoch, if known.
+    every worker is ready; then `say_plan` is told how many trials train at once and the mean
+    seconds of an epoch, if known.
     """
 
     def __init__(
@@ -73,7 +95,7 @@ class Loop:
         schedule: Schedule,
         stop: Stop,
         display: Display,
-        say_plan: Callable[[float | None], None],
+        say_plan: Callable[[int, float | None], None],
         show: Show,
     ) -> None:
         self._study, self._database = study, database
@@ -122,10 +144,12 @@ class Loop:
         return None
 
     def _begin_trials(self) -> None:
-        if not self._schedule.measured or self._stop.soon:
+        if self._stop.soon:
             return
         if not self._plan_is_said:
-            self._say_plan(self._schedule.pace)
+            if not self._schedule.measured(self._workers.awaited):
+                return
+            self._say_plan(self._schedule.lanes, self._schedule.pace)
             self._plan_is_said = True
         while self._schedule.idle:
             trial = self._held or self._queue.next()
@@ -153,8 +177,10 @@ class Loop:
         match message:
             case Ready():
                 self._schedule.ready(lane, message)
-            case Died(reason, lanes):
-                self._worker_died(lanes, reason)
+            case Died():
+                self._worker_died(message)
+            case Crew(lanes, text):
+                self._display.crew(lanes, text)
             case Trained():
                 self._trained(lane, message)
             case Done():
@@ -218,20 +244,20 @@ class Loop:
         self._ahead[lane] = 0
         return self._schedule.end(lane)
 
-    def _worker_died(self, lanes: Sequence[int], reason: str) -> None:
+    def _worker_died(self, death: Died) -> None:
         # All lanes at once: nothing may be sent to the next process before it is ready.
-        trials = [self._schedule.died(lane) for lane in lanes]
-        for lane, trial in zip(lanes, trials, strict=True):
+        trials = [self._schedule.died(lane) for lane in death.lanes]
+        for lane, trial in zip(death.lanes, trials, strict=True):
             self._ahead[lane] = 0
             if trial is not None:
                 self._display.left(lane)
-                self._try_again(trial, reason)
+                self._try_again(trial, death.reason, death.innocent)
 
-    def _try_again(self, trial: Trial, reason: str) -> None:
+    def _try_again(self, trial: Trial, reason: str, innocent: bool) -> None:
         """Put a trial whose worker died back into the queue, if it is not the second time."""
         epoch = len(trial.epochs) + 1
         with self._mine(trial):
-            if another_death(trial, reason):
+            if not innocent and another_death(trial, reason):
                 self._fail(trial, f"{reason}, twice in epoch {epoch}")
                 return
             put_back(self._database, trial)
@@ -266,9 +292,9 @@ class Loop:
         if self._stop.soon:
             again = " again" if self._stop.exit_code else ""
             status = f"stopping after the epochs that run (Ctrl-C{again}: at once)"
-        elif not self._schedule.measured:
-            status = "starting workers and measuring their pace"
-        elif not self._schedule.running and self._schedule.all_idle:
+        elif not self._plan_is_said:
+            status = self._workers.status
+        elif not self._schedule.running and self._schedule.are_idle(self._workers.awaited):
             status = f"waiting for trials of {self._others()}"
         self._display.say(status)
 

@@ -1,12 +1,12 @@
 """Which trial runs on which lane, what was said of it, and whose turn it is to be heard."""
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from study.engine.cost import CROWD, Demand, fits
 from study.engine.trial import Trial
 from study.pipeline import Expense, Settings
-from study.workers.messages import Died, Message, OfTrial, Ready
+from study.workers.messages import Crew, Died, Message, OfTrial, Ready
 
 
 class Schedule:
@@ -46,14 +46,17 @@ class Schedule:
         return len(self._idle)
 
     @property
-    def all_idle(self) -> bool:
-        """Whether all workers are there and have nothing to do."""
-        return len(self._idle) == len(self._process)
+    def lanes(self) -> int:
+        """How many lanes were ready once."""
+        return len(self._pace)
 
-    @property
-    def measured(self) -> bool:
-        """Whether every worker was ready once."""
-        return len(self._pace) == len(self._process)
+    def are_idle(self, lanes: Collection[int]) -> bool:
+        """Whether there are workers on all these lanes, with nothing to do."""
+        return self._idle.issuperset(lanes)
+
+    def measured(self, lanes: Collection[int]) -> bool:
+        """Whether there was a worker on each of these lanes."""
+        return self._pace.keys() >= {*lanes}
 
     @property
     def pace(self) -> float | None:
@@ -101,7 +104,7 @@ class Schedule:
 
         The caller handles each before it asks for the next.
         """
-        if isinstance(message, Ready | Died):
+        if isinstance(message, Ready | Died | Crew):
             yield lane, message
         else:
             self._inbox[lane].append(message)

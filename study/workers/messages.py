@@ -83,13 +83,32 @@ class Broken:
 
 
 @dataclass(frozen=True)
+class Fallen:
+    """The code of a worker raised an exception outside of any trial: it trains no more."""
+
+    reason: str
+    traceback: str
+
+
+@dataclass(frozen=True)
 class Died:
-    """A worker process ended by itself, and with it these lanes; another one has begun in its
-    place."""
+    """A worker ended by itself, and with it these lanes; another one has begun in its place.
+
+    `innocent` if it was lost with its node: no trial on it can have been the reason.
+    """
 
     reason: str
     lanes: Sequence[int]
+    innocent: bool = False
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Workers joined or left: the lanes that train now, and in words which there are."""
+
+    lanes: int
+    text: str
 
 
 OfTrial = Trained | Done | OutOfMemory | Broken
-Message = Ready | Died | OfTrial
+Message = Ready | Died | Crew | OfTrial

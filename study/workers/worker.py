@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from fer.output import output
 from study.pipeline import Epoch, Mark, Mistake, Pipeline, Scored, Session
@@ -22,6 +22,7 @@ from study.workers.messages import (
     Done,
     Imported,
     Job,
+    Message,
     OfTrial,
     OutOfMemory,
     Ready,
@@ -72,7 +73,17 @@ class Lane:
     asked: bool = False  # the parent has to say whether it should go on
 
 
-def serve(connection: "Connection[Any, Any]", session: Session) -> None:
+class Link(Protocol):
+    """How a worker reaches its parent: a connection, or what stands for one in an actor."""
+
+    def poll(self, timeout: float | None) -> bool: ...
+
+    def recv(self) -> tuple[int, Any]: ...
+
+    def send(self, message: tuple[int, Message]) -> None: ...
+
+
+def serve(connection: Link, session: Session) -> None:
     """Train whatever the parent puts on the lanes, taking turns, and tell it every epoch."""
     lanes: dict[int, Lane] = {}
     moved = False
