@@ -7,6 +7,7 @@ a trial comes back with every epoch, so that nothing is lost with a node.
 import logging
 import os
 import platform
+import signal
 import socket
 import sys
 import threading
@@ -23,6 +24,7 @@ import cloudpickle
 
 from fer.errors import UserError
 from fer.files import write_file
+from fer.signals import SIGNALS
 from study.pipeline import Pipeline, Settings
 from study.words import counted
 from study.workers.messages import Answer, Crew, Died, Fallen, Job, Message, Ready, Trained
@@ -30,7 +32,6 @@ from study.workers.pool import FAILED_STARTS, KILLED_STARTS, LANES
 
 # Ray reads these as it is imported, and by the processes that it starts.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
@@ -69,10 +70,18 @@ def connected(address: str) -> Iterator[None]:
         raise UserError(f"--ray {address}: no Ray cluster answered in {CONNECT_SECONDS:.0f} s")
     if failed:
         raise UserError(f"--ray {address}: {' '.join(str(failed[0]).split())}") from None
+    _hear_signals_again()
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _hear_signals_again() -> None:
+    """Take signals back from the C++ code of Ray, which prints its stack at SIGTERM."""
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            signal.signal(number, signal.getsignal(number))
 
 
 def _reach(address: str) -> None:
@@ -161,7 +170,11 @@ class RayPool:
         patient = time.monotonic() - self._changed < PATIENCE
         if not placed or (patient and len(placed) < min(self._places, len(self._workers))):
             return range(len(self))
-        return [lane for worker in placed for lane in worker.lanes]
+        return self._lanes_of(placed)
+
+    @staticmethod
+    def _lanes_of(workers: Sequence[Worker]) -> list[int]:
+        return [lane for worker in workers for lane in worker.lanes]
 
     @property
     def status(self) -> str:
@@ -296,7 +309,7 @@ class RayPool:
         text = f"{counted(len(at_work), 'worker')} on {counted(len(nodes), 'node')}: {places}"
         if waiting := sum(not worker.node for worker in self._workers):
             text += f"; {waiting} more would find work if there were a free {self._unit}"
-        if not at_work or text == self._said:
+        if text == self._said or not {*self.awaited} <= {*self._lanes_of(at_work)}:
             return None
         self._said = text
-        return Crew(sum(len(worker.lanes) for worker in at_work), text)
+        return Crew(len(self._lanes_of(at_work)), text)
