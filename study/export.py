@@ -85,7 +85,7 @@ def write_best(study: "optuna.Study", options: Options) -> None:
     from study.spec.faces import for_final_model, in_this_version
     from study.spec.identity import IDENTITY
     from study.storage import studies
-    from study.storage.records import kept, settings_of
+    from study.storage.records import hardware_by_epoch, kept, settings_of
 
     out = options.out or Path("best.yaml")
     identity = kept(study, IDENTITY)
@@ -96,12 +96,13 @@ def write_best(study: "optuna.Study", options: Options) -> None:
     settings, otherwise = for_final_model(found, identity)
     of_data = ("data", "data_sha256", "classes", "split", "split_seed", "subset", "holdout")
     origins = (*of_data, "kernels", "device", "code", "versions")
+    hardware = [*hardware_by_epoch(trial, identity).values()][-1]
     provenance = {
         "study": study.study_name,
         "storage": studies.hidden(options.storage),
         **known,
         **({"threads": found["threads"]} if "threads" in found else {}),
-        **{key: identity.get(key) for key in origins},
+        **{key: (identity | hardware).get(key) for key in origins},
         "exported_with": {"fer-study": version("fer-study"), "python": platform.python_version()},
     }
     content = {"config": settings, "provenance": finite(provenance)}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Options(Existing, Place, Pipelined):
     """Train a stored trial again and compare its curve, epoch by epoch.
 
-    On the same device with the same packages it is identical. Exit code 1 if it is not.
+    On the same hardware with the same packages it is identical. Exit code 1 if it is not.
     """
 
     trial: int
@@ -146,14 +146,21 @@ def find(trials: "list[FrozenTrial]", number: int, study_name: str) -> "FrozenTr
 def likely_causes(trial: "FrozenTrial", identity: "Identity", pipeline: "Pipeline") -> list[str]:
     """What of this installation differs from the one that trained the trial, in words."""
     from fer.machine import processor
-    from study.spec.identity import INSTALLATION, differences
+    from study.spec.identity import INSTALLATION, differences, hardware_in_words
     from study.storage.owner import Owner
-    from study.storage.records import OWNER, kept
+    from study.storage.records import OWNER, hardware_by_epoch, kept
 
     def installed(known: Mapping[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in known.items() if key in INSTALLATION}
 
-    causes = differences(installed(identity), installed(pipeline.identity()))
+    stretches = hardware_by_epoch(trial, identity)
+    then = identity | stretches[1]
+    causes = differences(installed(then), installed(pipeline.identity()))
+    causes += [
+        f"from epoch {first} on it was trained on {hardware_in_words(hardware)}"
+        for first, hardware in stretches.items()
+        if first > 1
+    ]
     owner = Owner.of(kept(trial, OWNER))
     here = processor()
     if owner is not None and owner.processor and owner.processor != here:

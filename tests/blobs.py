@@ -25,6 +25,7 @@ class Blobs:
     talks: bool = False  # prints a line an epoch
     # What the learning rate adds to the score on cases held out; NaN is not equal to itself.
     holdout: float = field(default=math.nan, compare=False)
+    processor: str = ""  # on which it says that it computes
     held_until: str = ""  # a file, before which no trial trains its second epoch
     metric, validation, about, curves_by = "share right", 200, "300 points", ()
     base: ClassVar[Settings] = {"decay": 0.0}
@@ -39,7 +40,8 @@ class Blobs:
     }
 
     def identity(self) -> dict[str, Any]:
-        return {"data": "blobs"}
+        hardware = {"device": self.processor} if self.processor else {}
+        return {"data": "blobs", **hardware}
 
     def cost(self, settings: Settings) -> Cost:
         return Cost(seconds=2.0 if settings["rule"] == "sign" else 1.0, memory=1.0, load=0.5)

@@ -15,6 +15,7 @@ from study.engine import conduct
 from study.engine.conduct import Request
 from study.options import Running, Search
 from study.pipeline import Pipeline
+from study.spec.identity import hardware_of
 from study.spec.spec import searching
 from study.storage import studies
 from study.workers.messages import (
@@ -51,7 +52,7 @@ class Scripted:
 
     def __enter__(self) -> "Scripted":
         for lane in range(self.lanes):
-            self.news[lane].append(Ready(0.01))
+            self.news[lane].append(self._begun(0.01))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -67,6 +68,9 @@ class Scripted:
     @property
     def status(self) -> str:
         return "starting"
+
+    def _begun(self, pace: float | None) -> Ready:
+        return Ready(pace, hardware=hardware_of(self.pipeline.identity()))
 
     def process_of(self, lane: int) -> int:
         return 0 if self.shared else lane
@@ -110,7 +114,7 @@ class Scripted:
             self.dead.discard(self.process_of(lane))
             self.ready -= {*message.lanes}
             for each in message.lanes:
-                self.news[each].append(Ready(None))
+                self.news[each].append(self._begun(None))
         elif isinstance(message, Ready):
             self.ready.add(lane)
         yield lane, message

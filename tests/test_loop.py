@@ -137,6 +137,38 @@ def test_a_study_that_is_interrupted_again_and_again_is_the_one_that_was_not(
         assert list(trial.intermediate_values) == [1, 2, 3, 4]
 
 
+def test_a_trial_that_goes_on_on_another_processor_says_from_which_epoch_on(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt = Interruptions(monkeypatch, every=2)
+    old, new = {"device": "old"}, {"device": "new"}
+    for processor in ("old", "new", "old"):  # two epochs on each, four a trial
+        interrupt.heard = 0
+        options: dict[str, Any] = {"lanes": 1, "pruner": "none", "change": interrupt}
+        done = run(trials=3, pipeline=Blobs(processor=processor), **options)
+    assert records.kept(done[0], records.TRAINED_ON) == [[3, new]]
+    assert records.hardware_by_epoch(done[0], old) == {1: old, 3: new}
+    assert records.kept(done[1], records.TRAINED_ON) is None
+    interrupt.heard = 0
+    done = run(trials=3, pipeline=Blobs(processor="new"), **options)
+    assert records.kept(done[1], records.TRAINED_ON) == [[3, new]]
+    assert records.other_hardware(done, old) == {"new": 2}
+
+
+def test_a_trial_whose_state_is_lost_says_where_it_was_trained_again(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt = Interruptions(monkeypatch, every=2)
+    for processor in ("old", "new", "old"):
+        interrupt.heard = 0
+        options: dict[str, Any] = {"lanes": 1, "pruner": "none", "change": interrupt}
+        (done, *_) = run(trials=1, pipeline=Blobs(processor=processor), **options)
+        for state in Path("studies.db.checkpoints").glob("*"):
+            state.unlink()
+        expected = {"old": [], "new": [[1, {"device": "new"}]]}[processor]
+        assert records.kept(done, records.TRAINED_ON, []) == expected
+
+
 def test_which_cases_were_right_in_the_last_epoch_is_stored_with_a_trial(run: Run) -> None:
     for trial in run(trials=8):
         bits = np.unpackbits(np.frombuffer(base64.b64decode(right_of(trial)), np.uint8))

@@ -1,6 +1,8 @@
 """A model's view of files of images: their table, their picture, the worst mistakes."""
 
 import csv
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -307,6 +309,17 @@ def test_good_files_are_predicted_and_bad_ones_named_at_the_end(
     assert first.startswith("error: not an image")
     assert first.endswith("bad.jpg")
     assert second == "error: cannot read missing.png: No such file or directory"
+
+
+def test_with_standard_output_closed_the_table_is_written_and_bad_files_are_named(
+    photos: list[NDArray[np.uint8]],
+) -> None:
+    line = f"{sys.executable} -m fer.predict run bad.jpg d.png --table t.csv >&-"
+    done = subprocess.run(["sh", "-c", line], stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    (error,) = done.stderr.splitlines()
+    assert error.startswith("error: not an image")
+    assert [row["path"] for row in rows_of("t.csv")] == ["d.png"]
 
 
 def test_a_folder_is_searched_for_images_and_other_files_are_counted(

@@ -13,10 +13,19 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import FrozenTrial, TrialState
 from scipy import stats
 
-from study.spec.identity import IDENTITY, in_words
+from study.spec.identity import IDENTITY, hardware_in_words, hardware_of, in_words
 from study.spec.score import score_of
 from study.spec.space import condition_of, place, value_at
-from study.storage.records import CONFIG, Ending, Result, ending, finished, kept, scored
+from study.storage.records import (
+    CONFIG,
+    Ending,
+    Result,
+    ending,
+    finished,
+    kept,
+    other_hardware,
+    scored,
+)
 from study.storage.studies import SEARCH_CHANGES
 from study.words import counted
 
@@ -51,6 +60,7 @@ def advice(study: optuna.Study) -> list[str]:
         duplicates(trials),
         *search_changes(kept(study, SEARCH_CHANGES, [])),
         early_order(trials),
+        *other_processors(finished(study), identity),
     ]
     return [sentence for sentence in said if sentence]
 
@@ -217,6 +227,16 @@ def search_changes(changes: Iterable[Mapping[str, Any]]) -> list[str]:
         )
         + ": trials before and after were not chosen or stopped alike."
         for change in changes
+    ]
+
+
+def other_processors(trials: Iterable[FrozenTrial], identity: Mapping[str, Any]) -> list[str]:
+    """Where trials were trained on another kind of processor or GPU than the first ones."""
+    return [
+        f"{counted(number, 'trial')} ran on {words}, in part at least, and the first on "
+        f"{hardware_in_words(hardware_of(identity))}: sums are rounded otherwise there, so that "
+        "the same settings and seed give a slightly different curve."
+        for words, number in other_hardware(trials, identity).items()
     ]
 
 

@@ -27,7 +27,14 @@ from study.spec.faces import is_of_faces
 from study.spec.faces import removed as removed_of
 from study.spec.identity import IDENTITY, Identity, digest, in_words, kind_of
 from study.spec.spec import Kind
-from study.storage.records import ORIGIN, finished, kept, scored, settings_of
+from study.storage.records import (
+    ORIGIN,
+    finished,
+    kept,
+    other_hardware,
+    scored,
+    settings_of,
+)
 from study.storage.studies import COMMAND, current
 
 BEST = 5  # trials of a search that are listed
@@ -73,6 +80,7 @@ def render(studies: Sequence[optuna.Study], url: str, out: Path) -> str:
 def conditions(study: optuna.Study, identity: Identity) -> str:
     """The command that made a study, and all that its numbers depend on."""
     command = study.user_attrs.get(COMMAND)
+    beside = other_hardware(study.get_trials(deepcopy=False), identity)
     kept = {"code": "not kept", "device": "", "kernels": "", "versions": {}, **identity}
     without = removed_of(identity) if is_of_faces(identity) else ()
     words = [
@@ -86,6 +94,7 @@ def conditions(study: optuna.Study, identity: Identity) -> str:
         f"code {kept['code']}",
         f"{kept['device']} {kept.get('precision', '')}".strip(),
         f"{kept['kernels']} kernels" if kept["kernels"] else "",
+        *(f"{count} of its trials on {each}" for each, count in beside.items()),
         ", ".join(f"{key} {value}" for key, value in kept["versions"].items()),
     ]
     line = f"    {command}" if command else "An older version made it and kept no command."

@@ -17,6 +17,7 @@ from study.storage.records import (
     CONTINUES,
     CONTINUES_FROM,
     ORIGIN,
+    TRAINED_ON,
     Ending,
     ending,
     kept,
@@ -90,13 +91,14 @@ def second_chance(trial: FrozenTrial, resumed: bool) -> FrozenTrial:
 
     What was put in by hand stays so.
     """
-    origin = trial.user_attrs.get(ORIGIN)
+    origin, moves = trial.user_attrs.get(ORIGIN), kept(trial, TRAINED_ON)
     return create_trial(
         state=TrialState.WAITING,
         system_attrs={
             "fixed_params": trial.params,
             CONTINUES: trial.number,
             CONTINUES_FROM: len(trial.intermediate_values) if resumed else 0,
+            **({TRAINED_ON: moves} if resumed and moves else {}),
         },
         user_attrs={ORIGIN: origin} if origin else {},
     )

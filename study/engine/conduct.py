@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -32,20 +32,25 @@ from study.engine.stop import Stop
 from study.engine.trial import misfit
 from study.options import Running, Search, Seeds
 from study.pipeline import Only, Pipeline
-from study.spec.identity import Identity, identity_of, study_name
+from study.spec.identity import (
+    IDENTITY,
+    Identity,
+    hardware_in_words,
+    hardware_of,
+    identity_of,
+    study_name,
+)
 from study.spec.spec import Spec
 from study.storage import studies
 from study.storage.artifacts import Show
 from study.storage.leases import next_session
 from study.storage.owned import OwnedDatabase
-from study.storage.records import ending, finished, scored
+from study.storage.records import ending, finished, kept, scored
 from study.storage.rescue import saved_if_lost
 from study.storage.retry import DatabaseAway
 from study.words import counted
 from study.workers.pool import Pool, Started, default_lanes
-
-if TYPE_CHECKING:
-    from study.workers.cluster import RayPool
+from study.workers.protocol import Workers
 
 STOP_SECONDS = 5.0  # that a database which is away is waited for after the first signal
 
@@ -182,7 +187,7 @@ def cluster_at(address: str | None) -> Iterator[None]:
         yield
 
 
-def hire(request: Request, trials: int) -> "Pool | RayPool":
+def hire(request: Request, trials: int) -> Workers:
     """Workers for at most so many trials at once: processes of this machine, or actors."""
     pipeline, running, examples = request.pipeline, request.running, request.spec.examples()
     if running.ray is None:
@@ -228,6 +233,10 @@ def open_study(
     trials = study.get_trials(deepcopy=False)
     state = "new" if new else f"{counted(len(finished(study)), 'trial')} finished"
     print(f"study  {name}, {state}, in {studies.hidden(request.running.storage)}")
+    begun_on, here = hardware_of(kept(study, IDENTITY)), hardware_of(identity)
+    if begun_on != here:
+        words = hardware_in_words(begun_on), hardware_in_words(here)
+        print(f"       begun on {words[0]}; now {words[1]}, which rounds otherwise: trials say so")
     interrupted = [ending(trial) for trial in trials].count("interrupted")
     if interrupted:
         print(f"       {counted(interrupted, 'interrupted trial')} will go on from the last epoch")
@@ -295,5 +304,6 @@ def train(
             display=display,
             say_plan=say_plan,
             show=request.show(identity, study),
+            hardware=hardware_of(kept(study, IDENTITY)),
         )
         return loop.run()

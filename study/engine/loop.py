@@ -2,9 +2,9 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal, Protocol
+from typing import Any, Literal
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -39,12 +39,12 @@ from study.workers.messages import (
     Crew,
     Died,
     Done,
-    Job,
     Message,
     OutOfMemory,
     Ready,
     Trained,
 )
+from study.workers.protocol import Workers
 
 ALIKE = 3  # failures of the same kind that end the study
 SAID = 3  # trials that are left out, each with its reason
@@ -53,34 +53,13 @@ LOOK_SECONDS = 5.0  # between looks at trials whose process is gone
 Outcome = Literal["finished", "timeout", "interrupted"]
 
 
-class Workers(Protocol):
-    """What trains: `study.workers.pool.Pool` does so in processes of this machine,
-    `study.workers.cluster.RayPool` in actors of a cluster."""
-
-    @property
-    def awaited(self) -> Collection[int]:
-        """Lanes that must have been ready before the first trial begins."""
-        ...
-
-    @property
-    def status(self) -> str:
-        """What the first trial waits for."""
-        ...
-
-    def start(self, lane: int, job: Job) -> None: ...
-
-    def answer(self, lane: int, go_on: bool) -> None: ...
-
-    def messages(self, timeout: float) -> Iterator[tuple[int, Message]]: ...
-
-
 class Loop:
     """Trains trials of `study` until `total` of them are finished or its epochs are spent, or it
     is told to stop.
 
     The pruner stops no trial before the end of epoch `earliest_pruning`. No trial begins before
-    every worker is ready; then `say_plan` is told how many trials train at once and the mean
-    seconds of an epoch, if known.
+    every awaited worker is ready; then `say_plan` is told how many trials run at once and the mean
+    seconds of an epoch, if known. `hardware` is what the study was begun on.
     """
 
     def __init__(
@@ -97,6 +76,7 @@ class Loop:
         display: Display,
         say_plan: Callable[[int, float | None], None],
         show: Show,
+        hardware: Mapping[str, Any],
     ) -> None:
         self._study, self._database = study, database
         self._study_id = database.get_study_id_from_name(study.study_name)
@@ -107,6 +87,7 @@ class Loop:
         self._say_plan, self._plan_is_said, self._show = say_plan, False, show
         self._held: Trial | None = None  # asked for, but it finds no place yet
         self._ahead: Counter[int] = Counter()  # by lane, epochs answered before their turn
+        self._hardware, self._hardware_of = hardware, dict[int, Mapping[str, Any]]()  # by lane
         self._notes: set[tuple[int, str]] = set()  # what a person was told of which trial
         self._failures: Counter[str] = Counter()
         self._looked = self._beaten = 0.0
@@ -177,6 +158,7 @@ class Loop:
         match message:
             case Ready():
                 self._schedule.ready(lane, message)
+                self._hardware_of[lane] = message.hardware
             case Died():
                 self._worker_died(message)
             case Crew(lanes, text):
@@ -214,6 +196,9 @@ class Loop:
             self._notes.add((trial.number, message.note))
         if trial.state == State.TRAINING:
             with self._mine(trial):
+                if not message.resumed:
+                    first = message.epochs[0].number
+                    trial.note_hardware(first, self._hardware_of[lane], self._hardware)
                 trial.report(list(message.epochs), self._spec.epochs, not self._is_spared(trial))
         if self._ahead[lane]:
             self._ahead[lane] -= 1

@@ -23,6 +23,7 @@ from study.storage.records import (
     FAILURE,
     ORIGIN,
     RESULT,
+    TRAINED_ON,
     Ending,
     Result,
     as_text,
@@ -56,6 +57,7 @@ class Trial:
     known: frozenset[int]  # epochs stored before it was interrupted
     continues: int | None = None  # the stopped trial to which it is the second chance
     deaths: Mapping[str, Any] = field(default_factory=dict)  # of its workers, as they are stored
+    trained_on: dict[int, Mapping[str, Any]] = field(default_factory=dict)  # see TRAINED_ON
     state: State = State.WAITING
     epochs: list[Epoch] = field(default_factory=list)
     start: float = field(default_factory=time.monotonic)
@@ -100,6 +102,17 @@ class Trial:
     def pause(self) -> None:
         """It was told to stop for now."""
         self.state = State.PAUSING
+
+    def note_hardware(
+        self, epoch: int, hardware: Mapping[str, Any], of_study: Mapping[str, Any]
+    ) -> None:
+        """Store on what the trial is trained from `epoch` on, if not on what it was before."""
+        moves = {first: each for first, each in self.trained_on.items() if first < epoch}
+        if hardware != (moves[max(moves)] if moves else of_study):
+            moves[epoch] = hardware
+        if moves != self.trained_on:
+            self.trained_on = moves
+            self.store({TRAINED_ON: [*moves.items()]})
 
     def report(self, epochs: list[Epoch], last: int, prunable: bool) -> None:
         """Store the scores of new epochs, and whether the trial should stop early.
@@ -165,6 +178,7 @@ def ask(study: optuna.Study, spec: Spec) -> Trial:
         known=frozenset(known.intermediate_values),
         continues=kept(known, CONTINUES),
         deaths=kept(known, DEATHS, {}),
+        trained_on=dict(kept(known, TRAINED_ON, [])),
     )
     asked.store({CONFIG: asked.settings})
     return asked

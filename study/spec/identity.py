@@ -17,8 +17,11 @@ IDENTITY = "identity"
 """The system attribute of a study that holds it; see `study.storage.records.kept`."""
 FORMAT = 4  # of what is stored with a study; raise it when an older program could misread it
 
+HARDWARE = ("device", "kernels")
+"""What a study may go on with another of: it computes the same but for the last bits. A trial that
+is not trained on that of its study says so."""
 # A study that differs in these alone has the same question asked of another installation.
-INSTALLATION = ("format", "code", "versions", "device", "precision", "kernels")
+INSTALLATION = ("format", "code", "versions", "precision", *HARDWARE)
 # Trials of studies that differ in these alone have the same curve if their settings are the same.
 QUESTION = (
     "kind",
@@ -58,15 +61,20 @@ def identity_of(
         "sampler": dict(sampler),
         "pruner": dict(pruner),
     }
-    own = dict(pipeline.identity())
+    own = own_identity(pipeline)
     if shared := own.keys() & study.keys():
         raise TypeError(f"the identity of a pipeline must not have {', '.join(sorted(shared))}")
     if not isinstance(own.get("versions", {}), Mapping):
         raise TypeError("the versions of a pipeline's identity must be a dictionary by package")
-    own = own if "code" in own else {**own, **code_of(pipeline)}
     # As JSON has it: tuples are lists, whatever the pipeline says.
     identity: Identity = json.loads(to_json({**study, **own}))
     return identity
+
+
+def own_identity(pipeline: Pipeline) -> dict[str, Any]:
+    """What a pipeline says that its numbers depend on, and its code."""
+    own = dict(pipeline.identity())
+    return own if "code" in own else {**own, **code_of(pipeline)}
 
 
 def definition_of(spec: Spec) -> dict[str, Any]:
@@ -79,7 +87,8 @@ def definition_of(spec: Spec) -> dict[str, Any]:
 def study_name(name: str, spec: Spec, identity: Identity) -> str:
     """A name that differs where identities differ; `name` begins it."""
     about = f"-{spec.name}" if spec.variants else ""
-    return f"{name}{about}-{digest(identity)[:6]}"
+    asked = {key: each for key, each in identity.items() if key not in HARDWARE}
+    return f"{name}{about}-{digest(asked)[:6]}"
 
 
 def digest(*content: Any) -> str:
@@ -88,8 +97,21 @@ def digest(*content: Any) -> str:
 
 
 def conditions_of(identity: Identity) -> str:
-    """All that the numbers of a study's trials depend on beside their settings, as one word."""
-    return digest({key: each for key, each in identity.items() if key not in QUESTION})
+    """All that the numbers of a study's trials depend on beside their settings and the hardware,
+    as one word."""
+    ignored = (*QUESTION, *HARDWARE)
+    return digest({key: each for key, each in identity.items() if key not in ignored})
+
+
+def hardware_of(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of an identity that may change within a study."""
+    return {key: identity[key] for key in HARDWARE if key in identity}
+
+
+def installed_of(identity: Mapping[str, Any]) -> dict[str, str]:
+    """The code and the versions of packages in an identity, by name."""
+    code = {"the pipeline's code": identity["code"]} if "code" in identity else {}
+    return {**code, **identity.get("versions", {})}
 
 
 def trial_key(conditions: str, settings: Mapping[str, Any]) -> str:
@@ -125,12 +147,13 @@ def is_search(stored: Any) -> bool:
 def check(name: str, stored: Any, identity: Identity, change_search: bool = False) -> None:
     """Raise UserError, naming what differs, if a study was begun with another identity.
 
-    With `change_search` its sampler and pruner may differ.
+    Its hardware may differ, and with `change_search` its sampler and pruner.
     """
     if stored is None:
         raise UserError(f"study {name!r} was not begun by study.run; choose another --study")
     check_format(name, stored)
-    different = differences(stored, identity, SEARCH if change_search else ())
+    allowed = (*HARDWARE, *(SEARCH if change_search else ()))
+    different = differences(stored, identity, allowed)
     if different:
         only_search = all(words.startswith(SEARCH) for words in different)
         hint = "choose another --study or the settings it was begun with"
@@ -212,14 +235,21 @@ def _same_but_for(ignored: tuple[str, ...], stored: Any, identity: Identity) -> 
 
 
 def _flat(identity: Mapping[str, Any]) -> Identity:
-    versions: Identity = identity.get("versions", {})
-    return {key: value for key, value in identity.items() if key != "versions"} | versions
+    """With what is inside `base` and `versions` by its own name."""
+    parts: list[Identity] = [identity.get(name, {}) for name in ("base", "versions")]
+    rest = {key: value for key, value in identity.items() if key not in ("base", "versions")}
+    return parts[0] | rest | parts[1]
 
 
 def in_words(algorithm: Mapping[str, Any]) -> str:
     """A sampler or a pruner with its settings."""
     settings = [f"{key} {value}" for key, value in algorithm.items() if key != "name"]
     return f"{algorithm['name']} ({', '.join(settings)})" if settings else str(algorithm["name"])
+
+
+def hardware_in_words(hardware: Mapping[str, Any]) -> str:
+    """Such as "cpu AVX2, compiled 0123456789abcdef"."""
+    return ", ".join(map(str, hardware.values()))
 
 
 def _short(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 import base64
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -14,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, StrictInt, TypeAdapter, Validat
 from fer.errors import UserError
 from fer.strict_json import finite, number
 from study.pipeline import Mistake
+from study.spec.identity import hardware_in_words, hardware_of
 
 CONFIG, RESULT, FAILURE, DEATHS = "config", "result", "failure", "deaths"
 """System attributes of a trial: the program's own. `kept` reads them."""
@@ -23,9 +25,14 @@ CONTINUES = "continues"
 """Likewise, of a second chance: the number of the stopped trial that it trains on."""
 CONTINUES_FROM = "continues_from"
 """Likewise, how many of that trial's epochs it does not train again: 0 without its state."""
+TRAINED_ON = "trained_on"
+"""Likewise, of a trial that was not trained on its study's hardware alone: from which epoch on it
+was on which, as pairs."""
 ORIGIN = "origin"
 """The user attribute that says who put in a trial's settings; a search's own trials have none."""
-NAMES = frozenset({CONFIG, RESULT, FAILURE, DEATHS, OWNER, CONTINUES, CONTINUES_FROM, ORIGIN})
+NAMES = frozenset(
+    {CONFIG, RESULT, FAILURE, DEATHS, OWNER, CONTINUES, CONTINUES_FROM, TRAINED_ON, ORIGIN}
+)
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -119,6 +126,7 @@ class _Attributes(BaseModel):
     deaths: dict[str, StrictInt | str] = {}
     continues: StrictInt = 0
     continues_from: StrictInt = 0
+    trained_on: list[tuple[StrictInt, dict[str, Any]]] = []
 
 
 _RESULT = TypeAdapter(Result)
@@ -134,6 +142,27 @@ def attributes_misfit(trial: FrozenTrial) -> str | None:
     if kept(trial, RESULT) is not None and kept(trial, CONFIG) is None:
         return "it has a result without settings"
     return None
+
+
+def hardware_by_epoch(
+    trial: FrozenTrial, identity: Mapping[str, Any]
+) -> dict[int, dict[str, Any]]:
+    """On which hardware a trial of a study was trained, by the first epoch there."""
+    return {1: hardware_of(identity), **dict(kept(trial, TRAINED_ON, []))}
+
+
+def other_hardware(trials: Iterable[FrozenTrial], identity: Mapping[str, Any]) -> dict[str, int]:
+    """How many trials of a study were trained on what hardware beside its own, if only in part."""
+    own = hardware_of(identity)
+    return Counter(
+        words
+        for trial in trials
+        for words in {
+            hardware_in_words(each)
+            for each in hardware_by_epoch(trial, identity).values()
+            if each != own
+        }
+    )
 
 
 def result_of(trial: FrozenTrial) -> Result | None:

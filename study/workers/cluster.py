@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +26,7 @@ from fer.errors import UserError
 from fer.files import write_file
 from fer.signals import SIGNALS
 from study.pipeline import Pipeline, Settings
+from study.spec.identity import installed_of, own_identity
 from study.words import counted
 from study.workers.messages import Answer, Crew, Died, Fallen, Job, Message, Ready, Trained
 from study.workers.pool import FAILED_STARTS, KILLED_STARTS, LANES
@@ -132,7 +133,9 @@ class RayPool:
         if self._unit == "GPU":
             wanted["num_gpus"] = 1
         self._kind: Any = ray.remote(**wanted)(actor.Actor)
-        self._version = platform.python_version(), actor.program()
+        self._version = {"Python": platform.python_version(), "this program": actor.program()}
+        in_a_module = type(pipeline).__module__ != "__main__"  # else no node can tell its code
+        self._installed = installed_of(own_identity(pipeline)) if in_a_module else {}
         self._states: dict[int, Path] = {}  # by lane
         self._futile, self._said = 0, ""
         self._places, self._looked, self._changed = self._count_places(), 0.0, time.monotonic()
@@ -225,17 +228,21 @@ class RayPool:
 
     def _placed(self, worker: Worker, node: str, *version: str) -> None:
         """An actor has found a place: let it work if the node has what it needs."""
-        names = "Python", "the program"
-        for name, theirs, ours in zip(names, version, self._version, strict=True):
-            if theirs != ours:
-                raise UserError(
-                    f"--ray: node {node} has {name} {theirs or 'not'}, here it is {ours}; install "
-                    "the same on all nodes"
-                )
+        self._check(node, dict(zip(self._version, version, strict=True)), self._version)
         worker.node, self._changed = node, time.monotonic()
         device = "cpu" if self._device == "cpu" else "cuda:0"  # the one that Ray lets it see
         worker.handle.open.remote(self._pipeline, device, len(worker.lanes), self._examples)
         worker.says = worker.handle.hear.remote()
+
+    @staticmethod
+    def _check(node: str, theirs: Mapping[str, str], ours: Mapping[str, str]) -> None:
+        """Raise UserError if something else is installed on a node than here."""
+        for name in ours:
+            if theirs.get(name) != ours[name]:
+                there = f"has {name} {theirs[name]}" if theirs.get(name) else f"lacks {name}"
+                raise UserError(
+                    f"--ray: node {node} {there}, here it is {ours[name]}; install the same on all"
+                )
 
     def _heard(self, number: int, said: Sequence[Any]) -> Iterator[tuple[int, Message]]:
         worker = self._workers[number]
@@ -247,7 +254,8 @@ class RayPool:
                     print(news.traceback, file=sys.stderr)
                     yield self._replace(number, f"its worker ended: {news.reason}", FAILED_STARTS)
                     return
-                case Ready():
+                case Ready(installed=installed):
+                    self._check(worker.node, installed, self._installed)
                     self._futile = 0
                     worker.ready, self._changed = True, time.monotonic()
                     yield from ((each, news) for each in worker.lanes)

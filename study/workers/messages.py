@@ -1,8 +1,9 @@
 """What a worker and its parent tell each other."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from study.pipeline import Device, Epoch, Settings
 
@@ -44,10 +45,14 @@ class Imported:
 @dataclass(frozen=True)
 class Ready:
     """A worker can take a trial on each lane; an epoch takes it about `epoch_seconds`, if that
-    was measured. `memory` is what the device has free, in bytes; None if that does not count."""
+    was measured. `memory` is what the device has free, in bytes; None if that does not count.
+    Of the pipeline's identity where the worker is, `hardware` may differ from the parent's, what
+    is `installed` must not."""
 
     epoch_seconds: float | None
     memory: int | None = None
+    hardware: Mapping[str, Any] = field(default_factory=dict)
+    installed: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from fer.output import output
 from study.pipeline import Epoch, Mark, Mistake, Pipeline, Scored, Session
+from study.spec.identity import hardware_of, installed_of, own_identity
 from study.workers.messages import (
     Answer,
     Broken,
@@ -59,7 +60,8 @@ def prepare(task: Task) -> tuple[Session, Ready]:
         pipeline: Pipeline = pickle.loads(task.pipeline)
         session = pipeline.open(task.device)
         pace = session.pace(task.examples, task.lanes) if task.examples else None
-        return session, Ready(pace, session.memory)
+        identity = own_identity(pipeline)
+        return session, Ready(pace, session.memory, hardware_of(identity), installed_of(identity))
     except OSError as error:  # which must not be taken for the end of the parent
         raise RuntimeError(f"the pipeline cannot be opened: {error}") from error
 
