@@ -11,7 +11,7 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial
 
-from study.engine import conduct
+from study.engine import conduct, hiring
 from study.engine.conduct import Request
 from study.options import Running, Search
 from study.pipeline import Pipeline
@@ -142,7 +142,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
         Path(folder).mkdir(exist_ok=True)
         order = random.Random(seed)
         monkeypatch.setattr(
-            conduct,
+            hiring,
             "Pool",
             lambda pipeline, lanes, examples, spare: Scripted(
                 pipeline, lanes, order, change, shared

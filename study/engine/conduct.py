@@ -1,10 +1,9 @@
 """A study from its pipeline and its spec: identity, database, workers, the loop."""
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any, Self
 
 import optuna
@@ -15,6 +14,7 @@ from fer.errors import UserError
 from study.engine.budget import Budget, spent
 from study.engine.cost import CROWD
 from study.engine.display import Display
+from study.engine.hiring import Hire, hiring
 from study.engine.loop import Loop, Outcome
 from study.engine.plan import make_forecast, plan_lines
 from study.engine.pruners import (
@@ -49,8 +49,7 @@ from study.storage.records import ending, finished, kept, scored
 from study.storage.rescue import saved_if_lost
 from study.storage.retry import DatabaseAway
 from study.words import counted
-from study.workers.pool import Pool, Started, default_lanes
-from study.workers.protocol import Workers
+from study.workers.pool import Started, default_lanes
 
 STOP_SECONDS = 5.0  # that a database which is away is waited for after the first signal
 
@@ -118,7 +117,7 @@ def conduct(request: Request, conclude: Callable[[optuna.Study], None]) -> Condu
     name = request.name or study_name(request.pipeline.name, spec, identity)
     budget = budget_of(request, identity)
     display = Display(total, limit, spec.epochs, spec.space, search=not spec.variants)
-    with Stop(request.deadline) as stop, cluster_at(running.ray):
+    with Stop(request.deadline) as stop, hiring(request.pipeline, spec, running) as hire:
         database = studies.open_database(running.storage, total, waiter(stop, display))
         with closing(database):
             stop.gently()
@@ -137,7 +136,7 @@ def conduct(request: Request, conclude: Callable[[optuna.Study], None]) -> Condu
                 queue.take_over()
                 if (total is None or len(finished(study)) < total) and not queue.exhausted:
                     outcome = train(
-                        request, identity, study, database, queue, budget, stop, display
+                        request, identity, study, database, queue, budget, hire, stop, display
                     )
             if outcome != "finished":
                 of = "" if total is None else f" of {total}"
@@ -168,34 +167,6 @@ def race_of(request: Request, identity: Identity) -> Race | None:
         return None
     at_once = request.running.workers or default_lanes(request.pipeline)
     return Race(request.spec, identity, request.race, at_once)
-
-
-@contextmanager
-def cluster_at(address: str | None) -> Iterator[None]:
-    """Use a Ray cluster, if one is asked for, for as long as the block runs.
-
-    Raises UserError if there is none at the address.
-    """
-    if address is None:
-        yield
-        return
-    if find_spec("ray") is None:
-        raise UserError("--ray needs Ray: pip install 'fer-study[ray]'")
-    from study.workers.cluster import connected
-
-    with connected(address):
-        yield
-
-
-def hire(request: Request, trials: int) -> Workers:
-    """Workers for at most so many trials at once: processes of this machine, or actors."""
-    pipeline, running, examples = request.pipeline, request.running, request.spec.examples()
-    if running.ray is None:
-        lanes = min(running.workers or default_lanes(pipeline), trials)
-        return Pool(pipeline, lanes, examples, spare=request.spare)
-    from study.workers.cluster import RayPool
-
-    return RayPool(pipeline, min(running.workers or trials, trials), examples)
 
 
 def waiter(stop: Stop, display: Display) -> Callable[[str, float], None]:
@@ -265,6 +236,7 @@ def train(
     database: OwnedDatabase,
     queue: Queue,
     budget: Budget,
+    hire: Hire,
     stop: Stop,
     display: Display,
 ) -> Outcome:
@@ -287,7 +259,7 @@ def train(
     for trial, _ in scored(study):
         if trial.state == TrialState.COMPLETE:
             display.better(trial.value or 0.0, trial.number)
-    with hire(request, max(1, new)) as pool, display:
+    with hire(max(1, new), request.spare) as pool, display:
         processes = {lane: pool.process_of(lane) for lane in range(len(pool))}
         # Whoever names a number of trials at once gets it, as far as memory goes.
         schedule = Schedule(processes, pipeline.cost, math.inf if running.workers else CROWD)

@@ -9,8 +9,8 @@ from study.workers.messages import Job, Message
 class Workers(Protocol):
     """Lanes, a trial at once on each, and the workers that have them; ended with the context.
 
-    `study.workers.pool.Pool` has processes of this machine, `study.workers.cluster.RayPool` actors
-    of a cluster.
+    `study.workers.pool.Pool` has processes of this machine,
+    `study.workers.ray_pool.RayPool` actors of a cluster.
     """
 
     def __enter__(self) -> Self: ...
