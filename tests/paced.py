@@ -34,5 +34,6 @@ class Paced(Blobs):
 
 
 pipeline = Paced()
+quick = Paced(seconds=0.0)
 deadly = Paced(deadly="sign", seconds=0.0)
 unopened = Paced(unopened=True)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import TypeAlias
 
 from fer.errors import UserError
@@ -31,10 +30,13 @@ def hiring(pipeline: Pipeline, spec: Spec, running: Running) -> Iterator[Hire]:
 
         yield processes
         return
-    if find_spec("ray") is None:
-        raise UserError("--ray needs Ray: pip install 'fer-study[ray]'")
-    from study.workers.cluster import connected
-    from study.workers.ray_pool import RayPool
+    try:
+        from study.workers.cluster import connected
+        from study.workers.ray_pool import RayPool
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise UserError("--ray needs Ray: pip install 'fer-study[ray]'") from None
 
     with connected(running.ray) as head:
 

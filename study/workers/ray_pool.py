@@ -162,21 +162,11 @@ class RayPool:
 
     def _placed(self, worker: Worker, node: str, *version: str) -> None:
         """An actor has found a place: let it work if the node has what it needs."""
-        self._check(node, dict(zip(self._version, version, strict=True)), self._version)
+        check_installed(node, dict(zip(self._version, version, strict=True)), self._version)
         worker.node, self._changed = node, time.monotonic()
         device = "cpu" if self._device == "cpu" else "cuda:0"  # the one that Ray lets it see
         worker.handle.open.remote(self._pipeline, device, len(worker.lanes), self._examples)
         worker.says = worker.handle.hear.remote()
-
-    @staticmethod
-    def _check(node: str, theirs: Mapping[str, str], ours: Mapping[str, str]) -> None:
-        """Raise UserError if something else is installed on a node than here."""
-        for name in ours:
-            if theirs.get(name) != ours[name]:
-                there = f"has {name} {theirs[name]}" if theirs.get(name) else f"lacks {name}"
-                raise UserError(
-                    f"--ray: node {node} {there}, here it is {ours[name]}; install the same on all"
-                )
 
     def _heard(self, number: int, said: Sequence[Any]) -> Iterator[tuple[int, Message]]:
         worker = self._workers[number]
@@ -189,7 +179,7 @@ class RayPool:
                     yield self._replace(number, f"its worker ended: {news.reason}", FAILED_STARTS)
                     return
                 case Ready(installed=installed):
-                    self._check(worker.node, installed, self._installed)
+                    check_installed(worker.node, installed, self._installed)
                     self._futile = 0
                     worker.ready, self._changed = True, time.monotonic()
                     yield from ((each, news) for each in worker.lanes)
@@ -258,3 +248,13 @@ class RayPool:
             return None
         self._said = text
         return Crew(len(self._lanes_of(at_work)), text)
+
+
+def check_installed(node: str, theirs: Mapping[str, str], ours: Mapping[str, str]) -> None:
+    """Raise UserError, naming what, if something else is installed on a node than here."""
+    for name in ours:
+        if theirs.get(name) != ours[name]:
+            there = f"has {name} {theirs[name]}" if theirs.get(name) else f"lacks {name}"
+            raise UserError(
+                f"--ray: node {node} {there}, here it is {ours[name]}; install the same on all"
+            )
