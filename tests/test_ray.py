@@ -58,7 +58,9 @@ def nodes() -> Iterator[Nodes]:
     """Three nodes of one core each."""
     controller = subprocess.Popen(
         [sys.executable, "-m", "tests.nodes", "3"],
-        **{"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
         cwd=Path(__file__).parents[1],
         start_new_session=True,
     )
