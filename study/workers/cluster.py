@@ -32,35 +32,54 @@ def connected(address: str) -> Iterator["Head"]:
     Raises UserError if there is none, or one of another Python or Ray.
     """
     _reach(address)
-    failed: list[Exception] = []
-
-    def connect() -> None:
-        try:
-            ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
-        except Exception as error:
-            failed.append(error)
-
-    # In a thread: it may wait for ever, and in the main one it would replace handlers of signals.
     rays_worker.print_to_stdstream = lambda *_, **__: None  # who died is said here
-    thread = threading.Thread(target=connect, daemon=True)
-    thread.start()
-    thread.join(CONNECT_SECONDS)
-    if thread.is_alive():
-        raise UserError(f"--ray {address}: no Ray cluster answered in {CONNECT_SECONDS:.0f} s")
-    if failed:
-        raise UserError(f"--ray {address}: {' '.join(str(failed[0]).split())}") from None
-    _hear_signals_again()
+    with _signals_kept():
+        failed = _started() if address == "local" else _joined(address)
+    if failed is not None:
+        raise UserError(f"--ray {address}: {' '.join(str(failed).split())}")
     try:
         yield Head(address)
     finally:
         ray.shutdown()
 
 
-def _hear_signals_again() -> None:
-    """Take signals back from the C++ code of Ray, which prints its stack at SIGTERM."""
-    if threading.current_thread() is threading.main_thread():
-        for number in SIGNALS:
-            signal.signal(number, signal.getsignal(number))
+def _started() -> Exception | None:
+    """Start a cluster of this machine. Its processes end with the thread that starts them."""
+    return _init("local")
+
+
+def _joined(address: str) -> Exception | None:
+    """Connect to a cluster, in a thread: it may wait for ever."""
+    failed: list[Exception | None] = []
+    thread = threading.Thread(target=lambda: failed.append(_init(address)), daemon=True)
+    thread.start()
+    thread.join(CONNECT_SECONDS)
+    return failed[0] if failed else TimeoutError(f"no Ray answered in {CONNECT_SECONDS:.0f} s")
+
+
+def _init(address: str) -> Exception | None:
+    try:
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:  # whatever it is, the line says it
+        return error
+    return None
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Processes that are started meanwhile hear no signal meant for this one, and Ray's handlers,
+    in Python and in C++, do not stay."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    masked = signal.pthread_sigmask(signal.SIG_BLOCK, set(SIGNALS) - {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, masked)
 
 
 def _reach(address: str) -> None:
