@@ -119,6 +119,9 @@ class PictureFolder(Options):
 class Running(Stored):
     """How trials are run."""
 
+    ray: str | None = None
+    """Train on a Ray cluster: auto, the one of this machine; local, a new one; host:port or
+    ray://host:port. See docs/cluster.md."""
     epochs: Count | None = None
     """Epochs per trial; by default those of the settings (30), or 4 on the demo faces."""
     workers: Count | None = None

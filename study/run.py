@@ -71,6 +71,8 @@ def main() -> None:
 
     preload = split_name(options.pipeline)[0] if options.pipeline else "fer.preload"
     count = 1
+    if options.ray is not None:  # its workers are elsewhere
+        search(options, until, [], own)
     if options.device == "cpu" or not has_gpu():
         count = options.workers or processes_of_a_processor()
         options = options.model_copy(update={"workers": count})  # before workers take memory

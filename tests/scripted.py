@@ -11,7 +11,7 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial
 
-from study.engine import conduct
+from study.engine import conduct, hiring
 from study.engine.conduct import Request
 from study.options import Running, Search
 from study.pipeline import Pipeline
@@ -57,6 +57,17 @@ class Scripted:
 
     def __exit__(self, *_: object) -> None:
         pass
+
+    def __len__(self) -> int:
+        return self.lanes
+
+    @property
+    def awaited(self) -> range:
+        return range(self.lanes)
+
+    @property
+    def status(self) -> str:
+        return "starting"
 
     def _begun(self, pace: float | None) -> Ready:
         return Ready(pace, hardware=hardware_of(self.pipeline.identity()))
@@ -131,7 +142,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
         Path(folder).mkdir(exist_ok=True)
         order = random.Random(seed)
         monkeypatch.setattr(
-            conduct,
+            hiring,
             "Pool",
             lambda pipeline, lanes, examples, spare: Scripted(
                 pipeline, lanes, order, change, shared

@@ -21,7 +21,7 @@ from study.analysis.effects import Effect, effects
 from study.analysis.sections import unfinished
 from study.analysis.summary import count_endings
 from study.analysis.verdicts import judge
-from study.engine import conduct
+from study.engine import conduct, hiring
 from study.engine.display import Display
 from study.engine.eta import Forecast
 from study.engine.race import LEAST
@@ -52,7 +52,7 @@ def compete(monkeypatch: pytest.MonkeyPatch) -> Any:
         Path(folder).mkdir(exist_ok=True)
         drawn = random.Random(order)
         monkeypatch.setattr(
-            conduct,
+            hiring,
             "Pool",
             lambda pipeline, lanes, examples, spare: Scripted(pipeline, lanes, drawn, change),
         )

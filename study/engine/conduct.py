@@ -15,6 +15,7 @@ from fer.output import say
 from study.engine.budget import Budget, spent
 from study.engine.cost import CROWD
 from study.engine.display import HANG, Display
+from study.engine.hiring import Hire, hiring
 from study.engine.loop import Loop, Outcome
 from study.engine.plan import make_forecast, plan_lines
 from study.engine.pruners import (
@@ -49,7 +50,7 @@ from study.storage.records import ending, finished, kept, scored
 from study.storage.rescue import saved_if_lost
 from study.storage.retry import DatabaseAway
 from study.words import counted
-from study.workers.pool import Pool, Started, default_lanes
+from study.workers.pool import Started, default_lanes
 
 STOP_SECONDS = 5.0  # to wait for an unreachable database after the first signal
 
@@ -117,7 +118,7 @@ def conduct(request: Request, conclude: Callable[[optuna.Study], None]) -> Condu
     name = request.name or study_name(request.pipeline.name, spec, identity)
     budget = budget_of(request, identity)
     display = Display(total, limit, spec.epochs, spec.space, search=not spec.variants)
-    with Stop(request.deadline) as stop:
+    with Stop(request.deadline) as stop, hiring(request.pipeline, spec, running) as hire:
         database = studies.open_database(running.storage, total, waiter(stop, display))
         with closing(database):
             stop.gently()
@@ -136,7 +137,7 @@ def conduct(request: Request, conclude: Callable[[optuna.Study], None]) -> Condu
                 queue.take_over()
                 if (total is None or len(finished(study)) < total) and not queue.exhausted:
                     outcome = train(
-                        request, identity, study, database, queue, budget, stop, display
+                        request, identity, study, database, queue, budget, hire, stop, display
                     )
             if outcome != "finished":
                 say_stopped(study, total)
@@ -246,6 +247,7 @@ def train(
     database: OwnedDatabase,
     queue: Queue,
     budget: Budget,
+    hire: Hire,
     stop: Stop,
     display: Display,
 ) -> Outcome:
@@ -256,11 +258,10 @@ def train(
     remaining = budget.trials_left(trials, expected_share(pruner["name"], spec.epochs))
     known = min(queue.known(), remaining)
     new = remaining - known - queue.spared()
-    lanes = min(running.workers or default_lanes(pipeline), max(1, new))
     epochs = None if budget.limit is None else budget.limit - spent(trials)
 
-    def say_plan(pace: float | None) -> None:
-        forecast = make_forecast(study, spec, pruner, new, lanes, pace, epochs)
+    def say_plan(at_once: int, pace: float | None) -> None:
+        forecast = make_forecast(study, spec, pruner, new, at_once, pace, epochs)
         display.expect(forecast)
         search = None if spec.variants else identity
         for line in plan_lines(forecast, pipeline.about, known, search):
@@ -269,8 +270,8 @@ def train(
     for trial, _ in scored(study):
         if trial.state == TrialState.COMPLETE:
             display.better(trial.value or 0.0, trial.number)
-    with Pool(pipeline, lanes, spec.examples(), spare=request.spare) as pool, display:
-        processes = {lane: pool.process_of(lane) for lane in range(lanes)}
+    with hire(max(1, new), request.spare) as pool, display:
+        processes = {lane: pool.process_of(lane) for lane in range(len(pool))}
         # An explicit --workers is honoured as far as memory allows.
         schedule = Schedule(processes, pipeline.cost, math.inf if running.workers else CROWD)
         loop = Loop(

@@ -87,6 +87,12 @@ class Display:
         if self._forecast is not None:
             self._forecast.spare(trials)
 
+    def crew(self, lanes: int, text: str) -> None:
+        """Note that workers joined or left: `lanes` trials run at once now."""
+        if self._forecast is not None:
+            self._forecast.workers = lanes
+        self.print(f"       {text}")
+
     @property
     def _width(self) -> int | None:
         """Columns of the terminal; None on a pipe, where lines have no end."""

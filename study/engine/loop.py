@@ -2,9 +2,9 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -35,7 +35,17 @@ from study.storage.retry import DatabaseAway
 from study.storage.studies import requeue_abandoned
 from study.storage.watched_file import StudyGone
 from study.words import counted
-from study.workers.messages import Broken, Died, Done, Job, Message, OutOfMemory, Ready, Trained
+from study.workers.messages import (
+    Broken,
+    Crew,
+    Died,
+    Done,
+    Message,
+    OutOfMemory,
+    Ready,
+    Trained,
+)
+from study.workers.protocol import Workers
 
 ALIKE = 3  # failures with the same reason that end the study
 SAID = 3  # ignored trials to print with their reasons
@@ -44,23 +54,13 @@ LOOK_SECONDS = 5.0  # between checks for trials whose process is gone
 Outcome = Literal["finished", "timeout", "interrupted"]
 
 
-class Workers(Protocol):
-    """Interface of what trains; `study.workers.pool.Pool` implements it with processes."""
-
-    def start(self, lane: int, job: Job) -> None: ...
-
-    def answer(self, lane: int, go_on: bool) -> None: ...
-
-    def messages(self, timeout: float) -> Iterator[tuple[int, Message]]: ...
-
-
 class Loop:
     """Trains the trials of `study` until `total` of them are finished, its epochs are spent, or a
     stop is requested.
 
     The pruner stops no trial before the end of epoch `earliest_pruning`. No trial starts before
-    all workers are ready; `say_plan` is then called with the mean seconds per epoch, if measured.
-    `hardware` is what the study was started on.
+    every awaited worker is ready; `say_plan` is then called with the number of trials at once and
+    the mean seconds per epoch, if measured. `hardware` is what the study was started on.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Loop:
         schedule: Schedule,
         stop: Stop,
         display: Display,
-        say_plan: Callable[[float | None], None],
+        say_plan: Callable[[int, float | None], None],
         show: Show,
         hardware: Mapping[str, Any],
     ) -> None:
@@ -126,10 +126,12 @@ class Loop:
         return None
 
     def _begin_trials(self) -> None:
-        if not self._schedule.measured or self._stop.soon:
+        if self._stop.soon:
             return
         if not self._plan_is_said:
-            self._say_plan(self._schedule.pace)
+            if not self._schedule.measured(self._workers.awaited):
+                return
+            self._say_plan(self._schedule.lanes, self._schedule.pace)
             self._plan_is_said = True
         while self._schedule.idle:
             trial = self._held or self._queue.next()
@@ -158,8 +160,10 @@ class Loop:
             case Ready():
                 self._schedule.ready(lane, message)
                 self._hardware_of[lane] = message.hardware
-            case Died(reason, lanes):
-                self._worker_died(lanes, reason)
+            case Died():
+                self._worker_died(message)
+            case Crew(lanes, text):
+                self._display.crew(lanes, text)
             case Trained():
                 self._trained(lane, message)
             case Done():
@@ -240,20 +244,23 @@ class Loop:
         self._ahead[lane] = 0
         return self._schedule.end(lane)
 
-    def _worker_died(self, lanes: Sequence[int], reason: str) -> None:
+    def _worker_died(self, death: Died) -> None:
         # All lanes first: nothing may be sent to the new process before it is ready.
-        trials = [self._schedule.died(lane) for lane in lanes]
-        for lane, trial in zip(lanes, trials, strict=True):
+        trials = [self._schedule.died(lane) for lane in death.lanes]
+        for lane, trial in zip(death.lanes, trials, strict=True):
             self._ahead[lane] = 0
             if trial is not None:
                 self._display.left(lane)
-                self._try_again(trial, reason)
+                self._try_again(trial, death.reason, death.innocent)
 
-    def _try_again(self, trial: Trial, reason: str) -> None:
-        """Requeue a trial whose worker died, or fail it if that happened before in this epoch."""
+    def _try_again(self, trial: Trial, reason: str, innocent: bool) -> None:
+        """Requeue a trial whose worker died, or fail it if that happened before in this epoch.
+
+        The trial of an `innocent` death, such as a lost node, is not counted against it.
+        """
         epoch = len(trial.epochs) + 1
         with self._mine(trial):
-            if another_death(trial, reason):
+            if not innocent and another_death(trial, reason):
                 self._fail(trial, f"{reason}, twice in epoch {epoch}")
                 return
             put_back(self._database, trial)
@@ -288,9 +295,9 @@ class Loop:
         if self._stop.soon:
             again = " again" if self._stop.exit_code else ""
             status = f"stopping after the current epochs (Ctrl-C{again}: stop now)"
-        elif not self._schedule.measured:
-            status = "starting workers and measuring their speed"
-        elif not self._schedule.running and self._schedule.all_idle:
+        elif not self._plan_is_said:
+            status = self._workers.status
+        elif not self._schedule.running and self._schedule.are_idle(self._workers.awaited):
             status = f"waiting for trials run by {self._others()}"
         self._display.say(status)
 

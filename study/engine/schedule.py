@@ -1,12 +1,12 @@
 """Assign trials to lanes, and order their messages so that a study repeats."""
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from study.engine.cost import CROWD, Demand, fits
 from study.engine.trial import Trial
 from study.pipeline import Expense, Settings
-from study.workers.messages import Died, Message, OfTrial, Ready
+from study.workers.messages import Crew, Died, Message, OfTrial, Ready
 
 
 class Schedule:
@@ -47,14 +47,17 @@ class Schedule:
         return len(self._idle)
 
     @property
-    def all_idle(self) -> bool:
-        """Whether all lanes are idle."""
-        return len(self._idle) == len(self._process)
+    def lanes(self) -> int:
+        """Number of lanes that have been ready once."""
+        return len(self._pace)
 
-    @property
-    def measured(self) -> bool:
-        """Whether every worker has been ready once."""
-        return len(self._pace) == len(self._process)
+    def are_idle(self, lanes: Collection[int]) -> bool:
+        """Whether all these lanes have an idle worker."""
+        return self._idle.issuperset(lanes)
+
+    def measured(self, lanes: Collection[int]) -> bool:
+        """Whether each of these lanes has had a worker ready."""
+        return self._pace.keys() >= {*lanes}
 
     @property
     def pace(self) -> float | None:
@@ -110,7 +113,7 @@ class Schedule:
         A message about a worker is yielded at once; messages about trials in the order in which
         they are due. The caller must handle each before it asks for the next.
         """
-        if isinstance(message, Ready | Died):
+        if isinstance(message, Ready | Died | Crew):
             yield lane, message
         else:
             self._inbox[lane].append(message)

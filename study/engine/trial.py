@@ -87,8 +87,8 @@ class Trial:
 
     @property
     def alone(self) -> bool:
-        """Whether it must run alone: its worker died in the upcoming epoch before, or it ran out of
-        memory next to others."""
+        """Whether it must run alone: its worker died in the upcoming epoch, or memory ran out next
+        to others."""
         return self.starved or len(self.epochs) < int(self.deaths.get("epoch", 0))
 
     def store(self, system: Mapping[str, Any], user: Mapping[str, Any] | None = None) -> None:

@@ -61,15 +61,20 @@ def identity_of(
         "sampler": dict(sampler),
         "pruner": dict(pruner),
     }
-    own = dict(pipeline.identity())
+    own = own_identity(pipeline)
     if shared := own.keys() & study.keys():
         raise TypeError(f"a pipeline's identity must not contain {', '.join(sorted(shared))}")
     if not isinstance(own.get("versions", {}), Mapping):
         raise TypeError("versions in a pipeline's identity must be a dictionary by package")
-    own = own if "code" in own else {**own, **code_of(pipeline)}
     # Normalise to JSON, in which tuples are lists.
     identity: Identity = json.loads(to_json({**study, **own}))
     return identity
+
+
+def own_identity(pipeline: Pipeline) -> dict[str, Any]:
+    """Return the pipeline's own part of the identity, with its code."""
+    own = dict(pipeline.identity())
+    return own if "code" in own else {**own, **code_of(pipeline)}
 
 
 def definition_of(spec: Spec) -> dict[str, Any]:
@@ -100,6 +105,12 @@ def conditions_of(identity: Identity) -> str:
 def hardware_of(identity: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of an identity that may change within a study."""
     return {key: identity[key] for key in HARDWARE if key in identity}
+
+
+def installed_of(identity: Mapping[str, Any]) -> dict[str, str]:
+    """Return code and package versions of an identity, by name."""
+    code = {"the pipeline's code": identity["code"]} if "code" in identity else {}
+    return {**code, **identity.get("versions", {})}
 
 
 def trial_key(conditions: str, settings: Mapping[str, Any]) -> str:

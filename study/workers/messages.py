@@ -46,11 +46,13 @@ class Imported:
 class Ready:
     """A worker can take a trial on each lane; an epoch takes it about `epoch_seconds`, if that
     was measured. `memory` is what the device has free, in bytes; None if that does not count.
-    `hardware` is what of the pipeline's identity is the worker's own."""
+    Of the pipeline's identity where the worker is, `hardware` may differ from the parent's, what
+    is `installed` must not."""
 
     epoch_seconds: float | None
     memory: int | None = None
     hardware: Mapping[str, Any] = field(default_factory=dict)
+    installed: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -87,13 +89,32 @@ class Broken:
 
 
 @dataclass(frozen=True)
+class Fallen:
+    """The code of a worker raised an exception outside of any trial: it trains no more."""
+
+    reason: str
+    traceback: str
+
+
+@dataclass(frozen=True)
 class Died:
-    """A worker process ended by itself, and with it these lanes; another one has begun in its
-    place."""
+    """A worker ended by itself, and with it these lanes; another one has begun in its place.
+
+    `innocent` if it was lost with its node: no trial on it can have been the reason.
+    """
 
     reason: str
     lanes: Sequence[int]
+    innocent: bool = False
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Workers joined or left: the lanes that train now, and in words which there are."""
+
+    lanes: int
+    text: str
 
 
 OfTrial = Trained | Done | OutOfMemory | Broken
-Message = Ready | Died | OfTrial
+Message = Ready | Died | Crew | OfTrial

@@ -92,6 +92,16 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         end([(worker.process, worker.connection) for worker in self._workers])
 
+    @property
+    def awaited(self) -> range:
+        """Lanes that must have been ready before the first trial begins: all of them."""
+        return range(self._lanes)
+
+    @property
+    def status(self) -> str:
+        """What the first trial waits for."""
+        return "starting workers and measuring their speed"
+
     def process_of(self, lane: int) -> int:
         """The number of the process that has this lane."""
         return lane % len(self._workers)

@@ -12,17 +12,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from fer.output import output
 from study.pipeline import Epoch, Mark, Mistake, Pipeline, Scored, Session
-from study.spec.identity import hardware_of
+from study.spec.identity import hardware_of, installed_of, own_identity
 from study.workers.messages import (
     Answer,
     Broken,
     Done,
     Imported,
     Job,
+    Message,
     OfTrial,
     OutOfMemory,
     Ready,
@@ -59,7 +60,8 @@ def prepare(task: Task) -> tuple[Session, Ready]:
         pipeline: Pipeline = pickle.loads(task.pipeline)
         session = pipeline.open(task.device)
         pace = session.pace(task.examples, task.lanes) if task.examples else None
-        return session, Ready(pace, session.memory, hardware_of(pipeline.identity()))
+        identity = own_identity(pipeline)
+        return session, Ready(pace, session.memory, hardware_of(identity), installed_of(identity))
     except OSError as error:  # which must not be taken for the end of the parent
         raise RuntimeError(f"the pipeline cannot be opened: {error}") from error
 
@@ -73,7 +75,17 @@ class Lane:
     asked: bool = False  # the parent has to say whether it should go on
 
 
-def serve(connection: "Connection[Any, Any]", session: Session) -> None:
+class Link(Protocol):
+    """How a worker reaches its parent: a connection, or what stands for one in an actor."""
+
+    def poll(self, timeout: float | None) -> bool: ...
+
+    def recv(self) -> tuple[int, Any]: ...
+
+    def send(self, message: tuple[int, Message]) -> None: ...
+
+
+def serve(connection: Link, session: Session) -> None:
     """Train whatever the parent puts on the lanes, taking turns, and tell it every epoch."""
     lanes: dict[int, Lane] = {}
     moved = False

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# A study on a Ray cluster that lives as long as this Slurm job: sbatch examples/slurm_ray.sh
+#SBATCH --job-name=study
+#SBATCH --nodes=4
+#SBATCH --ntasks-per-node=1
+#SBATCH --cpus-per-task=16
+#SBATCH --exclusive
+#SBATCH --time=04:00:00
+# USR1 goes to this script alone (B:), 10 minutes before the end; Ray's own processes would die of it.
+#SBATCH --signal=B:USR1@600
+# For GPUs: --gpus-per-node=4 above, --num-gpus 4 below, and --device cuda for the study.
+set -euo pipefail
+
+head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+port=$((20000 + SLURM_JOB_ID % 20000)) # jobs of one node must not meet
+address=$(srun --nodes=1 --ntasks=1 -w "$head" hostname --ip-address | awk '{print $1}'):$port
+
+# The head node has one core less to offer: the study itself runs there.
+srun --overlap --nodes=1 --ntasks=1 -w "$head" ray start --head --block --port="$port" \
+    --num-cpus=$((SLURM_CPUS_PER_TASK - 1)) --include-dashboard=false --disable-usage-stats &
+sleep 20
+if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
+    srun --overlap --nodes=$((SLURM_JOB_NUM_NODES - 1)) --ntasks-per-node=1 --exclude="$head" \
+        ray start --address="$address" --block --num-cpus="$SLURM_CPUS_PER_TASK" &
+fi
+
+python -m study.run --ray "$address" --study faces --trials 500 \
+    --storage sqlite:///studies.db "$@" &
+study=$!
+# The first signal ends the study after the epochs that run, the second at once; both keep all.
+trap 'kill -USR1 "$study"; sleep 420; kill -TERM "$study" 2>/dev/null || true' USR1 TERM
+
+code=0
+wait "$study" || code=$?
+if kill -0 "$study" 2>/dev/null; then # the wait ended with the signal, not with the study
+    code=0
+    wait "$study" || code=$?
+fi
+echo "study.run ended with $code; the same sbatch command continues"
+exit "$code"

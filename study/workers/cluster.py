@@ -1,0 +1,136 @@
+"""The connection to a Ray cluster: made within bounds, and given up with a line."""
+
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+from fer.errors import UserError
+from fer.signals import SIGNALS
+
+# Ray reads these as it is imported, and so do the processes that it starts.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray
+from ray._private import worker as rays_worker
+
+CONNECT_SECONDS = 30.0  # that a cluster has to answer
+GONE_SECONDS = 30.0  # that its head may be away; after 60 Ray itself ends this process
+
+
+@contextmanager
+def connected(address: str) -> Iterator["Head"]:
+    """Use the Ray cluster at `address`: "auto", "local", "host:port" or "ray://host:port".
+
+    Raises UserError if there is none, or one of another Python or Ray.
+    """
+    _reach(address)
+    rays_worker.print_to_stdstream = lambda *_, **__: None  # who died is said here
+    with _signals_kept():
+        failed = _started() if address == "local" else _joined(address)
+    if failed is not None:
+        raise UserError(f"--ray {address}: {' '.join(str(failed).split())}")
+    try:
+        yield Head(address)
+    finally:
+        ray.shutdown()
+
+
+def _started() -> Exception | None:
+    """Start a cluster of this machine. Its processes end with the thread that starts them."""
+    return _init("local")
+
+
+def _joined(address: str) -> Exception | None:
+    """Connect to a cluster, in a thread: it may wait for ever."""
+    failed: list[Exception | None] = []
+    thread = threading.Thread(target=lambda: failed.append(_init(address)), daemon=True)
+    thread.start()
+    thread.join(CONNECT_SECONDS)
+    return failed[0] if failed else TimeoutError(f"no Ray answered in {CONNECT_SECONDS:.0f} s")
+
+
+def _init(address: str) -> Exception | None:
+    try:
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:  # whatever it is, the line says it
+        return error
+    return None
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Processes that are started meanwhile hear no signal meant for this one, and Ray's handlers,
+    in Python and in C++, do not stay."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    masked = signal.pthread_sigmask(signal.SIG_BLOCK, set(SIGNALS) - {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, masked)
+
+
+def _reach(address: str) -> None:
+    """Raise UserError if an address cannot be one, or nobody listens there."""
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS", "auto")
+    if address in ("auto", "local"):
+        return
+    url = urlsplit(address if "://" in address else f"//{address}")
+    try:
+        place = url.hostname or "", url.port or 0
+    except ValueError:
+        place = "", 0
+    if url.scheme not in ("", "ray") or not all(place):
+        raise UserError(
+            f"--ray must be auto, local, host:port or ray://host:port, got {address!r}"
+        )
+    try:
+        socket.create_connection(place, timeout=CONNECT_SECONDS / 3).close()
+    except OSError as error:
+        raise UserError(f"--ray {address}: no cluster there ({error})") from None
+
+
+class Head:
+    """The node that a cluster depends on, seen from here."""
+
+    def __init__(self, address: str) -> None:
+        self._address, self._place = address, ("", 0)
+        if not address.startswith("ray://"):  # a client's connection tells by itself
+            url = urlsplit(f"//{ray.get_runtime_context().gcs_address}")
+            self._place = url.hostname or "", url.port or 0
+        self._seen = time.monotonic()
+
+    def answers(self) -> bool:
+        """Whether the cluster can be asked anything now; asked meanwhile, Ray would wait.
+
+        Raises UserError if it has been away for too long.
+        """
+        try:
+            if self._place[1]:
+                socket.create_connection(self._place, timeout=2.0).close()
+        except OSError as error:
+            if time.monotonic() - self._seen > GONE_SECONDS:
+                self.gone(error)
+            return False
+        self._seen = time.monotonic()
+        return True
+
+    def gone(self, error: Exception) -> NoReturn:
+        """Raise UserError: there is no cluster any more."""
+        raise UserError(
+            f"--ray {self._address}: the cluster's head is gone ({error}); what was stored is "
+            "safe, the same command continues"
+        ) from None

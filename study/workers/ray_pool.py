@@ -1,0 +1,260 @@
+"""Workers on a Ray cluster, behind the interface of `study.workers.pool.Pool`.
+
+The parent keeps everything: actors are never restarted by Ray but replaced here, and the state of
+a trial comes back with every epoch, so that nothing is lost with a node.
+"""
+
+import os
+import platform
+import sys
+import time
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import ray
+from ray import cloudpickle as rays_pickle
+from ray.exceptions import ActorUnavailableError, RayError
+
+from fer.errors import UserError
+from fer.files import write_file
+from study.pipeline import Pipeline, Settings
+from study.spec.identity import installed_of, own_identity
+from study.words import counted
+from study.workers import actor
+from study.workers.cluster import Head
+from study.workers.messages import Answer, Crew, Died, Fallen, Job, Message, Ready, Trained
+from study.workers.pool import FAILED_STARTS, KILLED_STARTS, LANES
+
+LOOK_SECONDS = 2.0  # between looks at which nodes there are
+PATIENCE = 15.0  # seconds that a free place may stay empty before the study begins without it
+
+
+@dataclass
+class Worker:
+    """An actor and what it is for."""
+
+    handle: Any  # of the actor
+    says: Any  # a reference to what it will say next
+    lanes: Sequence[int]
+    node: str = ""  # where it is; empty while Ray has no place for it
+    ready: bool = False
+
+
+class RayPool:
+    """Actors that train trials of one pipeline, on `lanes` lanes.
+
+    One takes a GPU, or a core; Ray decides when and where it finds one. Every actor first measures
+    the pace of `examples` and answers Ready. A context manager: leaving it ends them.
+    """
+
+    def __init__(
+        self, head: Head, pipeline: Pipeline, lanes: int, examples: Sequence[Settings]
+    ) -> None:
+        self._head = head
+        self._pipeline = ray.put(cloudpickle.dumps(pipeline))
+        self._device, self._unit = ("cpu", "CPU") if "cpu" in pipeline.devices else ("cuda", "GPU")
+        self._examples = examples
+        rays_pickle.register_pickle_by_value(actor)  # type: ignore[no-untyped-call]
+        wanted: dict[str, Any] = {"num_cpus": 1, "max_restarts": 0, "max_concurrency": 4}
+        if self._unit == "GPU":
+            wanted["num_gpus"] = 1
+        self._kind: Any = ray.remote(**wanted)(actor.Actor)
+        self._version = {"Python": platform.python_version(), "this program": actor.program()}
+        in_a_module = type(pipeline).__module__ != "__main__"  # else no node can tell its code
+        self._installed = installed_of(own_identity(pipeline)) if in_a_module else {}
+        self._states: dict[int, Path] = {}  # by lane
+        self._futile, self._said = 0, ""
+        self._places, self._looked, self._changed = self._count_places(), 0.0, time.monotonic()
+        count = lanes
+        if self._unit == "GPU":
+            count = min(lanes, max(self._places, -(-lanes // LANES)))
+        self._lanes = [range(number, lanes, count) for number in range(count)]
+        self._workers = [self._begin(lanes) for lanes in self._lanes]
+
+    def _begin(self, lanes: Sequence[int]) -> Worker:
+        handle = self._kind.remote([os.path.abspath(path) for path in sys.path])  # noqa: PTH100
+        return Worker(handle, handle.greeting.remote(), lanes)
+
+    def __len__(self) -> int:
+        """Lanes."""
+        return sum(map(len, self._lanes))
+
+    def __enter__(self) -> "RayPool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers:
+            with suppress(RayError):
+                ray.kill(worker.handle)
+
+    def process_of(self, lane: int) -> int:
+        """The number of the actor that has this lane."""
+        return lane % len(self._workers)
+
+    @property
+    def awaited(self) -> Collection[int]:
+        """Lanes that have to be ready before the first trial: of all actors for which there is
+        a place."""
+        placed = [worker for worker in self._workers if worker.node]
+        patient = time.monotonic() - self._changed < PATIENCE
+        if not placed or (patient and len(placed) < min(self._places, len(self._workers))):
+            return range(len(self))
+        return self._lanes_of(placed)
+
+    @staticmethod
+    def _lanes_of(workers: Sequence[Worker]) -> list[int]:
+        return [lane for worker in workers for lane in worker.lanes]
+
+    @property
+    def status(self) -> str:
+        """What the first trial waits for."""
+        if not self._places:
+            return f"waiting for a node with a {self._unit}"
+        ready = sum(worker.ready for worker in self._workers)
+        of = min(self._places, len(self._workers))
+        return f"starting workers on the cluster and measuring their speed: {ready} of {of} ready"
+
+    def start(self, lane: int, job: Job) -> None:
+        """Put a trial on an idle lane, with its state if there is one."""
+        self._states[lane] = job.state
+        state = job.state.read_bytes() if job.state.exists() else None
+        self._tell(lane, job, state)
+
+    def answer(self, lane: int, go_on: bool) -> None:
+        """After Trained: train another epoch, or stop here."""
+        self._tell(lane, Answer(go_on), None)
+
+    def _tell(self, lane: int, message: Job | Answer, state: bytes | None) -> None:
+        worker = self._workers[self.process_of(lane)]
+        worker.handle.tell.remote(worker.lanes.index(lane), message, state)
+
+    def messages(self, timeout: float) -> Iterator[tuple[int, Message]]:
+        """What the actors have to say, by lane, after at most `timeout` seconds.
+
+        Raises RuntimeError if they die as soon as they are started, UserError if a node has
+        another version of the program.
+        """
+        if crew := self._crew():
+            yield 0, crew
+        speakers = {worker.says: number for number, worker in enumerate(self._workers)}
+        try:
+            ready, _ = ray.wait(list(speakers), timeout=timeout)
+            if ready:
+                ready, _ = ray.wait(list(speakers), num_returns=len(speakers), timeout=0)
+        except ConnectionError as error:  # of a client
+            self._head.gone(error)
+        for reference in ready:
+            number = speakers[reference]
+            try:
+                said = ray.get(reference)
+            except RayError as error:
+                yield self._lost(number, error)
+                continue
+            if self._workers[number].node:
+                yield from self._heard(number, said)
+            else:
+                self._placed(self._workers[number], *said)
+
+    def _placed(self, worker: Worker, node: str, *version: str) -> None:
+        """An actor has found a place: let it work if the node has what it needs."""
+        check_installed(node, dict(zip(self._version, version, strict=True)), self._version)
+        worker.node, self._changed = node, time.monotonic()
+        device = "cpu" if self._device == "cpu" else "cuda:0"  # the one that Ray lets it see
+        worker.handle.open.remote(self._pipeline, device, len(worker.lanes), self._examples)
+        worker.says = worker.handle.hear.remote()
+
+    def _heard(self, number: int, said: Sequence[Any]) -> Iterator[tuple[int, Message]]:
+        worker = self._workers[number]
+        worker.says = worker.handle.hear.remote()
+        for place, news, state in said:
+            lane = worker.lanes[place]
+            match news:
+                case Fallen():
+                    print(news.traceback, file=sys.stderr)
+                    yield self._replace(number, f"its worker ended: {news.reason}", FAILED_STARTS)
+                    return
+                case Ready(installed=installed):
+                    check_installed(worker.node, installed, self._installed)
+                    self._futile = 0
+                    worker.ready, self._changed = True, time.monotonic()
+                    yield from ((each, news) for each in worker.lanes)
+                case Trained():
+                    yield lane, self._kept(lane, news, state)
+                case _:
+                    yield lane, news
+
+    def _kept(self, lane: int, news: Trained, state: bytes | None) -> Trained:
+        """Keep the state that came with an epoch."""
+        if state is not None:
+            path = self._states[lane]
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_file(path, state)
+            except (UserError, OSError) as error:
+                return replace(news, note=f"its checkpoint cannot be written: {error}")
+        return news
+
+    def _lost(self, number: int, error: RayError) -> tuple[int, Died]:
+        """An actor that Ray cannot reach any more is given up; why, and who takes its lanes."""
+        node, said = self._workers[number].node, str(error)
+        if isinstance(error, ActorUnavailableError) or "node" in said.partition("Worker exit")[0]:
+            return self._replace(number, f"its node {node} was lost", innocent=True)
+        memory = ", often because memory ran out (see --workers)"
+        return self._replace(number, f"its worker was killed or ended by itself{memory}")
+
+    def _replace(
+        self, number: int, reason: str, most: int = KILLED_STARTS, innocent: bool = False
+    ) -> tuple[int, Died]:
+        worker = self._workers[number]
+        with suppress(RayError):
+            ray.kill(worker.handle)  # it may live on behind a broken connection
+        self._futile += not innocent
+        if self._futile >= most:
+            raise RuntimeError(
+                f"{self._futile} workers ended before one could train; the last one: {reason}"
+            )
+        # Whoever replaces one that measured has nothing to measure.
+        self._examples = () if worker.ready else self._examples
+        self._workers[number], self._changed = self._begin(worker.lanes), time.monotonic()
+        return worker.lanes[0], Died(reason, worker.lanes, innocent)
+
+    def _count_places(self) -> int:
+        """For how many actors the cluster has what they need."""
+        nodes = ray.nodes()  # type: ignore[no-untyped-call]
+        alive = [node["Resources"] for node in nodes if node["Alive"]]
+        return sum(int(resources.get(self._unit, 0)) for resources in alive)
+
+    def _crew(self) -> Crew | None:
+        """Which workers there are, if that has changed."""
+        now = time.monotonic()
+        if now - self._looked < LOOK_SECONDS:
+            return None
+        self._looked = now
+        if not self._head.answers():
+            return None
+        self._places = self._count_places()
+        at_work = [worker for worker in self._workers if worker.ready]
+        nodes = Counter(worker.node for worker in at_work)
+        places = ", ".join(f"{node} ({count})" for node, count in sorted(nodes.items()))
+        text = f"{counted(len(at_work), 'worker')} on {counted(len(nodes), 'node')}: {places}"
+        if waiting := sum(not worker.node for worker in self._workers):
+            text += f"; {waiting} more would find work if there were a free {self._unit}"
+        if text == self._said or not {*self.awaited} <= {*self._lanes_of(at_work)}:
+            return None
+        self._said = text
+        return Crew(len(self._lanes_of(at_work)), text)
+
+
+def check_installed(node: str, theirs: Mapping[str, str], ours: Mapping[str, str]) -> None:
+    """Raise UserError, naming what, if something else is installed on a node than here."""
+    for name in ours:
+        if theirs.get(name) != ours[name]:
+            there = f"has {name} {theirs[name]}" if theirs.get(name) else f"lacks {name}"
+            raise UserError(
+                f"--ray: node {node} {there}, here it is {ours[name]}; install the same on all"
+            )

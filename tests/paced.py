@@ -1,0 +1,39 @@
+"""Blobs whose epochs take their time, or end their worker: for what happens in between."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from study.pipeline import Epoch, Settings
+from tests.blobs import Blobs
+
+
+@dataclass(frozen=True)
+class Paced(Blobs):
+    """An epoch takes `seconds`. A trial of the rule `deadly` ends its worker in the third."""
+
+    seconds: float = 0.3
+    deadly: str = ""
+    unopened: bool = False
+    epochs: int = 8
+
+    def open(self, device: str) -> "Paced":
+        if self.unopened:
+            raise ValueError("no such data")
+        return self
+
+    def train(self, settings: Settings, state: Path, key: str) -> Iterator[Epoch | list[Epoch]]:
+        for item in super().train(settings, state, key):
+            time.sleep(self.seconds)
+            if settings["rule"] == self.deadly and isinstance(item, Epoch) and item.number == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield item
+
+
+pipeline = Paced()
+quick = Paced(seconds=0.0)
+deadly = Paced(deadly="sign", seconds=0.0)
+unopened = Paced(unopened=True)
