@@ -100,7 +100,7 @@ def test_what_another_study_trained_alike_is_not_trained_again(command: Command)
     fewer = command("study.compare", "--vary", "oversampling", *SMALL, "--seeds", 2)
     assert "plan" not in fewer.out  # nothing is left to train
     assert "waiting" not in fewer.out
-    assert "known from" not in command(*line, "--seeds", 1, "--split", "stratified").out
+    assert "reused from" not in command(*line, "--seeds", 1, "--split", "stratified").out
 
 
 def test_settings_from_a_file_are_trained_as_they_are(command: Command) -> None:

@@ -128,7 +128,7 @@ def test_the_page_shows_each_scaling_with_its_numbers_on_one_axis_of_greys(page:
 
 
 def test_the_page_shows_the_ten_views_of_a_face(page: str) -> None:
-    seen = pictures(page, "Ten-crop, at test time")
+    seen = pictures(page, "Ten-crop at test time")
     assert len(seen) == 30
     for face, views in zip(
         pictures(page, "as they are")[:3], (seen[:10], seen[10:20], seen[20:]), strict=True

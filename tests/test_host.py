@@ -151,7 +151,7 @@ def test_a_temporary_folder_that_others_may_write_to_is_not_used(
     folder.mkdir()
     folder.chmod(0o777)
     monkeypatch.setenv("FER_CACHE", "/dev/null/cache")
-    assert "is kept nowhere" in home.settle()
+    assert "are kept nowhere" in home.settle()
     with pytest.raises(OSError, match="Not a directory"):
         home.cached("x").write_bytes(b"")
 

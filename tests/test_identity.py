@@ -150,7 +150,7 @@ def test_a_new_study_says_which_one_it_does_not_continue(command: Command) -> No
     options = ("--pipeline", "tests.blobs:pipeline", "--trials", 1, "--workers", 1)
     assert command("study.run", *options, "--study", "small").code == 0
     twin = command("study.run", *options, "--study", "twin")
-    assert "other code or packages" not in twin.out  # it is the same one
+    assert "differs only in code or packages" not in twin.out  # it is the same one
     optuna.delete_study(study_name="twin", storage=DEFAULT_URL)
     change_identity(code="0123456789ab")
     result = command("study.run", *options)

@@ -274,7 +274,7 @@ def test_labelled_images_other_than_the_runs_are_refused(
     rows[rows.Usage == "PrivateTest"].drop(columns="Usage").to_csv("other.csv", index=False)
     data.load(Path("other.csv"))
     arguments = ("fer.predict", "run", "--data", "other.csv", "--out", "a.png", "--worst")
-    refused(command, own_folder, ["those of the run", "other.csv"], *arguments)
+    refused(command, own_folder, ["the run's data", "other.csv"], *arguments)
     settings = yaml.safe_load(Path("run/config.yaml").read_text())
     settings["data"]["split"] = "random"
     Path("run/config.yaml").write_text(yaml.safe_dump(settings))

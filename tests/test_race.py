@@ -115,7 +115,7 @@ def test_without_a_race_all_seeds_are_trained_and_what_the_race_trained_is_taken
     whole = compete(raced=False)
     assert {each for _, each in course(whole)} == {"complete"}
     printed = capsys.readouterr().out
-    assert "plan   6 trials x 2 epochs of nothing, 1 at once, 6 more known" in printed
+    assert "plan   6 trials x 2 epochs of nothing, 1 at once, 6 more reused" in printed
     more = compete(seeds=7)  # all that is known is kept: it costs nothing
     assert left_out(more) == [("bad", 7), ("worse", 7)]
 

@@ -129,7 +129,7 @@ def test_a_gap_in_numbers_without_a_total_is_named_and_a_lone_one_is_said(
         (["a", "b"], "2 tables, give one of them, .*unknown are a.parquet, b.parquet"),
         (["train", "tets"], r"unknown are tets.parquet \(test\?\)"),
         (["train", "partial-train"], r"unknown are partial-train.parquet"),
-        (["train", "training"], "train.parquet, training.parquet are all of Training"),
+        (["train", "training"], "train.parquet, training.parquet are all Training"),
         (["train", "train-00000-of-00001"], "are all Training, give one of them"),
         (["train-00000-of-00001-aa", "train-00000-of-00001-bb"], "a shard appears twice"),
         (["train-00000-of-99999999"], "99,999,998 of 99,999,999 shards .* and 99,999,986 more"),
