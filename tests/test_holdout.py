@@ -196,7 +196,7 @@ def test_a_search_stores_what_is_held_out_and_never_shows_it_while_it_runs(
         assert np.trace(result.confusion) == right.sum()
         assert len(result.mistakes) > 0
         assert "holdout" not in result.values  # which are shown, as the curves are
-    assert "Held out: " in done.out
+    assert "Holdout: " in done.out
     (train,) = [line for line in done.out.splitlines() if "fer.train" in line]
     assert "--holdout 0.2" in train
     again = command("study.run", *SEARCH, "--trials", 3, "--epochs", 1)
