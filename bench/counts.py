@@ -8,6 +8,7 @@ make two kernels of it, so a profile (`python -m bench --device cuda`) says a li
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
@@ -18,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from fer import command
 from fer.config import Config
 from fer.data import Faces
+from fer.errors import UserError
 from fer.network import gpu_kernels, gpu_net
 from fer.training import gpu_step
 from fer.training.draws import Draws
@@ -160,7 +162,20 @@ def drawn(space: str, count: int) -> list[Mapping[str, Any]]:
     return [suggest(study.ask(), SPACES[space], base) for _ in range(count)]
 
 
+@dataclass(frozen=True)
+class Options:
+    """Count the kernels of a GPU's training step, and the variants that Triton compiles."""
+
+    trials: int = 100
+    """Random ones of each space, for which variants are counted."""
+
+    def __post_init__(self) -> None:
+        if self.trials < 1:
+            raise UserError(f"--trials must be at least 1, got {self.trials}")
+
+
 def main() -> None:
+    options: Options = command.parse(Options, "bench.counts")
     print("kernels of a training step of the report's network, by name")
     counts = kernels_a_step(Config())
     for name, count in counts.most_common():
@@ -170,8 +185,8 @@ def main() -> None:
         count = kernels_a_step(Config.model_validate({"optimizer": optimizer})).total()
         print(f"  {count:4} with {optimizer} as a processor computes it")
     for space in ("default", "extended"):
-        variants = variants_of(drawn(space, 100))
-        print(f"Triton variants compiled for 100 trials of the {space} space: {len(variants)}")
+        count = len(variants_of(drawn(space, options.trials)))
+        print(f"{count} Triton variants for {options.trials} trials of the {space} space")
 
 
 if __name__ == "__main__":

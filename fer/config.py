@@ -184,8 +184,9 @@ def read_config(path: Path) -> Config:
     """
     content = read_yaml(path)
     provenance = content.get("provenance")
-    if isinstance(provenance, dict) and not provenance.get("data_sha256", True):
-        of = f"study {shortly(provenance.get('study'))} of another pipeline"
+    found = provenance if isinstance(provenance, dict) else {}
+    if found.get("study") and not found.get("data_sha256", True):
+        of = f"study {shortly(found['study'])} of another pipeline"
         raise UserError(f"no configuration of fer, but settings of {of}: {path}")
     return to_config(content.get("config", content), path)
 

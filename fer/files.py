@@ -62,7 +62,7 @@ def make_folder(path: Path) -> None:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
 
 
-def write_file(path: Path, content: bytes | str) -> None:
+def write_file(path: Path, content: bytes | memoryview | str) -> None:
     """Write a file (text as UTF-8) atomically.
 
     Writes a temporary file next to `path`, then renames it: an existing file stays intact until

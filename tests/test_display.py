@@ -140,5 +140,5 @@ def test_intervals_of_skill_from_two_seeds_have_no_numbers_where_they_say_nothin
 
 def test_few_seeds_are_warned_of_before_they_are_trained() -> None:
     assert "one seed" in few_seeds(1, 7, 240)
-    assert "2 seeds find no difference below 10 points" in few_seeds(2, 7, 84)
+    assert "2 seeds detect no difference below 10 points" in few_seeds(2, 7, 84)
     assert few_seeds(4, 7, 84) == ""

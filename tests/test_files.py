@@ -130,4 +130,6 @@ def test_no_module_writes_a_file_in_another_way() -> None:
         if re.search(direct, file.read_text())
     }
     # files.py itself; the gallery draws into memory; the decoder silences a library.
-    assert found == {"fer/files.py", "fer/pages/gallery.py", "fer/data/decode.py"}
+    expected = {"fer/files.py", "fer/pages/gallery.py", "fer/data/decode.py"}
+    # An actor's state in a temporary folder; logs and stand-ins of benchmarks.
+    assert found == expected | {"study/workers/actor.py", "bench/gpu.py", "bench/workers.py"}

@@ -219,7 +219,7 @@ def test_a_search_stores_what_is_held_out_and_never_shows_it_while_it_runs(
         (("--holdout", "0"), ["holdout", "0"]),
         (("--holdout", "0.6"), ["holdout", "0.5"]),
         (("--holdout", "0.02"), ["--holdout 0.02", "disgust"]),
-        (("--holdout", "0.1", "--pipeline", "tests.blobs:pipeline"), ["of FER-2013", "blobs"]),
+        (("--holdout", "0.1", "--pipeline", "tests.blobs:pipeline"), ["FER-2013 only", "blobs"]),
     ],
 )
 def test_a_holdout_that_cannot_be_is_one_line_and_no_study(

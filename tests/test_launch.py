@@ -288,7 +288,7 @@ def test_others_have_their_turn_between_steps_that_are_called(sides: tuple[Faces
 def test_a_processor_takes_a_part_at_a_time(sides: tuple[Faces, Faces]) -> None:
     run = Run(Config(epochs=1, batch_size=2), sides[0], CPU, HostStream())
     next(progress(run, sides[1]))
-    assert int(run.place) == min(len(sides[0]), 2 * HostStream.steps_at_once * 2)
+    assert int(run.place) == min(len(run.train), 2 * HostStream.steps_at_once * 2)
 
 
 def test_a_loss_that_is_no_number_ends_the_epoch_early(sides: tuple[Faces, Faces]) -> None:

@@ -4,7 +4,7 @@ The same layers as `Net.forward`: what convolutions compute in bfloat16 they do 
 bias, activation and pooling are computed in float32 and rounded once.
 """
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,15 +13,15 @@ from torch.nn import functional as F
 from fer.network.gpu_kernels import pooled
 from fer.network.prelu import PReLU
 
-if TYPE_CHECKING:
-    from fer.network.block import Block
-    from fer.network.model import Net
+Net = Any
+Block = Any
+"""Those of `fer.network`, which are made with what this module offers."""
 
 
-def scores(net: "Net", images: Tensor, kept: Tensor | None = None) -> Tensor:
+def scores(net: Net, images: Tensor, kept: Tensor | None = None) -> Tensor:
     """Scores [N, classes] of scaled images [N, 1, 48, 48], which may be in bfloat16 already."""
     convolutions = (net.block1[0], net.block2[0], net.block3[0], net.residual2)
-    weights = tuple(cast(Tensor, each.weight) for each in convolutions)
+    weights: tuple[Tensor, ...] = tuple(each.weight for each in convolutions)
     if net.in_bfloat16:
         images = images.to(torch.bfloat16)
         weights = _Rounded.apply(*weights)
@@ -53,9 +53,8 @@ class _Rounded(torch.autograd.Function):
         return tuple(whole)
 
 
-def _block(block: "Block", images: Tensor, weight: Tensor) -> Tensor:
+def _block(block: Block, images: Tensor, weight: Tensor) -> Tensor:
     convolution, activation, pool = block
-    assert isinstance(convolution.bias, Tensor)
     if not isinstance(activation, PReLU | nn.ReLU):  # its bias is added by PyTorch as well
         bias = convolution.bias.to(images.dtype)
         found: Tensor = pool(activation(F.conv2d(images, weight, bias, padding=1)))
@@ -66,7 +65,7 @@ def _block(block: "Block", images: Tensor, weight: Tensor) -> Tensor:
     else:
         slope = torch.zeros(1, device=images.device)
     features = F.conv2d(images, weight, padding=1)
-    return pooled(features, convolution.bias, slope, block.stride, block.max)
+    return pooled(features, convolution.bias, slope, pool.stride, isinstance(pool, nn.MaxPool2d))
 
 
 def _normed(norm: nn.Module, images: Tensor, shift: Tensor | None = None) -> Tensor:

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,9 +21,6 @@ from torch import Tensor
 from fer.home import cached
 from fer.syntax import syntax_hash
 from fer.training.memory import ran_out
-
-if TYPE_CHECKING:
-    from fer.network.model import Net
 
 SOURCE = Path(__file__).with_name("kernels.cpp")
 COMPILERS = ("c++", "g++", "clang++")
@@ -45,7 +42,7 @@ POINTERS = {
 }
 
 
-Library = ctypes.CDLL | Callable[["Net", Tensor, Tensor | None], Tensor]
+Library = ctypes.CDLL | Callable[[Any, Tensor, Tensor | None], Tensor]
 """A processor's kernels, or the network's whole forward pass, `fer.network.gpu_net.scores`."""
 
 

@@ -1,17 +1,17 @@
 """One update on a GPU: `fer.training.fit.step` in half as many kernels."""
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 
 from fer.network.gpu_kernels import gather, judge
 from fer.training.augment import augment, scale
 
-if TYPE_CHECKING:
-    from fer.training.fit import Run
+Run = Any
+"""That of `fer.training.fit`, which takes these steps."""
 
 
-def levels_of(run: "Run") -> torch.Tensor:
+def levels_of(run: Run) -> torch.Tensor:
     """What each of the 256 grey values is for the network, in the type in which it reads them."""
     grey = torch.arange(256, dtype=torch.uint8, device=run.device)
     levels = scale(grey, run.config.scaling).flatten()
@@ -20,7 +20,7 @@ def levels_of(run: "Run") -> torch.Tensor:
     return levels.bfloat16() if run.net.in_bfloat16 and not rounds_later else levels
 
 
-def step(run: "Run", size: int) -> None:
+def step(run: Run, size: int) -> None:
     """One update, on the `size` images from the run's place in the epoch on."""
     config, draws = run.config, run.draws
     run.set_rate()

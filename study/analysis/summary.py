@@ -138,7 +138,7 @@ def next_commands(name: str, url: str, images: Mapping[str, Any], pipeline: str 
 
 def say_next(steps: Mapping[str, str]) -> None:
     """Print commands, each with what it is for: above it where it would not fit beside."""
-    width = own_console().width if sys.stdout.isatty() else math.inf
+    width = own_console().width if sys.stdout and sys.stdout.isatty() else math.inf
     print("\nnext:")
     for line, why in steps.items():
         beside = len(line) + len(why) + 6 <= width

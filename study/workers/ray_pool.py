@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
+import numpy as np
 import ray
+from numpy.typing import NDArray
 from ray import cloudpickle as rays_pickle
 from ray.exceptions import ActorUnavailableError, RayError
 
@@ -188,13 +190,13 @@ class RayPool:
                 case _:
                     yield lane, news
 
-    def _kept(self, lane: int, news: Trained, state: bytes | None) -> Trained:
+    def _kept(self, lane: int, news: Trained, state: NDArray[np.uint8] | None) -> Trained:
         """Keep the state that came with an epoch."""
         if state is not None:
             path = self._states[lane]
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_file(path, state)
+                write_file(path, state.data)
             except (UserError, OSError) as error:
                 return replace(news, note=f"its checkpoint cannot be written: {error}")
         return news
