@@ -147,6 +147,11 @@ def test_a_command_is_read_before_pytorch_is_loaded() -> None:
     assert not {"torch", "optuna", "pandas", "sklearn", "sqlalchemy"} & modules
 
 
+def test_a_study_without_a_cluster_does_not_load_ray() -> None:
+    modules = loaded("import study.run, study.engine.conduct, study.workers.worker")
+    assert "ray" not in modules
+
+
 def test_the_loop_and_its_workers_run_without_pytorch() -> None:
     modules = loaded("import study.engine.conduct, study.workers.worker, study.analysis.summary")
     assert not {"torch", "sklearn"} & modules

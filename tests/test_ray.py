@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -38,8 +39,12 @@ class Nodes:
 
     def workers(self) -> list[psutil.Process]:
         """The processes of actors."""
-        everything = psutil.Process(self.controller.pid).children(recursive=True)
-        return [each for each in everything if each.name().startswith("ray::Actor")]
+        found = []
+        with suppress(psutil.NoSuchProcess):  # it ended meanwhile: what was found before counts
+            for each in psutil.Process(self.controller.pid).children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    found += [each] if each.name().startswith("ray::Actor") else []
+        return found
 
 
 def into(running: "subprocess.Popen[str]") -> "IO[str]":
@@ -101,6 +106,7 @@ def curves(found: list[FrozenTrial]) -> list[Any]:
     return [
         (each.state, each.params, each.intermediate_values, each.values, losses(each))
         for each in found
+        if each.state in records.FINISHED
     ]
 
 
@@ -123,7 +129,7 @@ def test_a_study_on_a_cluster_is_trial_for_trial_the_one_on_local_processes(node
 def test_whatever_dies_the_study_has_its_trials_and_each_the_curve_of_its_settings(
     nodes: Nodes, command: Any
 ) -> None:
-    total = 8
+    total = 24  # enough that the study outlasts what happens to it
     given = options("--trials", total, "--pruner", "none", "--ray", nodes.address)
     running = begin(*given)
     outputs = []
@@ -146,6 +152,7 @@ def test_whatever_dies_the_study_has_its_trials_and_each_the_curve_of_its_settin
     assert running.returncode == 0, outputs
     assert "was lost, in epoch" in outputs[0] + outputs[1], outputs
     assert "Traceback" not in outputs[0] + outputs[1]
+    assert "its checkpoint is missing" not in outputs[0] + outputs[1], outputs  # nor begun again
 
     found = trials("sqlite:///ray.db")
     assert Counter(trial.state for trial in found) == {TrialState.COMPLETE: total}
@@ -204,6 +211,7 @@ def test_the_real_network_on_a_cluster_has_the_curves_of_local_processes(nodes: 
     assert far.code == 0, far
     near = process("study.run", *given, "sqlite:///local.db", timeout=2 * PATIENCE)
     assert near.code == 0, near
+    assert len(curves(trials("sqlite:///ray.db"))) == 3
     assert curves(trials("sqlite:///ray.db")) == curves(trials("sqlite:///local.db"))
 
 

@@ -184,6 +184,7 @@ class RayPool:
                     check_installed(worker.node, installed, self._installed)
                     self._futile = 0
                     worker.ready, self._changed = True, time.monotonic()
+                    self._looked = 0.0  # the crew is told before the next message
                     yield from ((each, news) for each in worker.lanes)
                 case Trained():
                     yield lane, self._kept(lane, news, state)
