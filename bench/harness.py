@@ -19,13 +19,15 @@ import sqlalchemy as sa
 from optuna.trial import TrialState, create_trial
 
 from fer.config import Config
+from study.engine.asking import ask
+from study.engine.ending import finish
 from study.engine.pruners import describe_pruner, make_pruner
 from study.engine.samplers import make_sampler
-from study.engine.trial import Trial, ask, finish
+from study.engine.trial import Trial
 from study.pipeline import Epoch
 from study.spec.spaces import SPACES
 from study.spec.spec import Kind, Spec
-from study.storage import records, studies
+from study.storage import opening, records, studies
 from study.storage.owned import OwnedDatabase
 from study.storage.tables import (
     PARAMETERS,
@@ -57,10 +59,10 @@ def storage_costs(url: str, sizes: list[int], trials: int) -> list[StorageCost]:
     `sizes` ascend and are multiples of `trials`. Settings are drawn at random, which costs least.
     """
     costs = []
-    with closing(studies.open_database(url)) as database:
+    with closing(opening.open_database(url)) as database:
         studies.begin_or_check(database, "bench", {}, [])
     for size in sizes:
-        with closing(studies.open_database(url)) as database:
+        with closing(opening.open_database(url)) as database:
             grow(database.engine, size)
             start = time.perf_counter()
             study = open_study(database, "bench", seed=size)

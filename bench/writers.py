@@ -10,7 +10,7 @@ import numpy as np
 import optuna
 
 from bench.harness import open_study, run_trial
-from study.storage import studies
+from study.storage import opening
 from study.storage.owner import TotalReached
 
 STUDY = "writers"
@@ -40,7 +40,7 @@ def _write(url: str, total: int, seed: int) -> Writer:
     reports: dict[int, list[float]] = {}
     seconds: list[float] = []
     waits: list[str] = []
-    opened = studies.open_database(url, total, lambda reason, _: waits.append(reason))
+    opened = opening.open_database(url, total, lambda reason, _: waits.append(reason))
     with closing(opened) as database:
         study = open_study(database, STUDY, seed)
         while True:

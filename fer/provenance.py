@@ -30,6 +30,7 @@ OF_A_GPU = (
     "network/gpu_kernels.py",
     "network/gpu_net.py",
     "training/cuda.py",
+    "training/gpu_batch.py",
     "training/gpu_step.py",
 )
 

@@ -57,7 +57,7 @@ def main() -> None:
     from study.spec import report
     from study.spec.faces import check, faces, noting_origin
     from study.spec.spec import Kind, comparing
-    from study.storage.studies import check_storage, hidden
+    from study.storage.opening import check_storage, hidden
 
     check_storage(options.storage)
     named, base = report.settings_from(options.config, options.preset)

@@ -80,8 +80,9 @@ def main() -> None:
     from study.engine.conduct import Request, conduct
     from study.spec.faces import pipeline_again
     from study.spec.identity import IDENTITY, is_search
+    from study.storage.opening import hidden
     from study.storage.records import kept
-    from study.storage.studies import hidden, load_studies, load_study
+    from study.storage.studies import load_studies, load_study
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     search = load_study(options.storage, options.study, search=True)
@@ -196,8 +197,8 @@ def show(
     from study.analysis.verdicts import judge
     from study.page.overview import of_what
     from study.spec.identity import IDENTITY
+    from study.storage.opening import hidden
     from study.storage.records import finished, kept
-    from study.storage.studies import hidden
 
     identity = kept(study, IDENTITY)
     control = confirmation.control_of(identity)

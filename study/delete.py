@@ -32,17 +32,17 @@ def main() -> None:
 
     import optuna
 
-    from study.storage import studies
+    from study.storage import opening, studies
     from study.storage.deletion import artifacts_of, checkpoints_of, refuse_if_running
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = studies.load_study(options.storage, options.study)
     every = studies.load_studies(options.storage)
-    pictures = studies.artifacts_beside(options.storage)
-    with closing(studies.open_to_read(options.storage)) as database:
+    pictures = opening.artifacts_beside(options.storage)
+    with closing(opening.open_to_read(options.storage)) as database:
         refuse_if_running(study, database)
         artifacts = artifacts_of(study, every, database, pictures)
-    folder = options.checkpoints or studies.checkpoints_beside(options.storage)
+    folder = options.checkpoints or opening.checkpoints_beside(options.storage)
     states = checkpoints_of(study, every, folder)
     if not options.yes and not os.isatty(0):
         raise UserError(f"no terminal to confirm deleting study {options.study!r}: use --yes")
@@ -50,11 +50,11 @@ def main() -> None:
     epochs = sum(len(trial.intermediate_values) for trial in trials)
     counts = [(len(trials), "trial"), (epochs, "epoch"), (len(states), "checkpoint")]
     found = ", ".join(counted(*each) for each in [*counts, (len(artifacts), "artifact")])
-    print(f"study {options.study} in {studies.hidden(options.storage)}: {found}", flush=True)
+    print(f"study {options.study} in {opening.hidden(options.storage)}: {found}", flush=True)
     if not options.yes and not agreed():
         print("nothing was deleted")
         sys.exit(1)
-    with closing(studies.open_database(options.storage)) as writing:
+    with closing(opening.open_database(options.storage)) as writing:
         again = optuna.load_study(study_name=options.study, storage=writing)
         refuse_if_running(again, writing)  # the answer may have taken a while
         writing.delete_study(writing.get_study_id_from_name(options.study))

@@ -37,8 +37,9 @@ def main() -> None:
     from study.spec.faces import EMOTIONS, faces
     from study.spec.identity import IDENTITY
     from study.spec.spec import Kind, comparing
+    from study.storage.opening import check_storage, hidden
     from study.storage.records import kept
-    from study.storage.studies import check_storage, hidden, load_studies
+    from study.storage.studies import load_studies
 
     check_storage(options.storage)
     names: list[str] = []

@@ -85,7 +85,7 @@ def write_best(study: "optuna.Study", options: Options) -> None:
 
     from study.spec.faces import for_final_model, in_this_version
     from study.spec.identity import IDENTITY
-    from study.storage import studies
+    from study.storage import opening
     from study.storage.records import hardware_by_epoch, kept, settings_of
 
     out = options.out or Path("best.yaml")
@@ -100,7 +100,7 @@ def write_best(study: "optuna.Study", options: Options) -> None:
     hardware = [*hardware_by_epoch(trial, identity).values()][-1]
     provenance = {
         "study": study.study_name,
-        "storage": studies.hidden(options.storage),
+        "storage": opening.hidden(options.storage),
         **known,
         **({"threads": found["threads"]} if "threads" in found else {}),
         **{key: (identity | hardware).get(key) for key in origins},
@@ -121,8 +121,9 @@ def chosen(
     from study.analysis.chosen import confirmation_for, winner_of
     from study.spec.identity import kind_of
     from study.spec.spec import Kind
+    from study.storage.opening import hidden
     from study.storage.records import finished
-    from study.storage.studies import hidden, load_studies
+    from study.storage.studies import load_studies
 
     kind, metric = kind_of(identity), identity.get("metric", "validation accuracy")
     every = load_studies(options.storage)

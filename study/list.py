@@ -28,12 +28,12 @@ def main() -> None:
     from fer.strict_json import to_json
     from study.analysis.listing import in_lines, listed
     from study.analysis.tables import own_console
-    from study.storage import studies
+    from study.storage import opening, studies
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     found = studies.load_studies(options.storage)
     if not found:
-        raise UserError(f"no study in {studies.hidden(options.storage)}; study.run makes one")
+        raise UserError(f"no study in {opening.hidden(options.storage)}; study.run makes one")
     rows = sorted((listed(study, found) for study in found), key=lambda row: -row.last)
     if options.as_json:
         print(to_json([asdict(row) for row in rows], indent=2))

@@ -29,7 +29,7 @@ def main() -> None:
 
     from study.analysis.sections import render
     from study.spec.identity import IDENTITY, check_format
-    from study.storage import studies
+    from study.storage import opening, studies
     from study.storage.records import kept, scored
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -40,7 +40,7 @@ def main() -> None:
             found.append(study)
     if not found:
         raise UserError(
-            f"nothing was trained in {studies.hidden(options.storage)}; start a comparison with "
+            f"nothing was trained in {opening.hidden(options.storage)}; start a comparison with "
             "study.compare or a search with study.run"
         )
     make_folder(options.out)

@@ -71,9 +71,9 @@ def main() -> None:
 
     preload = split_name(options.pipeline)[0] if options.pipeline else "fer.preload"
     count = 1
-    if options.ray is not None:  # its workers are elsewhere
-        search(options, until, [], own)
-    if options.device == "cpu" or not has_gpu():
+    if options.ray is not None:
+        count = 0  # its workers are elsewhere
+    elif options.device == "cpu" or not has_gpu():
         count = options.workers or processes_of_a_processor()
         options = options.model_copy(update={"workers": count})  # before workers take memory
     with head_start(preload, min(count, options.total or count)) as spare:
@@ -97,7 +97,8 @@ def search(
     from study.spec.faces import faces
     from study.spec.own_space import find_space
     from study.spec.spec import searching
-    from study.storage.studies import check_storage, hidden, load_studies
+    from study.storage.opening import check_storage, hidden
+    from study.storage.studies import load_studies
 
     check_storage(options.storage)
     name, space = own or find_space(options.space)

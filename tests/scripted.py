@@ -17,7 +17,7 @@ from study.options import Running, Search
 from study.pipeline import Pipeline
 from study.spec.identity import hardware_of
 from study.spec.spec import searching
-from study.storage import studies
+from study.storage import opening
 from study.workers.messages import (
     Died,
     Done,
@@ -166,5 +166,5 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 def stored(folder: str = ".") -> list[FrozenTrial]:
-    storage = studies.open_to_read(f"sqlite:///{folder}/studies.db")
+    storage = opening.open_to_read(f"sqlite:///{folder}/studies.db")
     return optuna.load_study(study_name="small", storage=storage).get_trials()

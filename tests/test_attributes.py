@@ -8,10 +8,10 @@ import optuna
 from optuna.trial import TrialState
 
 from bench.harness import SPEC, open_study
-from study.engine.trial import ask
+from study.engine.asking import ask
 from study.pipeline import Epoch
 from study.spec.identity import IDENTITY
-from study.storage import records, studies
+from study.storage import opening, records, studies
 from study.storage.leases import SESSIONS
 from study.storage.records import Result
 from study.storage.studies import METRIC_NAMES
@@ -108,11 +108,11 @@ def test_a_study_whose_attributes_are_all_the_users_is_read_and_goes_on(
 
 
 def test_an_abandoned_trial_whose_attributes_are_all_the_users_is_taken_over() -> None:
-    with closing(studies.open_database(URL)) as gone:
+    with closing(opening.open_database(URL)) as gone:
         gone.owner["process"] = 2**22 + 1  # beyond those that Linux gives
         ask(open_study(gone, "small", seed=0), SPEC).report([Epoch(1, 0.5, {}, 1.0)], 30, False)
     as_before()
-    with closing(studies.open_database(URL)) as database:
+    with closing(opening.open_database(URL)) as database:
         study = open_study(database, "small", seed=0)
         assert studies.requeue_abandoned(study, database) == 1
         asked = ask(study, SPEC)

@@ -18,7 +18,7 @@ from optuna.trial import TrialState, create_trial
 from study.analysis import summary
 from study.dashboard import notes, pictures, show
 from study.spec.identity import IDENTITY
-from study.storage import studies
+from study.storage import opening, studies
 from study.storage.notes import LONGEST, note_in, renumbered, write_notes
 from study.storage.records import CONTINUES, Result, kept, result_of
 from study.storage.rescue import save_beside
@@ -140,7 +140,7 @@ def test_a_second_run_replaces_pictures_and_keeps_what_a_person_wrote(command: C
     before = get_all_artifact_meta(study)
     system = study._storage.get_study_system_attrs(study._study_id)
     first = next(trial for trial in study.trials if trial.state == TrialState.COMPLETE)
-    with closing(studies.open_database(URL)) as database:
+    with closing(opening.open_database(URL)) as database:
         write_notes(database, study._study_id, {first._trial_id: "Mine as well."})
     searching(command, 9)
     searching(command, 9)  # nothing is left to train
@@ -158,7 +158,7 @@ def test_a_second_run_replaces_pictures_and_keeps_what_a_person_wrote(command: C
 
 @pytest.mark.parametrize("length", [0, 1, LONGEST, LONGEST + 1, 12 * LONGEST])
 def test_the_dashboard_reads_notes_of_any_length_and_replaced_ones(length: int, url: str) -> None:
-    with closing(studies.open_database(url)) as database:
+    with closing(opening.open_database(url)) as database:
         study_id, _ = studies.begin_or_check(database, "small", {}, [])
         trial_id = database.create_new_trial(study_id)
         texts = ["ab" * LONGEST, "".join(chr(97 + i % 26) for i in range(length))]

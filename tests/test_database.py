@@ -21,12 +21,13 @@ from optuna.trial import TrialState
 
 from bench.harness import SPEC, grow, open_study, run_trial
 from fer.errors import UserError
+from study.engine.asking import ask
 from study.engine.chances import second_chance
-from study.engine.trial import ask
 from study.storage import database as module
 from study.storage import known_trials, records, retry, sql
 from study.storage import owner as ownership
 from study.storage import studies as store
+from study.storage.opening import open_database, open_to_read
 from study.storage.owned import OwnedDatabase
 from study.storage.owner import TakenOver, TotalReached
 from tests.conftest import trials
@@ -42,7 +43,7 @@ def begin(database: OwnedDatabase, name: str = "a") -> optuna.Study:
 
 
 def test_optuna_reads_back_all_that_a_study_knew(url: str) -> None:
-    with closing(store.open_database(url)) as database:
+    with closing(open_database(url)) as database:
         study = begin(database)
         study.enqueue_trial({"batch_size": 64, "sgd_lr": 0.5, "optimizer": "sgd"})
         for number in range(7):
@@ -61,7 +62,7 @@ def test_optuna_reads_back_all_that_a_study_knew(url: str) -> None:
 
 
 def test_a_report_is_in_the_database_before_the_next_epoch(url: str) -> None:
-    with closing(store.open_database(url)) as database:
+    with closing(open_database(url)) as database:
         run = ask(begin(database), SPEC)
         run.handle.report(0.25, 1)
         (trial,) = trials(url, "a")
@@ -73,7 +74,7 @@ def test_a_report_is_in_the_database_before_the_next_epoch(url: str) -> None:
 
 
 def test_a_trial_of_thirty_reports_takes_few_transactions() -> None:
-    with closing(store.open_database("sqlite:///studies.db")) as database:
+    with closing(open_database("sqlite:///studies.db")) as database:
         study = begin(database)
         commits: list[Any] = []
         sa.event.listen(database.engine, "commit", commits.append)
@@ -83,7 +84,10 @@ def test_a_trial_of_thirty_reports_takes_few_transactions() -> None:
 
 def test_trials_of_other_processes_are_seen(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(known_trials, "REFRESH", 0.0)
-    with closing(store.open_database(url)) as ours, closing(store.open_database(url)) as theirs:
+    with (
+        closing(open_database(url)) as ours,
+        closing(open_database(url)) as theirs,
+    ):
         mine, other = begin(ours), begin(theirs)
         run_trial(mine, np.random.default_rng(0))
         trial = other.ask()
@@ -106,7 +110,10 @@ def test_trials_of_other_processes_are_seen(url: str, monkeypatch: pytest.Monkey
 def test_a_slow_trial_of_another_process_hides_nothing_and_counts_nothing_twice(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with closing(store.open_database(url)) as ours, closing(store.open_database(url)) as theirs:
+    with (
+        closing(open_database(url)) as ours,
+        closing(open_database(url)) as theirs,
+    ):
         mine, other = begin(ours), begin(theirs)
         first = mine.ask()
         slow = other.ask()
@@ -128,7 +135,7 @@ def test_a_slow_trial_of_another_process_hides_nothing_and_counts_nothing_twice(
 
 
 def test_a_finished_trial_is_not_written_again(url: str) -> None:
-    with closing(store.open_database(url)) as database:
+    with closing(open_database(url)) as database:
         study = begin(database)
         trial = study.ask()
         study.tell(trial, 0.5)
@@ -138,10 +145,10 @@ def test_a_finished_trial_is_not_written_again(url: str) -> None:
 
 
 def test_an_abandoned_trial_is_the_next_one_asked_for(url: str) -> None:
-    with closing(store.open_database(url)) as gone:
+    with closing(open_database(url)) as gone:
         abandoned = ask(begin(gone), SPEC)
         abandoned.handle.report(0.3, 1)
-        with closing(store.open_database(url)) as database:
+        with closing(open_database(url)) as database:
             study = begin(database)
             assert study.get_trials()[0].state == TrialState.RUNNING
             assert database.requeue(study._study_id, 0, gone.owner)
@@ -152,19 +159,19 @@ def test_an_abandoned_trial_is_the_next_one_asked_for(url: str) -> None:
 
 
 def test_a_closed_sqlite_database_is_one_plain_file() -> None:
-    with closing(store.open_database("sqlite:///studies.db")) as database:
+    with closing(open_database("sqlite:///studies.db")) as database:
         run_trial(begin(database), np.random.default_rng(0))
         assert Path("studies.db-wal").exists()
     assert [path.name for path in Path().iterdir()] == ["studies.db"]
 
 
 def test_the_benchmark_grows_a_study_to_a_size_optuna_can_read(url: str) -> None:
-    with closing(store.open_database(url)) as database:
+    with closing(open_database(url)) as database:
         study = begin(database)
         for number in range(3):
             run_trial(study, np.random.default_rng(number))
         grow(database.engine, 12)
-    with closing(store.open_database(url)) as database:
+    with closing(open_database(url)) as database:
         run_trial(begin(database), np.random.default_rng(9))
     stored = trials(url, "a")
     assert [trial.number for trial in stored] == list(range(13))
@@ -175,17 +182,17 @@ def test_the_benchmark_grows_a_study_to_a_size_optuna_can_read(url: str) -> None
 def test_a_database_with_another_schema_is_refused_by_name(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with closing(store.open_database(url)) as database, database.transaction() as connection:
+    with closing(open_database(url)) as database, database.transaction() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = 'v9'"))
     with pytest.raises(UserError, match=r"cannot use storage .*: The runtime optuna version"):
-        store.open_database(url)
+        open_database(url)
     with closing(sa.create_engine(url).connect()) as connection, connection.begin():
         connection.execute(sa.text("UPDATE alembic_version SET version_num = 'v3.2.0.a'"))
     connection.engine.dispose()
     # As when a later Optuna has made the tables, and knows them.
     monkeypatch.setattr(module, "SCHEMA", "v3")
     with pytest.raises(UserError, match=r"its tables have Optuna's schema v3\.2\.0\.a, this"):
-        store.open_to_read(url)
+        open_to_read(url)
 
 
 @pytest.mark.parametrize("held", ["BEGIN EXCLUSIVE", "BEGIN; SELECT * FROM studies"])
@@ -195,7 +202,7 @@ def test_opening_waits_for_a_process_that_holds_the_file_and_says_why(
     monkeypatch.setattr(sql, "LOCK_SECONDS", 0.01)
     monkeypatch.setattr(retry, "PAUSE", 0.0)
     if "SELECT" in held:  # the tables are there; to set the journal mode needs the file alone
-        store.open_database("sqlite:///studies.db").close()
+        open_database("sqlite:///studies.db").close()
     told: list[str] = []
     with closing(sqlite3.connect("studies.db", isolation_level=None)) as holder:
         for statement in held.split("; "):
@@ -206,7 +213,7 @@ def test_opening_waits_for_a_process_that_holds_the_file_and_says_why(
             if len(told) == 3:
                 holder.execute("ROLLBACK")
 
-        with closing(store.open_database("sqlite:///studies.db", on_wait=on_wait)) as database:
+        with closing(open_database("sqlite:///studies.db", on_wait=on_wait)) as database:
             begin(database)
     assert told == ["database is locked"] * 3
 
@@ -219,7 +226,7 @@ def test_a_file_that_stays_locked_is_given_up_after_a_while_in_one_line(
     with closing(sqlite3.connect("studies.db", isolation_level=None)) as holder:
         holder.execute("BEGIN EXCLUSIVE")
         with pytest.raises(UserError, match="unreachable for 0 s: database is locked"):
-            store.open_database("sqlite:///studies.db")
+            open_database("sqlite:///studies.db")
 
 
 def test_threads_of_plain_optuna_share_one_database(url: str) -> None:
@@ -241,13 +248,13 @@ def test_threads_of_plain_optuna_share_one_database(url: str) -> None:
 
 
 def test_a_stopped_trial_gets_one_second_chance_whatever_process_gives_it(url: str) -> None:
-    with closing(store.open_database(url, total=3)) as one:
+    with closing(open_database(url, total=3)) as one:
         study = begin(one)
         stopped = ask(study, SPEC)
         stopped.handle.report(0.3, 1)
         study.tell(stopped.handle, state=TrialState.PRUNED)
         (told,) = study.get_trials()
-        with closing(store.open_database(url, total=3)) as other:
+        with closing(open_database(url, total=3)) as other:
             chance = second_chance(told, resumed=True)
             assert one.queue_second_chance(study._study_id, chance)
             assert not other.queue_second_chance(study._study_id, chance)
@@ -276,11 +283,14 @@ def test_processes_that_begin_together_open_one_database(url: str) -> None:
 
 def open_with(url: str, together: Barrier) -> None:
     together.wait()
-    store.open_database(url).close()
+    open_database(url).close()
 
 
 def test_a_trial_that_another_process_took_over_is_not_finished_here(url: str) -> None:
-    with closing(store.open_database(url)) as silent, closing(store.open_database(url)) as other:
+    with (
+        closing(open_database(url)) as silent,
+        closing(open_database(url)) as other,
+    ):
         lost = ask(begin(silent), SPEC)
         other.owner["process"] = 1  # else both are this process
         study = begin(other)
@@ -314,7 +324,7 @@ def test_a_commit_that_did_not_say_so_is_not_done_twice(
         if broken[0]:  # every second one; its commit has succeeded
             raise sa.exc.OperationalError("COMMIT", None, Exception("the connection broke"))
 
-    with closing(store.open_database(url)) as database:
+    with closing(open_database(url)) as database:
         study = begin(database)
         study.enqueue_trial({"optimizer": "sgd", "batch_size": 64})
         with monkeypatch.context() as patch:
@@ -334,7 +344,7 @@ def test_a_commit_that_did_not_say_so_is_not_done_twice(
 
 
 def test_what_another_program_did_to_a_trial_is_not_written_over(url: str) -> None:
-    with closing(store.open_database(url)) as database, closing(module.Database(url)) as plain:
+    with closing(open_database(url)) as database, closing(module.Database(url)) as plain:
         study = begin(database)
         run = ask(study, SPEC)
         theirs = optuna.load_study(study_name="a", storage=plain)
@@ -355,7 +365,7 @@ def test_what_another_program_did_to_a_trial_is_not_written_over(url: str) -> No
 
 
 def test_a_trial_of_plain_optuna_is_left_to_it(url: str) -> None:
-    with closing(store.open_database(url)) as database, closing(module.Database(url)) as plain:
+    with closing(open_database(url)) as database, closing(module.Database(url)) as plain:
         study = begin(database)
         theirs = optuna.load_study(study_name="a", storage=plain)
         trial = theirs.ask()
@@ -373,7 +383,7 @@ def test_a_trial_of_plain_optuna_is_left_to_it(url: str) -> None:
 def test_a_silent_process_of_another_machine_loses_its_trials_after_the_grace(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with closing(store.open_database(url)) as far, closing(store.open_database(url)) as near:
+    with closing(open_database(url)) as far, closing(open_database(url)) as near:
         far.owner["host"] = "elsewhere"
         ask(begin(far), SPEC)
         study = begin(near)
@@ -388,7 +398,10 @@ def test_a_trial_that_cannot_be_put_back_is_seen_as_its_new_owner_left_it(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(known_trials, "REFRESH", 0.0)
-    with closing(store.open_database(url)) as silent, closing(store.open_database(url)) as other:
+    with (
+        closing(open_database(url)) as silent,
+        closing(open_database(url)) as other,
+    ):
         other.owner["process"] = 1
         mine, study = begin(silent), begin(other)
         lost = ask(mine, SPEC)
@@ -404,7 +417,7 @@ def test_what_a_server_lost_in_a_crash_is_written_again(
 ) -> None:
     monkeypatch.setattr(retry, "PAUSE", 0.0)
     told: list[str] = []
-    with closing(store.open_database(url, on_wait=lambda why, _: told.append(why))) as database:
+    with closing(open_database(url, on_wait=lambda why, _: told.append(why))) as database:
         run = ask(begin(database), SPEC)
         run.handle.report(0.1, 1)
         other = sa.create_engine(url)
@@ -424,10 +437,10 @@ def test_what_a_server_lost_in_a_crash_is_written_again(
 
 
 def test_who_only_reads_changes_nothing(url: str) -> None:
-    with closing(store.open_database(url)) as database:
+    with closing(open_database(url)) as database:
         run_trial(begin(database), np.random.default_rng(0))
         if url.startswith("sqlite"):
-            reader = pickle.loads(pickle.dumps(store.open_to_read(url)))
+            reader = pickle.loads(pickle.dumps(open_to_read(url)))
             assert len(reader.get_all_trials(1)) == 1
             reader.close()
             with closing(sqlite3.connect("studies.db")) as connection:
@@ -436,7 +449,7 @@ def test_who_only_reads_changes_nothing(url: str) -> None:
         connection.execute("CREATE TABLE studies (name TEXT)")
     before = Path("strangers.db").read_bytes()
     with pytest.raises(UserError, match="no study in"):
-        store.open_to_read("sqlite:///strangers.db")
+        open_to_read("sqlite:///strangers.db")
     assert Path("strangers.db").read_bytes() == before
 
 

@@ -13,7 +13,7 @@ from study.analysis.effects import Effect
 from study.analysis.odds import few_seeds
 from study.analysis.removed import NOTHING, judged
 from study.engine.display import Display
-from study.engine.trial import Finished
+from study.engine.ending import Finished
 from study.storage.records import Ending, Result
 from tests.conftest import Command
 

@@ -17,11 +17,11 @@ COMPARE = """
 import itertools, json, sys
 import torch
 from torch import nn
-from fer.network import gpu_kernels
+from fer.network import gpu_kernels, kernels
 from fer.network.gpu_kernels import pooled
 
 gpu_kernels.ROWS = 256
-gpu_kernels.probe(torch.device("cpu"), torch.bfloat16)
+kernels.probe(torch.device("cpu"), torch.bfloat16)
 worst = 0.0
 generator = torch.Generator().manual_seed(0)
 for (channels, height, width), stride, largest, slope in itertools.product(
@@ -127,6 +127,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from fer.network import gpu_kernels
+from fer.training import gpu_batch
 
 sizes = []
 for kernel, pointers in ((gpu_kernels.pooled_forward, 5), (gpu_kernels.pooled_backward, 7)):
@@ -156,9 +157,9 @@ def one(kernel, constants, **types):
 
 for kind in ("bf16", "fp32"):
     places = dict.fromkeys(("labels", "order", "top", "left", "place", "labels_into"), "*i64")
-    one(gpu_kernels.gathered, {"side": 48, "block": 256}, images="*u8", mirrored="*u8",
+    one(gpu_batch.gathered, {"side": 48, "block": 256}, images="*u8", mirrored="*u8",
         levels="*" + kind, into="*" + kind, flips="i32", padding="i32", **places)
-one(gpu_kernels.judged, {"rows": 64, "lanes": 8}, scores="*fp32", labels="*i64",
+one(gpu_batch.judged, {"rows": 64, "lanes": 8}, scores="*fp32", labels="*i64",
     gradient="*fp32", loss_sum="*fp32", right="*i64", place="*i64", size="i32", classes="i32",
     smoothing="fp32")
 print(json.dumps(sizes))
@@ -230,7 +231,7 @@ def test_they_compile_for_gpus_that_are_not_here() -> None:
 PROBED = """
 import json, sys
 import torch, triton
-from fer.network import gpu_kernels, kernels
+from fer.network import kernels
 
 torch.cuda.is_available = lambda: True
 torch.cuda.is_bf16_supported = lambda including_emulation: True
@@ -245,7 +246,7 @@ for failure in (
     def probe(device, dtype, failure=failure):
         raise failure
 
-    gpu_kernels.probe = probe
+    kernels.probe = probe
     kernels.load_triton.cache_clear()
     try:
         made = kernels.load_triton()

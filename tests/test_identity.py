@@ -18,7 +18,7 @@ from fer.config import Config
 from study.options import DEFAULT_URL, Images
 from study.spec import identity
 from study.spec.faces import faces, pipeline_again
-from study.storage import records
+from study.storage import opening, records
 from study.storage import studies as store
 from tests.conftest import Command, Result
 
@@ -238,7 +238,7 @@ def test_replay_refuses_what_it_cannot_repeat(
 def test_a_copy_is_whole_and_can_be_made_while_a_study_writes(
     trained: None, run: Callable[..., Result], command: Command
 ) -> None:
-    with closing(store.open_database(DEFAULT_URL)) as database:
+    with closing(opening.open_database(DEFAULT_URL)) as database:
         study = optuna.load_study(study_name="small", storage=database)
         study.sampler = optuna.samplers.RandomSampler(seed=1)
         trial = study.ask()
@@ -263,7 +263,7 @@ def test_a_copy_is_whole_and_can_be_made_while_a_study_writes(
 
 
 def test_a_copy_of_a_server_is_an_sqlite_file(url: str, command: Command) -> None:
-    with closing(store.open_database(url)) as database:
+    with closing(opening.open_database(url)) as database:
         store.begin_or_check(database, "empty", {"format": 2}, [])
     assert command("study.copy", "--storage", url, "--out", "copy.db").code == 0
     assert optuna.get_all_study_names("sqlite:///copy.db") == ["empty"]
@@ -301,8 +301,8 @@ def test_a_password_is_never_shown(url: str, command: Command) -> None:
 
 
 def test_hidden_keeps_what_is_no_password() -> None:
-    assert store.hidden("sqlite:///studies.db") == "sqlite:///studies.db"
-    assert "***" in store.hidden("postgresql://me:hunter2@host/a")
+    assert opening.hidden("sqlite:///studies.db") == "sqlite:///studies.db"
+    assert "***" in opening.hidden("postgresql://me:hunter2@host/a")
 
 
 def test_checkpoints_must_be_a_folder(command: Command) -> None:

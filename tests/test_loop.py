@@ -26,7 +26,7 @@ from study.judging.curves import curves_of
 from study.judging.rules import RULES
 from study.pipeline import Epoch, Only, Settings
 from study.spec.score import SCORED, score_of
-from study.storage import records, studies
+from study.storage import opening, records, studies
 from study.workers.messages import (
     Broken,
     Died,
@@ -397,7 +397,7 @@ def test_another_sampler_or_pruner_is_refused_or_noted_with_the_trial_from_which
     assert stored() == before
     done = run(trials=6, sampler="random", pruner="none", change_search=True)
     assert len(done) == 6
-    storage = studies.open_to_read("sqlite:///studies.db")
+    storage = opening.open_to_read("sqlite:///studies.db")
     study = optuna.load_study(study_name="small", storage=storage)
     (change,) = records.kept(study, studies.SEARCH_CHANGES)
     assert (change["from_trial"], change["sampler"]) == (3, {"name": "random"})
@@ -410,7 +410,7 @@ def test_another_sampler_or_pruner_is_refused_or_noted_with_the_trial_from_which
 
 def test_settings_that_were_trained_are_not_trained_again(run: Run) -> None:
     first = run(trials=3)
-    with closing(studies.open_database("sqlite:///studies.db")) as database:
+    with closing(opening.open_database("sqlite:///studies.db")) as database:
         study = optuna.load_study(study_name="small", storage=database)
         study.enqueue_trial(first[1].params)
     started: list[Job] = []

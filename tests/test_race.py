@@ -26,7 +26,7 @@ from study.engine.display import Display
 from study.engine.eta import Forecast
 from study.engine.race import LEAST
 from study.spec.identity import IDENTITY
-from study.storage import studies
+from study.storage import opening, studies
 from study.storage.records import Ending, ending, finished, kept, result_of
 from study.workers.messages import Broken, Job, Message, OfTrial
 from tests.races import asked
@@ -58,7 +58,7 @@ def compete(monkeypatch: pytest.MonkeyPatch) -> Any:
         )
         url = f"sqlite:///{folder}/studies.db"
         name = conduct.conduct(asked(url, lanes, raced, seeds), lambda study: None).name
-        return optuna.load_study(study_name=name, storage=studies.open_to_read(url))
+        return optuna.load_study(study_name=name, storage=opening.open_to_read(url))
 
     return call
 
@@ -193,7 +193,7 @@ def test_processes_that_run_one_race_together_leave_out_what_one_would(compete: 
         time.sleep(0.1)
     Path("go on").touch()
     assert [each.wait(60) for each in joined] == [0, 0]
-    storage = studies.open_to_read("sqlite:///studies.db")
+    storage = opening.open_to_read("sqlite:///studies.db")
     (name,) = optuna.get_all_study_names(storage)
     assert course(optuna.load_study(study_name=name, storage=storage)) == alone
 

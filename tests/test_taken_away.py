@@ -12,7 +12,8 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from fer.errors import UserError
-from study.storage.studies import begin_or_check, load_study, open_database
+from study.storage.opening import open_database
+from study.storage.studies import begin_or_check, load_study
 from study.storage.watched_file import FileGone, StudyGone, move_log_into_file
 from study.workers.messages import Job, Message, OfTrial, Trained
 from tests.conftest import Command

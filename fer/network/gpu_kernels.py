@@ -1,5 +1,4 @@
-"""What PyTorch has no single kernel for on a GPU, in Triton: bias, activation and pooling; the
-images of a batch; and what a batch says of itself.
+"""Bias, activation and pooling as one kernel on a GPU, in Triton.
 
 PyTorch writes the activated features out and keeps eight bytes for each maximum's place. Here a
 place takes one byte, nothing is written between, and each gradient is gathered in a fixed order:
@@ -16,12 +15,9 @@ from torch import Tensor
 
 ROWS, LANES = 32, 64  # pixels and channels that a program of the pooling computes
 SIDE = 3  # of a pooling window, in either direction
-IMAGE, PIXELS = 48 * 48, 256  # of an image, and those that a program copies
-JUDGED = 64  # rows of scores at a time
-# Of which Triton is not to compile a variant where they are 1, or multiples of 16.
+# Triton must not compile variants of these where they are 1 or multiples of 16.
 RUNTIME = (
     *("pixels", "units", "height", "width", "pooled_height", "pooled_width", "stride", "columns"),
-    *("flips", "padding", "size", "classes", "smoothing"),
 )
 
 
@@ -139,82 +135,8 @@ def pooled_backward(  # type: ignore[no-untyped-def]
     tl.store(sums + channels + tl.program_id(1), tl.sum(tl.sum(of_slope, axis=1), axis=0))
 
 
-@triton.jit(do_not_specialize=RUNTIME)  # type: ignore[untyped-decorator]
-def gathered(  # type: ignore[no-untyped-def]
-    images,
-    labels,
-    order,
-    mirrored,
-    top,
-    left,
-    place,
-    levels,
-    into,
-    labels_into,
-    flips,
-    padding,
-    side: tl.constexpr,
-    block: tl.constexpr,
-):
-    number = tl.program_id(0)
-    position = tl.load(place) + number
-    image = tl.load(order + position)
-    pixel = tl.program_id(1) * block + tl.arange(0, block)
-    y, x = pixel // side, pixel % side
-    y += tl.load(top + position, mask=padding > 0, other=0).to(tl.int32) - padding
-    x += tl.load(left + position, mask=padding > 0, other=0).to(tl.int32) - padding
-    inside = (y >= 0) & (y < side) & (x >= 0) & (x < side)
-    turned = tl.load(mirrored + position, mask=flips > 0, other=0) != 0
-    x = tl.where(turned, side - 1 - x, x)
-    grey = tl.load(images + image * side * side + y * side + x, mask=inside, other=0)
-    value = tl.load(levels + grey.to(tl.int32), mask=inside, other=0.0)
-    tl.store(into + number.to(tl.int64) * side * side + pixel, value)
-    if tl.program_id(1) == 0:
-        tl.store(labels_into + number, tl.load(labels + image))
-
-
-@triton.jit(do_not_specialize=RUNTIME)  # type: ignore[untyped-decorator]
-def judged(  # type: ignore[no-untyped-def]
-    scores,
-    labels,
-    gradient,
-    loss_sum,
-    right,
-    place,
-    size,
-    classes,
-    smoothing,
-    rows: tl.constexpr,
-    lanes: tl.constexpr,
-):
-    lane = tl.arange(0, lanes)[None, :]
-    loss, hits = 0.0, 0
-    for first in range(0, size, rows):
-        row = first + tl.arange(0, rows)
-        exists = row < size
-        inside = exists[:, None] & (lane < classes)
-        here = row[:, None] * classes + lane
-        score = tl.load(scores + here, mask=inside, other=float("-inf"))
-        label = tl.load(labels + row, mask=exists, other=0).to(tl.int32)[:, None]
-        shifted = score - tl.where(exists, tl.max(score, axis=1), 0.0)[:, None]
-        grown = tl.where(inside, tl.exp(shifted), 0.0)
-        total = tl.where(exists, tl.sum(grown, axis=1), 1.0)[:, None]
-        wanted = tl.where(lane == label, 1.0 - smoothing, 0.0) + smoothing / classes
-        surprise = tl.where(inside, wanted * (tl.log(total) - shifted), 0.0)
-        loss += tl.sum(tl.sum(surprise, axis=1), axis=0)
-        tl.store(gradient + here, (grown / total - wanted) / size, mask=inside)
-        truth = tl.sum(tl.where(lane == label, score, 0.0), axis=1)[:, None]
-        # The first of equals is the prediction.
-        beaten = inside & ((score > truth) | ((score == truth) & (lane < label)))
-        hit = exists[:, None] & (tl.sum(beaten.to(tl.int32), axis=1)[:, None] == 0)
-        hits += tl.sum(tl.sum((hit & (truth == truth)).to(tl.int32), axis=1), axis=0)
-    tl.store(loss_sum, tl.load(loss_sum) + loss)
-    tl.store(right, tl.load(right) + hits)
-    tl.store(place, tl.load(place) + size)
-
-
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any) -> None:
-    """The one place where a kernel of these is launched."""
+    """Launch a kernel: the one place for all of them, also those of `fer.training.gpu_batch`."""
     kernel[grid](*arguments)
 
 
@@ -287,69 +209,3 @@ def pooled(features: Tensor, bias: Tensor, slope: Tensor, stride: int, largest: 
     """
     output: Tensor = _Pooled.apply(features, bias, slope, stride, largest)
     return output
-
-
-def gather(
-    images: Tensor,
-    labels: Tensor,
-    order: Tensor,
-    mirrored: Tensor | None,
-    corners: tuple[Tensor, Tensor] | None,
-    padding: int,
-    place: Tensor,
-    size: int,
-    levels: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """The `size` images [size, 1, 48, 48] from a `place` in an epoch on, and their labels.
-
-    `order` says which stands where. Grey values become those of `levels` [256]; then images are
-    mirrored, and with `corners` (top and left) cut out of a padding of zeros.
-    """
-    into = torch.empty(size, 1, 48, 48, dtype=levels.dtype, device=levels.device)
-    labels_into = torch.empty(size, dtype=torch.int64, device=levels.device)
-    top, left = corners or (order, order)
-    launch(
-        gathered, (size, IMAGE // PIXELS), images, labels, order,
-        images if mirrored is None else mirrored.view(torch.uint8), top, left, place, levels,
-        into, labels_into, int(mirrored is not None), padding if corners else 0, 48, PIXELS,
-    )  # fmt: skip
-    return into, labels_into
-
-
-def judge(
-    scores: Tensor,
-    labels: Tensor,
-    smoothing: float,
-    loss_sum: Tensor,
-    right: Tensor,
-    place: Tensor,
-) -> Tensor:
-    """The gradient of the mean cross entropy of scores [N, classes], which are float32.
-
-    Adds the N losses to `loss_sum`, how many scores are `right`, and N to `place`.
-    """
-    size, classes = scores.shape
-    gradient = torch.empty_like(scores)
-    launch(
-        judged, (1,), scores, labels, gradient, loss_sum, right, place,
-        size, classes, smoothing, JUDGED, max(8, triton.next_power_of_2(classes)),
-    )  # fmt: skip
-    return gradient
-
-
-def probe(device: torch.device, dtype: torch.dtype) -> None:
-    """Compile each kernel for a GPU, which then computes in this type, and launch it once.
-
-    Raises whatever that raises.
-    """
-    for largest in (True, False):
-        features = torch.zeros(1, 4, 3, 3, device=device, dtype=dtype, requires_grad=True)
-        bias, slope = torch.zeros(4, device=device), torch.zeros(1, device=device)
-        pooled(features, bias, slope, 1, largest).sum().backward()  # type: ignore[no-untyped-call]
-    place = torch.zeros((), dtype=torch.int64, device=device)
-    image = torch.zeros(1, 48, 48, dtype=torch.uint8, device=device)
-    levels, one = torch.zeros(256, device=device, dtype=dtype), place.view(1)
-    _, labels = gather(image, one, one, None, None, 0, place, 1, levels)
-    scores = torch.zeros(1, 7, device=device)
-    judge(scores, labels, 0.0, scores.sum(), place.clone(), place.clone())
-    int(place)  # what fails as it runs says so here

@@ -82,20 +82,42 @@ def load_triton() -> Kernels:
         import triton
 
         from fer.network import gpu_kernels, gpu_net
+        from fer.training import gpu_batch
 
         if torch.cuda.is_available():
             native = torch.cuda.is_bf16_supported(including_emulation=False)
             dtype = torch.bfloat16 if native else torch.float32
-            gpu_kernels.probe(torch.device("cuda"), dtype)
+            probe(torch.device("cuda"), dtype)
     # A C compiler or libcuda that Triton misses (AssertionError), a card it does not know.
     except Exception as error:
         if ran_out(error) or isinstance(error, torch.AcceleratorError):
             raise  # it says nothing of the kernels
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         return Kernels(None, f"PyTorch's kernels, which are slower ({reason})")
-    source = syntax_hash([Path(gpu_kernels.__file__)], ())
+    source = syntax_hash([Path(gpu_kernels.__file__), Path(gpu_batch.__file__)], ())
     fingerprint = hashlib.sha256(f"{source} {triton.__version__}".encode()).hexdigest()[:16]
     return Kernels(gpu_net.scores, "Triton kernels", fingerprint)
+
+
+def probe(device: torch.device, dtype: torch.dtype) -> None:
+    """Compile each Triton kernel for a GPU that computes in `dtype`, and launch it once.
+
+    Raises whatever that raises.
+    """
+    from fer.network.gpu_kernels import pooled
+    from fer.training.gpu_batch import gather, judge
+
+    for largest in (True, False):
+        features = torch.zeros(1, 4, 3, 3, device=device, dtype=dtype, requires_grad=True)
+        bias, slope = torch.zeros(4, device=device), torch.zeros(1, device=device)
+        pooled(features, bias, slope, 1, largest).sum().backward()  # type: ignore[no-untyped-call]
+    place = torch.zeros((), dtype=torch.int64, device=device)
+    image = torch.zeros(1, 48, 48, dtype=torch.uint8, device=device)
+    levels, one = torch.zeros(256, device=device, dtype=dtype), place.view(1)
+    _, labels = gather(image, one, one, None, None, 0, place, 1, levels)
+    scores = torch.zeros(1, 7, device=device)
+    judge(scores, labels, 0.0, scores.sum(), place.clone(), place.clone())
+    int(place)  # waits, so that what fails on the GPU is raised here
 
 
 @functools.cache

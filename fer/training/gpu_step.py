@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 
-from fer.network.gpu_kernels import gather, judge
 from fer.training.augment import augment, scale
+from fer.training.gpu_batch import gather, judge
 
 Run = Any
 """That of `fer.training.fit`, which takes these steps."""

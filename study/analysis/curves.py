@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Mapping
+from itertools import cycle
 from pathlib import Path
 
 import optuna
@@ -26,7 +27,7 @@ def save_curves(
     figure = Figure(figsize=(10 if losses else 5, 4), layout="constrained")
     *others, axes = figure.subplots(1, 2 if losses else 1, squeeze=False)[0]
     for i, (trial, result) in enumerate(trials):
-        for name, colour in zip(losses, COLOURS, strict=False):
+        for name, colour in zip(losses, cycle(COLOURS), strict=False):
             curve = result.curves.get(name, [])
             epochs = range(1, len(curve) + 1)
             others[0].plot(epochs, curve, color=colour, alpha=0.7, label=None if i else name)

@@ -130,8 +130,8 @@ def told(found: Sequence[Effect], control: str, elsewhere: Noise) -> dict[str, E
     if ours.diverged:
         return {}
     known = estimates([each for each in found if each is not ours], ours, elsewhere)
-    usable = {label: each for label, each in known.items() if math.isfinite(each.error)}
-    return dict(sorted(usable.items(), key=lambda item: -item[1].mean))
+    certain = {label: each for label, each in known.items() if math.isfinite(each.error)}
+    return dict(sorted(certain.items(), key=lambda item: -item[1].mean))
 
 
 def in_words(found: Sequence[Effect], control: str, elsewhere: Noise) -> list[str]:

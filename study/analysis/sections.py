@@ -81,21 +81,21 @@ def conditions(study: optuna.Study, identity: Identity) -> str:
     """Return the command that created a study, and everything its numbers depend on."""
     command = study.user_attrs.get(COMMAND)
     beside = other_hardware(study.get_trials(deepcopy=False), identity)
-    kept = {"code": "not stored", "device": "", "kernels": "", "versions": {}, **identity}
+    known = {"code": "not stored", "device": "", "kernels": "", "versions": {}, **identity}
     without = removed_of(identity) if is_of_faces(identity) else ()
     words = [
-        f"Data {kept.get('data', 'not named')}, sha256 {str(kept.get('data_sha256'))[:12]}",
+        f"Data {known.get('data', 'not named')}, sha256 {str(known.get('data_sha256'))[:12]}",
         f"without {', '.join(without)}" if without else "",
-        f"{kept['subset']} images" if kept.get("subset") else "",
-        f"{kept['holdout']:.0%} of them held out" if kept.get("holdout") else "",
-        f"{kept['split']} split" if kept.get("split") else "",
-        f"seed of the split: {kept['split_seed']}" if "split_seed" in kept else "",
-        f"{kept['epochs']} epochs",
-        f"code {kept['code']}",
-        f"{kept['device']} {kept.get('precision', '')}".strip(),
-        f"{kept['kernels']} kernels" if kept["kernels"] else "",
+        f"{known['subset']} images" if known.get("subset") else "",
+        f"{known['holdout']:.0%} of them held out" if known.get("holdout") else "",
+        f"{known['split']} split" if known.get("split") else "",
+        f"seed of the split: {known['split_seed']}" if "split_seed" in known else "",
+        f"{known['epochs']} epochs",
+        f"code {known['code']}",
+        f"{known['device']} {known.get('precision', '')}".strip(),
+        f"{known['kernels']} kernels" if known["kernels"] else "",
         *(f"{count} of its trials on {each}" for each, count in beside.items()),
-        ", ".join(f"{key} {value}" for key, value in kept["versions"].items()),
+        ", ".join(f"{key} {value}" for key, value in known["versions"].items()),
     ]
     line = f"    {command}" if command else "Created by an older version, which stored no command."
     return f"{line}\n\n{'; '.join(word for word in words if word)}."

@@ -22,7 +22,7 @@ from study.analysis.tables import own_console
 from study.analysis.worth import more_trials
 from study.options import is_default
 from study.spec.identity import IDENTITY
-from study.storage import studies
+from study.storage import opening
 from study.storage.records import ORIGIN, Result, ending, kept, result_of, scored, settings_of
 from study.words import counted
 
@@ -127,7 +127,7 @@ def confirm_command(
 
 def named(name: str, url: str) -> str:
     """The options that name a study of a database, which is not named where it is the default."""
-    where = "" if is_default(url) else f" {given('storage', studies.hidden(url))}"
+    where = "" if is_default(url) else f" {given('storage', opening.hidden(url))}"
     return f"{given('study', name)}{where}"
 
 
@@ -168,9 +168,9 @@ def next_steps(
 
 def dashboard_command(url: str) -> str:
     """The command that shows a database in a browser, after its installation if that is needed."""
-    pictures = given("artifact-dir", studies.artifacts_beside(url))
+    pictures = given("artifact-dir", opening.artifacts_beside(url))
     needed = "" if find_spec("optuna_dashboard") else "pip install optuna-dashboard && "
-    return f"{needed}optuna-dashboard {quoted(studies.hidden(url))} {pictures}"
+    return f"{needed}optuna-dashboard {quoted(opening.hidden(url))} {pictures}"
 
 
 def _words(options: Mapping[str, Any]) -> list[str]:

@@ -31,9 +31,9 @@ def main() -> None:
 
     from sqlalchemy.exc import SQLAlchemyError
 
-    from study.storage import studies
+    from study.storage import opening
 
-    source = studies.open_to_read(options.storage)
+    source = opening.open_to_read(options.storage)
     part = part_of(options.out)
     try:
         part.touch(exist_ok=False)  # SQLite itself would create it without group permissions
@@ -41,7 +41,7 @@ def main() -> None:
         check(part, rows)
         part.replace(options.out)
     except (SQLAlchemyError, OSError) as error:
-        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
         raise UserError(f"cannot copy to {options.out}: {reason}") from None
     finally:
         for suffix in ("", "-wal", "-shm"):  # SQLite's auxiliary files
@@ -83,7 +83,7 @@ def copy_pictures(url: str, target: Path) -> str:
     import sqlalchemy as sa
 
     from study.storage.artifacts import copy_artifacts
-    from study.storage.studies import artifacts_beside
+    from study.storage.opening import artifacts_beside
 
     copied = artifacts_beside(str(sa.URL.create("sqlite", database=str(target))))
     try:

@@ -11,8 +11,9 @@ from study.spec.identity import Identity
 from study.storage.artifacts import Show, Shown, ids_in, put
 from study.storage.database import Database
 from study.storage.notes import note_in, write_notes
+from study.storage.opening import artifacts_beside
 from study.storage.records import Result
-from study.storage.studies import artifacts_beside, current
+from study.storage.studies import current
 
 MANY, BEST = 200, 20
 """The first MANY complete trials get notes and pictures, later ones only if among the BEST best

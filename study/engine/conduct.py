@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 
 from fer.errors import UserError
 from fer.output import say
+from study.engine.asking import misfit
 from study.engine.budget import Budget, spent
 from study.engine.cost import CROWD
 from study.engine.display import HANG, Display
@@ -30,7 +31,6 @@ from study.engine.race import Race, Rule
 from study.engine.samplers import ROWS, RowSampler, describe_sampler, make_sampler
 from study.engine.schedule import Schedule
 from study.engine.stop import Stop
-from study.engine.trial import misfit
 from study.options import Running, Search, Seeds
 from study.pipeline import Only, Pipeline
 from study.spec.identity import (
@@ -42,7 +42,7 @@ from study.spec.identity import (
     study_name,
 )
 from study.spec.spec import Spec
-from study.storage import studies
+from study.storage import opening, studies
 from study.storage.artifacts import Show
 from study.storage.leases import next_session
 from study.storage.owned import OwnedDatabase
@@ -111,7 +111,7 @@ def conduct(request: Request, conclude: Callable[[optuna.Study], None]) -> Condu
         raise UserError(
             f"--budget-epochs must be at least the epochs of a trial, {spec.epochs}, got {limit}"
         )
-    folder = running.checkpoints or studies.checkpoints_beside(running.storage)
+    folder = running.checkpoints or opening.checkpoints_beside(running.storage)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--checkpoints must be a folder, got the file {folder}")
     identity = request.identity()
@@ -119,7 +119,7 @@ def conduct(request: Request, conclude: Callable[[optuna.Study], None]) -> Condu
     budget = budget_of(request, identity)
     display = Display(total, limit, spec.epochs, spec.space, search=not spec.variants)
     with Stop(request.deadline) as stop, hiring(request.pipeline, spec, running) as hire:
-        database = studies.open_database(running.storage, total, waiter(stop, display))
+        database = opening.open_database(running.storage, total, waiter(stop, display))
         with closing(database):
             stop.gently()
             study = open_study(request, name, identity, database)
@@ -210,7 +210,7 @@ def open_study(
     studies.requeue_abandoned(study, database)
     trials = study.get_trials(deepcopy=False)
     state = "new" if new else f"{counted(len(finished(study)), 'trial')} finished"
-    say(f"study  {name}, {state}, in {studies.hidden(request.running.storage)}", HANG)
+    say(f"study  {name}, {state}, in {opening.hidden(request.running.storage)}", HANG)
     begun_on, here = hardware_of(kept(study, IDENTITY)), hardware_of(identity)
     if begun_on != here:
         words = hardware_in_words(begun_on), hardware_in_words(here)

@@ -18,8 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from fer.output import wrapped
+from study.engine.ending import Finished
 from study.engine.eta import Forecast
-from study.engine.trial import Finished
 from study.pipeline import Epoch, Only, Settings, Space
 from study.storage.records import Ending, Result
 from study.words import counted, describe_duration

@@ -1,6 +1,5 @@
 """The study loop: ask for settings, train them in workers, report every epoch, prune, tell."""
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -8,33 +7,21 @@ from typing import Any, Literal
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import TrialState
 
 from fer.errors import UserError
 from study.engine.display import Display
+from study.engine.ending import fail, finish
+from study.engine.neighbours import Neighbours
 from study.engine.queue import Queue
 from study.engine.schedule import Schedule
 from study.engine.stop import Stop
-from study.engine.trial import (
-    State,
-    Trial,
-    another_death,
-    diverged,
-    fail,
-    finish,
-    put_back,
-    starve,
-)
+from study.engine.trial import State, Trial, another_death, diverged, put_back, starve
 from study.spec.spec import Spec
 from study.storage.artifacts import Show
-from study.storage.leases import show_life
 from study.storage.owned import OwnedDatabase
-from study.storage.owner import HEARTBEAT_SECONDS, Owner
-from study.storage.records import OWNER, Ending, finished, kept
+from study.storage.records import Ending, finished
 from study.storage.retry import DatabaseAway
-from study.storage.studies import requeue_abandoned
 from study.storage.watched_file import StudyGone
-from study.words import counted
 from study.workers.messages import (
     Broken,
     Crew,
@@ -48,8 +35,6 @@ from study.workers.messages import (
 from study.workers.protocol import Workers
 
 ALIKE = 3  # failures with the same reason that end the study
-SAID = 3  # ignored trials to print with their reasons
-LOOK_SECONDS = 5.0  # between checks for trials whose process is gone
 
 Outcome = Literal["finished", "timeout", "interrupted"]
 
@@ -80,7 +65,6 @@ class Loop:
         hardware: Mapping[str, Any],
     ) -> None:
         self._study, self._database = study, database
-        self._study_id = database.get_study_id_from_name(study.study_name)
         self._spec, self._queue = spec, queue
         self._total, self._earliest_pruning = total, earliest_pruning
         self._workers, self._schedule = workers, schedule
@@ -91,8 +75,7 @@ class Loop:
         self._hardware, self._hardware_of = hardware, dict[int, Mapping[str, Any]]()  # by lane
         self._notes: set[tuple[int, str]] = set()  # notes already printed, by trial
         self._failures: Counter[str] = Counter()
-        self._looked = self._beaten = 0.0
-        self._left_out: set[int] = set()  # trials already reported as left out
+        self._neighbours = Neighbours(study, database, display.print)
 
     def run(self) -> Outcome:
         """Run the study. However it ends, trials still running are put back into the queue."""
@@ -101,7 +84,7 @@ class Loop:
                 self._begin_trials()
                 self._show_status()
                 self._receive()
-                self._watch_processes()
+                self._neighbours.look()
                 self._display.tick()
             if outcome == "finished":
                 self._queue.close(for_good=True)
@@ -298,34 +281,5 @@ class Loop:
         elif not self._plan_is_said:
             status = self._workers.status
         elif not self._schedule.running and self._schedule.are_idle(self._workers.awaited):
-            status = f"waiting for trials run by {self._others()}"
+            status = f"waiting for trials run by {self._neighbours.running()}"
         self._display.say(status)
-
-    def _others(self) -> str:
-        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        owners = {str(Owner.of(kept(trial, OWNER))) for trial in running}
-        return ", ".join(sorted(owners)) or "other processes"
-
-    def _report_ignored(self) -> None:
-        misfits = self._database.misfits(self._study_id)
-        new = {trial.number: why for trial, why in misfits if trial.number not in self._left_out}
-        self._left_out |= new.keys()
-        for number, why in list(new.items())[:SAID]:
-            self._display.print(f"trial {number}: added by another program, ignored: {why}")
-        if len(new) > SAID:
-            more = ", ".join(map(str, list(new)[SAID:]))
-            self._display.print(f"also ignored: trials {more}")
-
-    def _watch_processes(self) -> None:
-        """Send heartbeats, and take over trials whose process is gone."""
-        now = time.monotonic()
-        if now - self._beaten > HEARTBEAT_SECONDS:
-            self._beaten = now
-            show_life(self._database)
-        if now - self._looked > LOOK_SECONDS:
-            self._looked = now
-            self._report_ignored()
-            lost = requeue_abandoned(self._study, self._database)
-            if lost:
-                found = f"{counted(lost, 'trial')} of a process that is gone"
-                self._display.print(f"       taking over {found}")

@@ -7,11 +7,13 @@ from pathlib import Path
 import optuna
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
+from study.engine.asking import Unfit, ask, misfit
 from study.engine.budget import Budget, spent
 from study.engine.chances import ranked, second_chance, stopped, taken_up, to_train
 from study.engine.display import Display
+from study.engine.ending import leave_out, repeat
 from study.engine.race import Race, row_of
-from study.engine.trial import Trial, Unfit, ask, leave_out, misfit, put_back, repeat
+from study.engine.trial import Trial, put_back
 from study.pipeline import Settings
 from study.spec.identity import Identity, conditions_of, trial_key
 from study.spec.spec import Spec

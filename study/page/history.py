@@ -5,6 +5,7 @@ from datetime import datetime
 
 from study.analysis.expense import epochs_trained
 from study.page.markup import Html, figure, key, paragraph, section, within
+from study.page.style import COLOURS
 from study.page.svg import Axis, Figure, spread
 from study.page.trials import MANY, Row, Trials, described, varied_settings
 
@@ -138,8 +139,8 @@ def loss_curves(best: Row) -> Html | None:
     plot = Figure(Axis("epoch", 1, longest, whole=True), Axis("loss", low, high), height=320)
     entries = []
     for place, (name, curve) in enumerate(found.items()):
-        plot.line(_by_epoch(curve), f"c{place} strong", name)
-        entries.append(key(f"c{place}", name.replace("_", " "), "━"))
+        plot.line(_by_epoch(curve), f"c{place % COLOURS} strong", name)
+        entries.append(key(f"c{place % COLOURS}", name.replace("_", " "), "━"))
     title = f"Losses of the best trial ({best.number})"
     rising = "A validation loss that rises while the training loss falls indicates overfitting."
     return figure(plot.svg(), title, rising if len(found) > 1 else "", entries)

@@ -18,9 +18,9 @@ from fer.command import given
 from study.storage.artifacts import copy_artifacts
 from study.storage.leases import begin_study
 from study.storage.notes import renumbered
+from study.storage.opening import artifacts_beside
 from study.storage.owned import OwnedDatabase
 from study.storage.records import OWNER
-from study.storage.studies import artifacts_beside
 from study.storage.watched_file import FileGone
 
 
@@ -61,7 +61,7 @@ def save_beside(
             copy_artifacts(artifacts_beside(url), artifacts_beside(saved))
     except (SQLAlchemyError, OSError) as error:
         path.unlink(missing_ok=True)
-        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
         return f"what this run knows of the study could not be saved next to it: {reason}"
     return f"this run saved the study as it knows it; continue with {given('storage', saved)}"
 

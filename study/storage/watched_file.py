@@ -119,10 +119,7 @@ class WatchedFile:
             with closing(sqlite3.connect(self._path)) as connection:
                 verdict = connection.execute("PRAGMA integrity_check(1)").fetchone()
         except sqlite3.Error as error:
-            return error.sqlite_errorcode & 0xFF not in (
-                sqlite3.SQLITE_CORRUPT,
-                sqlite3.SQLITE_NOTADB,
-            )
+            return error.sqlite_errorcode & 0xFF not in DAMAGED
         return bool(verdict == ("ok",))
 
 
