@@ -12,15 +12,14 @@ from study.workers.pool import Pool, Started, default_lanes
 from study.workers.protocol import Workers
 
 Hire: TypeAlias = Callable[[int, list[Started] | None], Workers]
-"""Workers for at most so many trials at once, with processes that are started already."""
+"""Start workers for at most that many concurrent trials, using spare processes if given."""
 
 
 @contextmanager
 def hiring(pipeline: Pipeline, spec: Spec, running: Running) -> Iterator[Hire]:
-    """What gets the workers, with a cluster connected for as long as the block runs if one is
-    asked for.
+    """Yield a function that starts the workers; with --ray, stay connected during the block.
 
-    Raises UserError if there is none at its address.
+    Raises UserError if there is no cluster at the address.
     """
     if running.ray is None:
 
@@ -41,7 +40,7 @@ def hiring(pipeline: Pipeline, spec: Spec, running: Running) -> Iterator[Hire]:
     with connected(running.ray) as head:
 
         def actors(trials: int, spare: list[Started] | None) -> Workers:
-            # Ray has places for some of them, and more as nodes join.
+            # Ray places as many as the cluster has room for, and more when nodes join.
             lanes = min(running.workers or trials, trials)
             return RayPool(head, pipeline, lanes, spec.examples())
 

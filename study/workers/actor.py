@@ -1,7 +1,7 @@
-"""A worker on a node of a Ray cluster: what a local worker does, behind the methods of an actor.
+"""A worker on a node of a Ray cluster: the local worker's loop behind the methods of an actor.
 
-The class travels to the node by value, so that a node without this program can say so. Nothing of
-the program is imported before that is checked.
+The class is pickled by value, so that a node without this program can report that. Nothing of the
+program is imported before that check.
 """
 
 import hashlib
@@ -29,10 +29,9 @@ PACKAGES = ("fer", "study")
 
 
 class Actor:
-    """A worker, whose methods run in threads beside the one that trains.
+    """A worker. Its methods run in other threads than the one that trains.
 
-    `paths` are searched for modules after the node's own, which helps where nodes share a file
-    system.
+    `paths` are appended to the node's module search path, which helps on a shared file system.
     """
 
     def __init__(self, paths: Sequence[str]) -> None:
@@ -41,12 +40,12 @@ class Actor:
         self._to_parent: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def greeting(self) -> tuple[str, str, str]:
-        """The name of the node; the versions of Python and of this program there."""
+        """Return the name of the node and the versions of Python and this program there."""
         node = ray.get_runtime_context().get_node_id()[:6]
         return f"{socket.gethostname()}/{node}", platform.python_version(), program()
 
     def open(self, *task: Any) -> None:
-        """Begin to work; the arguments are those of a Task."""
+        """Start working; the arguments are those of a Task."""
         threading.Thread(target=self._work, args=task, daemon=True).start()
 
     def _work(self, *task: Any) -> None:
@@ -54,16 +53,16 @@ class Actor:
 
         try:
             work(Link(self._to_worker, self._to_parent), *task)
-        except BaseException as error:  # SystemExit too: this process trains no more
+        except BaseException as error:  # SystemExit too: this actor is finished
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
             self._to_parent.put((0, Fallen(reason, traceback.format_exc()), None))
 
     def tell(self, lane: int, message: Any, state: bytes | None = None) -> None:
-        """Hand a message to the worker; with a Job, the state that its trial goes on from."""
+        """Pass a message to the worker; with a Job, the checkpoint to resume from."""
         self._to_worker.put((lane, message, state))
 
     def hear(self) -> list[Any]:
-        """What the worker has to say, as soon as there is something."""
+        """Wait for messages of the worker and return all there are."""
         said = [self._to_parent.get()]
         while not self._to_parent.empty():
             said.append(self._to_parent.get())
@@ -71,7 +70,7 @@ class Actor:
 
 
 def program() -> str:
-    """The version of this program where it runs: a hash of its files; empty without it."""
+    """Return a hash of this program's files as installed here; empty if it is not installed."""
     found = hashlib.sha256()
     for package in PACKAGES:
         spec = find_spec(package)
@@ -86,7 +85,7 @@ def program() -> str:
 
 
 def work(link: "Link", *task: Any) -> None:
-    """Open the pipeline and train until the process ends."""
+    """Open the pipeline and train until the actor is killed."""
     from study.workers.messages import Task
     from study.workers.worker import prepare, serve
 
@@ -96,10 +95,9 @@ def work(link: "Link", *task: Any) -> None:
 
 
 class Link:
-    """A worker's connection to its parent, which keeps the states of trials.
+    """A worker's connection to its parent, which keeps the checkpoints.
 
-    A state comes with a Job and goes with every epoch; here it is a file for as long as the trial
-    trains.
+    A checkpoint arrives with a Job and leaves with every epoch; here it is a temporary file.
     """
 
     def __init__(self, inbox: "queue.SimpleQueue[Any]", outbox: "queue.SimpleQueue[Any]") -> None:
@@ -108,7 +106,7 @@ class Link:
         self._states: dict[int, Path] = {}  # by lane
 
     def poll(self, timeout: float | None) -> bool:
-        """Whether there is a message, after at most `timeout` seconds; None waits for one."""
+        """Wait at most `timeout` seconds (None: forever) and return whether there is a message."""
         if self._next is None:
             try:
                 self._next = self._inbox.get(timeout=timeout)
@@ -117,7 +115,7 @@ class Link:
         return True
 
     def recv(self) -> "tuple[int, Any]":
-        """The next message and its lane."""
+        """Return the next message and its lane."""
         from study.workers.messages import Job
 
         self.poll(None)
@@ -133,7 +131,7 @@ class Link:
         return replace(job, state=path)
 
     def send(self, message: "tuple[int, Message]") -> None:
-        """Tell the parent something, and with a new epoch its state."""
+        """Send a message to the parent, a new epoch with its checkpoint."""
         from study.workers.messages import OfTrial, Trained
 
         lane, news = message

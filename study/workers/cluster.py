@@ -1,4 +1,4 @@
-"""The connection to a Ray cluster: made within bounds, and given up with a line."""
+"""Connect to a Ray cluster with a timeout, and report its loss in one line."""
 
 import logging
 import os
@@ -14,25 +14,25 @@ from urllib.parse import urlsplit
 from fer.errors import UserError
 from fer.signals import SIGNALS
 
-# Ray reads these as it is imported, and so do the processes that it starts.
+# Read by Ray at import, and by the processes it starts.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
 from ray._private import worker as rays_worker
 
-CONNECT_SECONDS = 30.0  # that a cluster has to answer
-GONE_SECONDS = 30.0  # that its head may be away; after 60 Ray itself ends this process
+CONNECT_SECONDS = 30.0  # timeout for connecting
+GONE_SECONDS = 30.0  # the head may be unreachable; after 60 Ray would kill this process
 
 
 @contextmanager
 def connected(address: str) -> Iterator["Head"]:
     """Use the Ray cluster at `address`: "auto", "local", "host:port" or "ray://host:port".
 
-    Raises UserError if there is none, or one of another Python or Ray.
+    Raises UserError if there is none, or if its Python or Ray differ.
     """
     _reach(address)
-    rays_worker.print_to_stdstream = lambda *_, **__: None  # who died is said here
+    rays_worker.print_to_stdstream = lambda *_, **__: None  # this program reports deaths itself
     with _signals_kept():
         failed = _started() if address == "local" else _joined(address)
     if failed is not None:
@@ -44,12 +44,12 @@ def connected(address: str) -> Iterator["Head"]:
 
 
 def _started() -> Exception | None:
-    """Start a cluster of this machine. Its processes end with the thread that starts them."""
+    """Start a local cluster. Its processes end with the thread that starts them."""
     return _init("local")
 
 
 def _joined(address: str) -> Exception | None:
-    """Connect to a cluster, in a thread: it may wait for ever."""
+    """Connect in a thread, because Ray may wait forever."""
     failed: list[Exception | None] = []
     thread = threading.Thread(target=lambda: failed.append(_init(address)), daemon=True)
     thread.start()
@@ -60,15 +60,14 @@ def _joined(address: str) -> Exception | None:
 def _init(address: str) -> Exception | None:
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as error:  # whatever it is, the line says it
+    except Exception as error:  # reported in one line, whatever it is
         return error
     return None
 
 
 @contextmanager
 def _signals_kept() -> Iterator[None]:
-    """Processes that are started meanwhile hear no signal meant for this one, and Ray's handlers,
-    in Python and in C++, do not stay."""
+    """Shield child processes from signals meant for this one, and undo Ray's signal handlers."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -83,7 +82,7 @@ def _signals_kept() -> Iterator[None]:
 
 
 def _reach(address: str) -> None:
-    """Raise UserError if an address cannot be one, or nobody listens there."""
+    """Raise UserError if the address is invalid or nothing listens there."""
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS", "auto")
     if address in ("auto", "local"):
@@ -104,19 +103,19 @@ def _reach(address: str) -> None:
 
 
 class Head:
-    """The node that a cluster depends on, seen from here."""
+    """The head node of the cluster, which everything depends on."""
 
     def __init__(self, address: str) -> None:
         self._address, self._place = address, ("", 0)
-        if not address.startswith("ray://"):  # a client's connection tells by itself
+        if not address.startswith("ray://"):  # a client notices a lost connection itself
             url = urlsplit(f"//{ray.get_runtime_context().gcs_address}")
             self._place = url.hostname or "", url.port or 0
         self._seen = time.monotonic()
 
     def answers(self) -> bool:
-        """Whether the cluster can be asked anything now; asked meanwhile, Ray would wait.
+        """Whether the head is reachable now; otherwise any call to Ray would block.
 
-        Raises UserError if it has been away for too long.
+        Raises UserError if it has been unreachable for too long.
         """
         try:
             if self._place[1]:
@@ -129,7 +128,7 @@ class Head:
         return True
 
     def gone(self, error: Exception) -> NoReturn:
-        """Raise UserError: there is no cluster any more."""
+        """Raise UserError: the cluster is gone."""
         raise UserError(
             f"--ray {self._address}: the cluster's head is gone ({error}); what was stored is "
             "safe, the same command continues"

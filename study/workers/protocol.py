@@ -1,4 +1,4 @@
-"""What a study needs of its workers, wherever they are."""
+"""The interface of a study's workers, local or remote."""
 
 from collections.abc import Collection, Iterator
 from typing import Protocol, Self
@@ -7,10 +7,10 @@ from study.workers.messages import Job, Message
 
 
 class Workers(Protocol):
-    """Lanes, a trial at once on each, and the workers that have them; ended with the context.
+    """Workers and their lanes; a lane trains one trial at a time. Leaving the context ends them.
 
-    `study.workers.pool.Pool` has processes of this machine,
-    `study.workers.ray_pool.RayPool` actors of a cluster.
+    Implemented by `study.workers.pool.Pool` (local processes) and
+    `study.workers.ray_pool.RayPool` (actors on a cluster).
     """
 
     def __enter__(self) -> Self: ...
@@ -18,7 +18,7 @@ class Workers(Protocol):
     def __exit__(self, *error: object) -> None: ...
 
     def __len__(self) -> int:
-        """Lanes, including those for which no worker is there yet."""
+        """Number of lanes, including those still without a worker."""
         ...
 
     @property
@@ -28,21 +28,21 @@ class Workers(Protocol):
 
     @property
     def status(self) -> str:
-        """What the first trial waits for."""
+        """Return what the first trial is waiting for, for the display."""
         ...
 
     def process_of(self, lane: int) -> int:
-        """The number of the worker that has a lane."""
+        """Return the number of the worker that serves a lane."""
         ...
 
     def start(self, lane: int, job: Job) -> None:
-        """Put a trial on an idle lane."""
+        """Start a trial on an idle lane."""
         ...
 
     def answer(self, lane: int, go_on: bool) -> None:
-        """After Trained: train another epoch, or stop here."""
+        """Answer a Trained message: train another epoch, or stop."""
         ...
 
     def messages(self, timeout: float) -> Iterator[tuple[int, Message]]:
-        """What the workers have to say, by lane, after at most `timeout` seconds."""
+        """Yield the workers' messages with their lanes, waiting at most `timeout` seconds."""
         ...

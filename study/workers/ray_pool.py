@@ -1,7 +1,7 @@
 """Workers on a Ray cluster, behind the interface of `study.workers.pool.Pool`.
 
-The parent keeps everything: actors are never restarted by Ray but replaced here, and the state of
-a trial comes back with every epoch, so that nothing is lost with a node.
+All state lives in the parent: it replaces dead actors itself (Ray never restarts them), and every
+epoch sends the trial's checkpoint back, so losing a node loses nothing.
 """
 
 import os
@@ -32,26 +32,26 @@ from study.workers.cluster import Head
 from study.workers.messages import Answer, Crew, Died, Fallen, Job, Message, Ready, Trained
 from study.workers.pool import FAILED_STARTS, KILLED_STARTS, LANES
 
-LOOK_SECONDS = 2.0  # between looks at which nodes there are
-PATIENCE = 15.0  # seconds that a free place may stay empty before the study begins without it
+LOOK_SECONDS = 2.0  # between checks of which nodes exist
+PATIENCE = 15.0  # seconds to wait for an actor on a free slot before starting without it
 
 
 @dataclass
 class Worker:
-    """An actor and what it is for."""
+    """An actor and the lanes it serves."""
 
     handle: Any  # of the actor
-    says: Any  # a reference to what it will say next
+    says: Any  # reference to its next messages
     lanes: Sequence[int]
-    node: str = ""  # where it is; empty while Ray has no place for it
+    node: str = ""  # empty until Ray has placed it
     ready: bool = False
 
 
 class RayPool:
-    """Actors that train trials of one pipeline, on `lanes` lanes.
+    """Actors that train trials of one pipeline on `lanes` lanes.
 
-    One takes a GPU, or a core; Ray decides when and where it finds one. Every actor first measures
-    the pace of `examples` and answers Ready. A context manager: leaving it ends them.
+    Each needs one GPU or one core; Ray decides when and where to place it. An actor first measures
+    the speed of `examples`, then reports Ready. Leaving the context ends them.
     """
 
     def __init__(
@@ -67,7 +67,9 @@ class RayPool:
             wanted["num_gpus"] = 1
         self._kind: Any = ray.remote(**wanted)(actor.Actor)
         self._version = {"Python": platform.python_version(), "this program": actor.program()}
-        in_a_module = type(pipeline).__module__ != "__main__"  # else no node can tell its code
+        in_a_module = (
+            type(pipeline).__module__ != "__main__"
+        )  # otherwise nodes cannot identify its code
         self._installed = installed_of(own_identity(pipeline)) if in_a_module else {}
         self._states: dict[int, Path] = {}  # by lane
         self._futile, self._said = 0, ""
@@ -83,7 +85,7 @@ class RayPool:
         return Worker(handle, handle.greeting.remote(), lanes)
 
     def __len__(self) -> int:
-        """Lanes."""
+        """Number of lanes."""
         return sum(map(len, self._lanes))
 
     def __enter__(self) -> "RayPool":
@@ -95,13 +97,13 @@ class RayPool:
                 ray.kill(worker.handle)
 
     def process_of(self, lane: int) -> int:
-        """The number of the actor that has this lane."""
+        """Return the number of the actor that serves a lane."""
         return lane % len(self._workers)
 
     @property
     def awaited(self) -> Collection[int]:
-        """Lanes that have to be ready before the first trial: of all actors for which there is
-        a place."""
+        """Lanes that must be ready before the first trial: those of all actors that can be
+        placed."""
         placed = [worker for worker in self._workers if worker.node]
         patient = time.monotonic() - self._changed < PATIENCE
         if not placed or (patient and len(placed) < min(self._places, len(self._workers))):
@@ -114,7 +116,7 @@ class RayPool:
 
     @property
     def status(self) -> str:
-        """What the first trial waits for."""
+        """Return what the first trial is waiting for."""
         if not self._places:
             return f"waiting for a node with a {self._unit}"
         ready = sum(worker.ready for worker in self._workers)
@@ -122,13 +124,13 @@ class RayPool:
         return f"starting workers on the cluster and measuring their speed: {ready} of {of} ready"
 
     def start(self, lane: int, job: Job) -> None:
-        """Put a trial on an idle lane, with its state if there is one."""
+        """Start a trial on an idle lane, sending its checkpoint if there is one."""
         self._states[lane] = job.state
         state = job.state.read_bytes() if job.state.exists() else None
         self._tell(lane, job, state)
 
     def answer(self, lane: int, go_on: bool) -> None:
-        """After Trained: train another epoch, or stop here."""
+        """Answer a Trained message: train another epoch, or stop."""
         self._tell(lane, Answer(go_on), None)
 
     def _tell(self, lane: int, message: Job | Answer, state: bytes | None) -> None:
@@ -136,10 +138,10 @@ class RayPool:
         worker.handle.tell.remote(worker.lanes.index(lane), message, state)
 
     def messages(self, timeout: float) -> Iterator[tuple[int, Message]]:
-        """What the actors have to say, by lane, after at most `timeout` seconds.
+        """Yield the actors' messages with their lanes, waiting at most `timeout` seconds.
 
-        Raises RuntimeError if they die as soon as they are started, UserError if a node has
-        another version of the program.
+        Raises RuntimeError if actors keep dying as they start, UserError if a node has another
+        version of the program.
         """
         if crew := self._crew():
             yield 0, crew
@@ -163,7 +165,7 @@ class RayPool:
                 self._placed(self._workers[number], *said)
 
     def _placed(self, worker: Worker, node: str, *version: str) -> None:
-        """An actor has found a place: let it work if the node has what it needs."""
+        """Handle the placement of an actor: check its node, then open the pipeline there."""
         check_installed(node, dict(zip(self._version, version, strict=True)), self._version)
         worker.node, self._changed = node, time.monotonic()
         device = "cpu" if self._device == "cpu" else "cuda:0"  # the one that Ray lets it see
@@ -192,7 +194,7 @@ class RayPool:
                     yield lane, news
 
     def _kept(self, lane: int, news: Trained, state: NDArray[np.uint8] | None) -> Trained:
-        """Keep the state that came with an epoch."""
+        """Write the checkpoint that came with an epoch."""
         if state is not None:
             path = self._states[lane]
             try:
@@ -203,7 +205,7 @@ class RayPool:
         return news
 
     def _lost(self, number: int, error: RayError) -> tuple[int, Died]:
-        """An actor that Ray cannot reach any more is given up; why, and who takes its lanes."""
+        """Replace an actor that Ray can no longer reach."""
         node, said = self._workers[number].node, str(error)
         if isinstance(error, ActorUnavailableError) or "node" in said.partition("Worker exit")[0]:
             return self._replace(number, f"its node {node} was lost", innocent=True)
@@ -221,19 +223,19 @@ class RayPool:
             raise RuntimeError(
                 f"{self._futile} workers ended before one could train; the last one: {reason}"
             )
-        # Whoever replaces one that measured has nothing to measure.
+        # Speed is measured only once.
         self._examples = () if worker.ready else self._examples
         self._workers[number], self._changed = self._begin(worker.lanes), time.monotonic()
         return worker.lanes[0], Died(reason, worker.lanes, innocent)
 
     def _count_places(self) -> int:
-        """For how many actors the cluster has what they need."""
+        """Count the slots (GPUs or cores) of all nodes alive."""
         nodes = ray.nodes()  # type: ignore[no-untyped-call]
         alive = [node["Resources"] for node in nodes if node["Alive"]]
         return sum(int(resources.get(self._unit, 0)) for resources in alive)
 
     def _crew(self) -> Crew | None:
-        """Which workers there are, if that has changed."""
+        """Return a note of the current workers if they have changed."""
         now = time.monotonic()
         if now - self._looked < LOOK_SECONDS:
             return None
@@ -254,7 +256,7 @@ class RayPool:
 
 
 def check_installed(node: str, theirs: Mapping[str, str], ours: Mapping[str, str]) -> None:
-    """Raise UserError, naming what, if something else is installed on a node than here."""
+    """Raise UserError naming the first package or code that differs between a node and here."""
     for name in ours:
         if theirs.get(name) != ours[name]:
             there = f"has {name} {theirs[name]}" if theirs.get(name) else f"lacks {name}"
