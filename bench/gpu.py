@@ -87,7 +87,7 @@ def main() -> None:
             "filterwarnings=default", "-p", "no:cacheprovider", "-ra", "tests/test_gpu.py",
         )  # fmt: skip
         section("speed", 110, "-m", "bench", "--quick", "--no-harness", "--json",
-                work / "speed.json", *common)  # fmt: skip
+                work / "speed.json", *common, *few)  # fmt: skip
         results["speed"] |= {"figures": read(work / "speed.json")}
         section("accuracy", 90, "-m", "bench.accuracy", "--seeds", options.seeds, "--epochs",
                 options.epochs, "--json", work / "accuracy.json", *common, *few)  # fmt: skip

@@ -34,6 +34,7 @@ class Paced(Blobs):
 
 
 pipeline = Paced()
+long = Paced(seconds=0.1, epochs=20)
 quick = Paced(seconds=0.0)
 deadly = Paced(deadly="sign", seconds=0.0)
 unopened = Paced(unopened=True)

@@ -122,6 +122,7 @@ print(json.dumps([into.tolist(), (pixels.long()[:, None] * 512 + torch.arange(4)
 """
 
 COMPILE = """
+import itertools
 import json
 import triton
 from triton.backends.compiler import GPUTarget
@@ -130,6 +131,14 @@ from fer.network import gpu_kernels
 from fer.training import gpu_batch
 
 sizes = []
+capabilities = itertools.cycle((80, 90))
+
+def one(kernel, constants, **types):
+    types |= dict.fromkeys(constants, "constexpr")
+    target = GPUTarget("cuda", next(capabilities), 32)
+    made = triton.compile(ASTSource(kernel, types, constants), target=target)
+    sizes.append(len(made.asm["cubin"]))
+
 for kernel, pointers in ((gpu_kernels.pooled_forward, 5), (gpu_kernels.pooled_backward, 7)):
     for kind in ("bf16", "fp32"):
         for largest in (True, False):
@@ -142,18 +151,7 @@ for kernel, pointers in ((gpu_kernels.pooled_forward, 5), (gpu_kernels.pooled_ba
                 types["parts"] = "*fp32"
             constants = dict(zip(names[-4:], (4, largest, 32, 64), strict=True))
             types |= dict.fromkeys(names[pointers:-4], "i32")
-            types |= dict.fromkeys(constants, "constexpr")
-            source = ASTSource(kernel, types, constants)
-            for capability in (80, 90):
-                made = triton.compile(source, target=GPUTarget("cuda", capability, 32))
-                sizes.append(len(made.asm["cubin"]))
-
-def one(kernel, constants, **types):
-    types |= dict.fromkeys(constants, "constexpr")
-    for capability in (80, 90):
-        made = triton.compile(ASTSource(kernel, types, constants),
-                              target=GPUTarget("cuda", capability, 32))
-        sizes.append(len(made.asm["cubin"]))
+            one(kernel, constants, **types)
 
 for kind in ("bf16", "fp32"):
     places = dict.fromkeys(("labels", "order", "top", "left", "place", "labels_into"), "*i64")
@@ -224,7 +222,7 @@ def test_interpreted_offsets_of_the_largest_batches_have_more_than_32_bits() -> 
 
 def test_they_compile_for_gpus_that_are_not_here() -> None:
     sizes = python(COMPILE)
-    assert len(sizes) == 22
+    assert len(sizes) == 11
     assert min(sizes) > 1000
 
 

@@ -157,6 +157,11 @@ def test_the_loop_and_its_workers_run_without_pytorch() -> None:
     assert not {"torch", "sklearn"} & modules
 
 
+def test_what_only_the_end_of_a_study_needs_does_not_delay_its_start() -> None:
+    modules = loaded("import study.engine.conduct, study.dashboard.show, study.analysis.answer")
+    assert not {"torch", "sklearn", "scipy.stats", "matplotlib", "pandas"} & modules
+
+
 @pytest.mark.parametrize("module", ["study.run", "study.export", "fer.train", "bench"])
 def test_help_tells_every_option_in_a_line(module: str) -> None:
     done = subprocess.run(

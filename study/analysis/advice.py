@@ -11,7 +11,6 @@ from typing import Any
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
-from scipy import stats
 
 from study.spec.identity import IDENTITY, hardware_in_words, hardware_of, in_words
 from study.spec.score import score_of
@@ -254,6 +253,8 @@ def early_order(trials: Ranked) -> str:
     then = [score_of(curve[:epoch]) for curve in curves]
     if len(curves) < LEAST or len(set(ends)) < 2 or len(set(then)) < 2:
         return ""
+    from scipy import stats
+
     agreement = float(stats.spearmanr(then, ends).statistic)
     if agreement >= AGREES:
         return ""

@@ -7,7 +7,6 @@ from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial
-from scipy import stats
 
 from fer.command import given
 from fer.errors import UserError
@@ -65,6 +64,8 @@ class Winner:
             metric.replace(" ", "_"): effect.mean,
         }
         if count > 1:
+            from scipy import stats
+
             ends = [*map(float, stats.ttest_1samp(effect.scores, 0).confidence_interval())]
             known["standard_error"] = effect.error
             shares = all(0 <= score <= 1 for score in effect.scores)

@@ -6,7 +6,6 @@ from itertools import cycle
 from pathlib import Path
 
 import optuna
-from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial
 
 from fer.files import write_figure
@@ -21,6 +20,8 @@ def save_curves(
 ) -> None:
     """Plot the losses, if the pipeline has any, and the score of every seed; `reference` maps
     epochs to scores and is drawn dashed."""
+    from matplotlib.figure import Figure
+
     trials = trials_of(study, {})
     names = dict.fromkeys(name for _, result in trials for name in result.curves)
     losses = [name for name in names if "loss" in name]

@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 import optuna
-from matplotlib.figure import Figure
 from numpy.random import Generator
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, create_trial
 
 from fer.files import write_figure
@@ -82,6 +80,9 @@ def importances(
     trial gets from one parameter or another (see `pooled`). Empty with fewer than LEAST trials or
     if all scores are equal.
     """
+    # It loads scikit-learn, a second that no command should spend before it needs it.
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
     trials = pooled(trials, space)
     names = [name for name in varied(trials) if all(name in trial.params for trial in trials)]
     if not names or len(trials) < LEAST or len({trial.value for trial in trials}) < 2:
@@ -111,6 +112,8 @@ def importances(
 
 def save_plot(ranges: dict[str, Range], path: Path) -> None:
     """Plot a bar with its range for each parameter, the largest on top."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7, 0.26 * len(ranges) + 1), layout="constrained")
     axes = figure.subplots()
     low, middle, high = np.array(list(ranges.values())).T

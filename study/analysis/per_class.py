@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy import stats
-
 
 @dataclass(frozen=True)
 class ClassScore:
@@ -35,6 +33,8 @@ class ClassScore:
         """95% interval of the recall (Wilson 1927); None without cases."""
         if not self.cases:
             return None
+        from scipy import stats
+
         ends = stats.binomtest(self.right, self.cases).proportion_ci(method="wilson")
         return float(ends.low), float(ends.high)
 

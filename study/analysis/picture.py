@@ -3,13 +3,14 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from fer.files import write_figure
 from study.analysis.effects import Effect
 from study.analysis.verdicts import Verdict, gains
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 COLOURS = {"better": "tab:green", "worse": "tab:red"}
 OTHERS = "tab:blue"
@@ -20,6 +21,8 @@ def save_plot(
 ) -> None:
     """Plot the differences to the control in points with the intervals of the table, and every
     seed as a dot; without verdicts, plot the scores."""
+    from matplotlib.figure import Figure
+
     trained = [effect for effect in found if effect.scores]
     ours = next((effect for effect in trained if effect.label == control and verdicts), None)
     shown = [effect for effect in trained if effect is not ours]
@@ -44,7 +47,7 @@ def save_plot(
 
 
 def draw_difference(
-    axes: Axes, row: int, of_seeds: Sequence[float], verdict: Verdict | None
+    axes: "Axes", row: int, of_seeds: Sequence[float], verdict: Verdict | None
 ) -> None:
     """Draw a row: the differences of the seeds, their mean, and its interval if there is one."""
     colour = COLOURS.get(verdict.word, OTHERS) if verdict else OTHERS
