@@ -176,7 +176,7 @@ def test_finished_settings_are_not_trained_again_unless_asked_for(
     assert repeated.intermediate_values == first.intermediate_values
     assert repeated.value == first.value
     assert records.kept(repeated, records.RESULT)["repeats"] == 0
-    assert "1 of them with earlier settings" in reused.out
+    assert "1 of them reused from trials with the same settings" in reused.out
     trained = run("--trials", 8, "--duplicates", "train")
     assert trained.code == 0, trained
     assert "repeats" not in records.kept(trials()[7], records.RESULT)
