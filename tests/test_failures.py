@@ -141,7 +141,7 @@ def test_a_trial_that_kills_its_worker_twice_is_failed_with_the_reason(
         )
         # The epoch before was kept and not trained again.
         assert list(trial.intermediate_values) == [1]
-    assert "it will be tried again" in result.out
+    assert "it will be retried" in result.out
     assert f"{len(failed)} failed" in result.out
     again = run("--trials", 7)
     assert again.code == 0, again

@@ -144,7 +144,7 @@ def test_a_worker_that_is_killed_is_replaced_and_the_study_goes_on() -> None:
     out = running.communicate(timeout=120)[0]
     assert running.returncode == 0, out
     assert "its worker was ended by SIGKILL" in out
-    assert "it will be tried again" in out
+    assert "it will be retried" in out
     assert [trial.state for trial in trials()[:3]] == [TrialState.COMPLETE] * 3
 
 
