@@ -208,7 +208,7 @@ class Loop:
                 self._queue.forget(trial)
 
     def _ran_out(self, lane: int, reason: str) -> None:
-        """Handle OOM: a trial that ran next to others is requeued to run alone; otherwise it ends."""
+        """End a trial after an OOM, or requeue it to run alone if it ran next to others."""
         trial = self._schedule.running[lane]
         if trial.starved or not self._schedule.accompanied(lane):
             self._ended(lane, out_of_memory=reason)
@@ -218,7 +218,7 @@ class Loop:
             starve(trial, reason)
             put_back(self._database, trial)
             self._display.print(
-                f"trial {trial.number}: out of memory next to other trials; it will be retried alone"
+                f"trial {trial.number}: out of memory next to others; it will be retried alone"
             )
 
     def _off(self, lane: int) -> Trial:
