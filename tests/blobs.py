@@ -1,4 +1,4 @@
-"""The smallest whole pipeline: two classes of points told apart by a plane, in NumPy."""
+"""A minimal complete pipeline in NumPy: a linear classifier of two classes of points."""
 
 import math
 import time

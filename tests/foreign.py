@@ -1,4 +1,4 @@
-"""Trials that other programs put into a study, of every sort that Optuna's interface allows."""
+"""Trials of every kind that other programs can add to a study through Optuna's API."""
 
 import math
 from collections.abc import Iterator

@@ -1,8 +1,8 @@
-"""Workers as copies of the test's own process, which has loaded PyTorch already.
+"""Workers forked from the test process, which has already loaded PyTorch.
 
-They run the very code of a worker behind the same pipes, and are killed and replaced like any
-other; only the start of an interpreter is left out, two seconds of a core each. Whatever a test
-runs as a process of its own starts its workers as a user's command does.
+They run the same code as real workers behind the same pipes, and are killed and replaced like
+them; only interpreter startup is skipped, two seconds of CPU time each. Commands that a test runs
+as a subprocess start their workers as usual.
 """
 
 import faulthandler

@@ -1,4 +1,4 @@
-"""Blobs whose epochs take their time, or end their worker: for what happens in between."""
+"""Blobs with slow epochs, or epochs that kill their worker, to test what happens meanwhile."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""A race whose outcome is known: a pipeline that gives each setting its scores."""
+"""A race with a known outcome: a pipeline with fixed scores for each setting."""
 
 import time
 from collections.abc import Iterator, Sequence

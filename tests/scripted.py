@@ -1,4 +1,4 @@
-"""Studies without processes: scripted workers train in this one."""
+"""Studies without worker processes: scripted workers train in the test process."""
 
 import random
 from collections import defaultdict, deque

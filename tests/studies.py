@@ -1,4 +1,4 @@
-"""Studies in memory for the pages on them: nothing is trained."""
+"""In-memory studies to test pages; nothing is trained."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""Trials that go wrong, in real workers of the real command."""
+"""Failing trials, in real workers of the real command."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Image folders as people have them are read; what has no known meaning is named."""
+"""Image folders in common layouts are read; whatever cannot be interpreted is named."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

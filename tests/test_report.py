@@ -1,4 +1,4 @@
-"""The page on a study: verdict first, whatever became of its trials, and loaded from nowhere."""
+"""The page of a study: verdict first, trials of every ending, no external resources."""
 
 import json
 import re

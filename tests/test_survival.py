@@ -1,4 +1,4 @@
-"""Studies that are killed, starved and starved of their database, through the real command.
+"""Studies that are killed, run out of memory or lose their database, through the real command.
 
 `CHAOS_KILLS=50 CHAOS_SEED=3 pytest -n 0 -s tests/test_survival.py -k any_moment` kills more often,
 at other moments.
