@@ -67,7 +67,7 @@ class Display:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._live.stop()
+        self._live.stop()  # always: the terminal may be gone by now
 
     def so_far(self, done: int, spent: int) -> None:
         """Set the study's finished trials and trained epochs, including other processes'."""
