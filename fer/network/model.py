@@ -1,4 +1,4 @@
-"""The report's convolutional network (figures 4a and 4b) with what the report varied."""
+"""The report's convolutional network (figures 4a and 4b), with the variations it tested."""
 
 import ctypes
 import math

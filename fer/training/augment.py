@@ -15,7 +15,10 @@ TEN_CROP_PADDING = 4  # pixels
 
 
 def scale(images: Tensor, scaling: str) -> Tensor:
-    """Scale uint8 [N, 48, 48] to float32 [N, 1, 48, 48] in [0, 1] or [-1, 1] (report 2, 6)."""
+    """Scale uint8 [N, 48, 48] to float32 [N, 1, 48, 48] in [0, 1] or [-1, 1].
+
+    Both are in the report (chapter 2, 6).
+    """
     unit = images.unsqueeze(1).float().div_(255)
     return unit if scaling == "zero-one" else unit.mul_(2).sub_(1)
 
