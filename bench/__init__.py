@@ -1,1 +1,1 @@
-"""Side-by-side measurements of the pipeline and of the harness's own cost."""
+"""Benchmarks of the training pipeline, side by side, and of the harness's overhead."""

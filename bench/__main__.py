@@ -1,4 +1,4 @@
-"""Measure: `python -m bench`. Pipelines side by side, and the harness's own cost."""
+"""Benchmark training pipelines side by side, and the harness's overhead: `python -m bench`."""
 
 import tempfile
 from dataclasses import dataclass
@@ -15,22 +15,22 @@ WRITERS = 16
 
 @dataclass(frozen=True)
 class Options:
-    """Measure the training pipelines side by side in one run, and what the harness costs."""
+    """Benchmark the training pipelines side by side, and the overhead of the harness."""
 
     quick: bool = False
-    """Fewer rounds; ends within two minutes on two cores."""
+    """Fewer rounds; takes less than two minutes on two cores."""
     data: Path | None = None
-    """FER-2013 in any known form; else FER_DATA, ./data, or demo faces."""
+    """FER-2013 in any supported form; by default FER_DATA, ./data, or demo faces."""
     subset: int | None = None
     """Train on this many images; by default 1200, on a GPU 6000."""
     batch_size: int = 32
-    """Images a step, for all pipelines."""
+    """Batch size of all pipelines."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute."""
+    """Device to train on."""
     harness: bool = True
-    """Also measure storage, samplers and start-up."""
+    """Also measure storage, samplers and startup."""
     json: Path | None = None
-    """Also write the figures to this file."""
+    """JSON file to write the results to."""
 
     def __post_init__(self) -> None:
         if not 2 <= self.batch_size <= 500:
@@ -57,7 +57,7 @@ def main() -> None:
     training, validation = data.split(training, "grouped", min(count, len(training)))
     config = settle(Config(batch_size=options.batch_size), device)
     cores = available_cores()
-    # One GPU, or a process a core.
+    # One process on a GPU, one per core on a CPU.
     on_gpu = device.type == "cuda"
     processes, lanes = (1, LANES) if on_gpu else (processes_of_a_processor(), 1)
     contestants = [
@@ -77,7 +77,7 @@ def main() -> None:
     rounds, epochs = (3, 2) if options.quick else (7, 5)
     print(
         f"{device}, {cores} cores, batch {options.batch_size}, {len(training)} training and "
-        f"{len(validation)} validation images, ours in {config.precision}; {rounds} rounds in turn"
+        f"{len(validation)} validation images, ours in {config.precision}; {rounds} rounds"
     )
     speed = measure_speed(contestants, training, validation, config, device, rounds, epochs)
     print(
@@ -91,7 +91,7 @@ def main() -> None:
             f"{ratio['median']:9.2f} ({ratio['low']:.2f}-{ratio['high']:.2f})"
             f"{row['bytes_per_process'] / 1e6:9.0f}"
         )
-    print("images/s are training images, with the validation of a quarter as many included")
+    print("images/s counts training images; the time includes validation on a quarter as many")
     steps = where_time_goes(training, validation, device, config.precision, options.quick)
 
     costs = harness_costs(options) if options.harness else {}
@@ -102,7 +102,7 @@ def main() -> None:
 
 
 def harness_costs(options: Options) -> dict[str, Any]:
-    """Print and return what storage, samplers and start-up take."""
+    """Print and return the time that storage, samplers and startup take."""
     import optuna
 
     from bench import harness
@@ -110,9 +110,9 @@ def harness_costs(options: Options) -> dict[str, Any]:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     costs: dict[str, Any] = {}
-    print(f"\nstorage and pruner a trial of {harness.REPORTS} reports (ms), after so many trials")
+    print(f"\nstorage and pruner, ms per trial of {harness.REPORTS} reports, by number of trials")
     sizes, trials = ([0, 100, 1000], 50) if options.quick else ([0, 100, 1000, 5000], 100)
-    print(f"  {'':12}" + "".join(f"{size:>9}" for size in sizes) + "   opening the last (ms)")
+    print(f"  {'':12}" + "".join(f"{size:>9}" for size in sizes) + "   opening the largest (ms)")
     with tempfile.TemporaryDirectory() as folder, harness.postgresql() as server:
         urls = {"SQLite": f"sqlite:///{folder}/studies.db"}
         if server is not None:
@@ -127,7 +127,7 @@ def harness_costs(options: Options) -> dict[str, Any]:
                 + "".join(f"{cost.trial_ms:9.1f}" for cost in storage)
                 + f"{storage[-1].opening_ms:15.0f}"
             )
-        print(f"\n{WRITERS} processes on one study at once: ms a trial, median and slowest")
+        print(f"\n{WRITERS} concurrent processes on one study: ms per trial, median and maximum")
         for name, url in urls.items():
             writers = write_together(url, WRITERS, 200 if options.quick else 1000)
             times = sorted(second for writer in writers for second in writer.seconds)
@@ -139,7 +139,7 @@ def harness_costs(options: Options) -> dict[str, Any]:
             }
             costs[f"{WRITERS} writers {name}"] = cost
             print(f"  {name:12}{cost['median_ms']:9.0f}{cost['slowest_ms']:9.0f}")
-    print("\nsampler a proposal (ms), after so many trials")
+    print("\nsampler, ms per proposal, by number of trials")
     counts = (10, 100, 1000) if options.quick else (10, 100, 1000, 5000)
     print(f"  {'':12}" + "".join(f"{count:>9}" for count in counts))
     for sampler in ("tpe", "random"):
@@ -149,7 +149,7 @@ def harness_costs(options: Options) -> dict[str, Any]:
     costs["help_seconds"] = harness.help_seconds()
     images = ["--data", str(options.data.resolve())] if options.data else []
     costs["first_epoch_seconds"] = harness.first_epoch_seconds(images)
-    print("\nstart-up (s)")
+    print("\nstartup (s)")
     print(f"  study.run --help          {costs['help_seconds']:.2f}")
     print(f"  command to first epoch    {costs['first_epoch_seconds']:.1f}")
     return costs

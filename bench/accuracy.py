@@ -1,6 +1,6 @@
 """Does the fast path learn as well? `python -m bench.accuracy --seeds 5 --data fer2013.csv`.
 
-The hand-tuned settings, seed by seed: as a study trains them, and in float32 with PyTorch's own
+Trains the hand-tuned settings with each seed twice: as a study does, and in float32 with PyTorch's
 layers.
 """
 
@@ -16,23 +16,23 @@ from fer.strict_json import to_json
 
 @dataclass(frozen=True)
 class Options:
-    """Train the report's final settings twice a seed, fast and plainly, and compare the best
-    validation accuracies, with an interval for the mean difference."""
+    """Train the report's final settings twice per seed, with the fast and the plain path, and
+    compare the best validation accuracies, with a confidence interval of the mean difference."""
 
     seeds: int = 5
-    """How many, from 0 on."""
+    """Number of seeds; the first is 0."""
     epochs: int = 30
-    """Of each run."""
+    """Epochs per run."""
     data: Path | None = None
-    """FER-2013 in any known form; else FER_DATA, ./data, or demo faces."""
+    """FER-2013 in any supported form; by default FER_DATA, ./data, or demo faces."""
     subset: int | None = None
-    """Train and validate on this many images, stratified."""
+    """Train and validate on a stratified subset of this many images."""
     split: Literal["grouped", "stratified"] = "stratified"
-    """stratified is the report's."""
+    """How to split off validation images; the report's split is stratified."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute."""
+    """Device to train on."""
     json: Path | None = None
-    """Also write the figures to this file."""
+    """JSON file to write the results to."""
 
     def __post_init__(self) -> None:
         for name, low in (("seeds", 2), ("epochs", 1), ("subset", 1)):
@@ -76,7 +76,7 @@ def main() -> None:
     for name, config in (("fast", fast), ("plain", plain)):
         best[name] = [0.0] * options.seeds
         seeds = range(options.seeds)
-        # On a GPU all seeds at once, on a processor one after the other.
+        # All seeds concurrently on a GPU, sequentially on a CPU.
         groups = [seeds] if device.type == "cuda" else [range(i, i + 1) for i in seeds]
         for group in groups:
             trainings = [progress(run(config, seed), sides[1]) for seed in group]
@@ -94,7 +94,7 @@ def main() -> None:
         print(
             f"{name:6} mean {np.mean(values):.4f}, standard deviation {np.std(values, ddof=1):.4f}"
         )
-    verdict = "within the noise" if low <= 0 <= high else "more than the noise"
+    verdict = "within noise" if low <= 0 <= high else "beyond noise"
     print(
         f"fast - plain: {100 * mean:+.2f} points, 95% interval [{100 * low:+.2f}, "
         f"{100 * high:+.2f}]: {verdict}"

@@ -1,8 +1,8 @@
-"""What can be counted of the GPU's path without a GPU: `python -m bench.counts`.
+"""Count kernels and Triton variants of the GPU path without a GPU: `python -m bench.counts`.
 
-A step of the GPU's is run on the processor with what would launch kernels counted and the Triton
-kernels left out. Counted as one is what PyTorch hands to the device in one call; a library may
-make two kernels of it, so a profile (`python -m bench --device cuda`) says a little more.
+Runs the GPU's training step on a CPU, counts the operations that would launch kernels, and skips
+the Triton kernels. Each call of PyTorch into the device counts as one kernel; a library may launch
+two for it, so a profile (`python -m bench --device cuda`) shows slightly more.
 """
 
 from collections import Counter
@@ -26,12 +26,12 @@ from fer.training.draws import Draws
 from fer.training.fit import Run, step, to_device
 
 CPU = torch.device("cpu")
-# Operations that launch nothing, beside those that only look at memory otherwise.
+# Operations besides views that launch nothing.
 NOTHING = ("detach", "empty", "unsafe_view", "alias", "lift_fresh", "record_function")
 
 
 class Launches(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts by name what would launch kernels."""
+    """Counts operations that would launch kernels, by name."""
 
     counts: Counter[str]
 
@@ -45,24 +45,24 @@ class Launches(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def kernels_of(func: Any, args: tuple[Any, ...]) -> int:
-    """How many kernels an operation launches on a GPU."""
+    """Return how many kernels an operation launches on a GPU."""
     name = func.overloadpacket.__name__
     if func.is_view or any(word in name for word in NOTHING):
         return 0
-    if name == "convolution":  # cuDNN's, then the bias
+    if name == "convolution":  # cuDNN, then the bias
         return 1 + int(args[2] is not None)
     if name == "convolution_backward":  # for the images, the weights, the bias
         return int(sum(args[-1]))
-    if name == "addmm":  # a matrix that is added is copied first
+    if name == "addmm":  # an added matrix is copied first
         return 1 + int(args[0].dim() > 1)
-    if name == "nll_loss_backward":  # zeros, then one a row
+    if name == "nll_loss_backward":  # zeros, then one per row
         return 2
     return 1
 
 
 @contextmanager
 def on_the_processor(run: Run, launched: list[tuple[Any, ...]]) -> Iterator[None]:
-    """Within it `run` takes the GPU's steps, whose Triton kernels are only written down."""
+    """Make `run` take the GPU's steps, recording Triton launches in `launched`."""
 
     def write_down(kernel: Any, grid: Any, *arguments: Any) -> None:
         launched.append((kernel, arguments))
@@ -79,7 +79,7 @@ def on_the_processor(run: Run, launched: list[tuple[Any, ...]]) -> Iterator[None
 
 
 def made(config: Config) -> Run:
-    """A run on a few random images."""
+    """Return a run on a few random images."""
     images = torch.randint(0, 256, (14, 48, 48), generator=torch.Generator(), dtype=torch.uint8)
     faces = Faces(images, torch.arange(14) % 7, ("a", "b", "c", "d", "e", "f", "g"))
     changes = {"precision": "bfloat16", "oversample": "none", "threads": 1, "batch_size": 2}
@@ -89,7 +89,7 @@ def made(config: Config) -> Run:
 
 
 def kernels_a_step(config: Config) -> Counter[str]:
-    """Kernels of one training step on a GPU, by name, after the first."""
+    """Return the kernels of one training step on a GPU after a warm-up step, by name."""
     run, launched, counting = made(config), list[tuple[Any, ...]](), Launches()
     with on_the_processor(run, launched):
         run.step(run, 2)
@@ -101,7 +101,7 @@ def kernels_a_step(config: Config) -> Counter[str]:
 
 
 def operations_a_step(config: Config) -> Counter[str]:
-    """The same of the reference step with PyTorch's own layers."""
+    """Return the same for the reference step with PyTorch's own layers."""
     run, counting = made(config), Launches()
     step(run, 2)
     with counting:
@@ -110,8 +110,8 @@ def operations_a_step(config: Config) -> Counter[str]:
 
 
 def variant(kernel: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """What Triton compiles a kernel anew for: types, constants, and numbers that are 1 or
-    multiples of 16, unless the kernel says that these do not matter."""
+    """Return what Triton specialises a kernel on: dtypes, constants, and whether integers are 1 or
+    multiples of 16, unless the kernel opts out."""
     key: list[Any] = [kernel.__name__]
     for parameter, value in zip(kernel.params, arguments, strict=True):
         if isinstance(value, Tensor):
@@ -127,7 +127,7 @@ def variant(kernel: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def variants_of(trials: list[Mapping[str, Any]]) -> set[tuple[Any, ...]]:
-    """The variants of Triton kernels that are compiled for trials of these settings."""
+    """Return the variants of Triton kernels compiled for trials with these settings."""
     found = set()
     for settings in trials:
         run, launched = made(Config.model_validate(settings)), list[tuple[Any, ...]]()
@@ -139,7 +139,7 @@ def variants_of(trials: list[Mapping[str, Any]]) -> set[tuple[Any, ...]]:
 
 
 def compute_nothing(run: Run) -> None:
-    """Leave of a run's tensors their shapes and types; its optimizer has nothing to do."""
+    """Move a run's tensors to the meta device: shapes and dtypes only."""
     meta = torch.device("meta")
     run.net.to(meta)
     run.train = to_device(run.train, meta)
@@ -150,7 +150,7 @@ def compute_nothing(run: Run) -> None:
 
 
 def drawn(space: str, count: int) -> list[Mapping[str, Any]]:
-    """Settings of so many random trials of a search space."""
+    """Return the settings of `count` random trials of a search space."""
     import optuna
 
     from study.spec.space import suggest
@@ -167,7 +167,7 @@ class Options:
     """Count the kernels of a GPU's training step, and the variants that Triton compiles."""
 
     trials: int = 100
-    """Random ones of each space, for which variants are counted."""
+    """Number of random trials per space to count variants for."""
 
     def __post_init__(self) -> None:
         if self.trials < 1:
@@ -176,14 +176,14 @@ class Options:
 
 def main() -> None:
     options: Options = command.parse(Options, "bench.counts")
-    print("kernels of a training step of the report's network, by name")
+    print("kernels per training step of the report's network, by name")
     counts = kernels_a_step(Config())
     for name, count in counts.most_common():
         print(f"  {count:4} {name}")
-    print(f"  {counts.total():4} in all; {operations_a_step(Config()).total()} with PyTorch's own")
+    print(f"  {counts.total():4} total; {operations_a_step(Config()).total()} with PyTorch's own")
     for optimizer in ("sgd", "rmsprop", "adagrad", "adamax"):
         count = kernels_a_step(Config.model_validate({"optimizer": optimizer})).total()
-        print(f"  {count:4} with {optimizer} as a processor computes it")
+        print(f"  {count:4} with {optimizer}, in its CPU version")
     for space in ("default", "extended"):
         count = len(variants_of(drawn(space, options.trials)))
         print(f"{count} Triton variants for {options.trials} trials of the {space} space")

@@ -1,4 +1,4 @@
-"""The sections of `bench/gpu.sh`: each runs a command, and what came out is written at once."""
+"""The sections of `bench/gpu.sh`: each runs a command; results are written after each."""
 
 import json
 import os
@@ -22,30 +22,30 @@ from fer.errors import UserError
 from fer.files import write_file
 from fer.strict_json import to_json
 
-LINES = 15  # of a section's output that the results repeat
+LINES = 15  # last lines of a section's output stored in the results
 
 
 @dataclass(frozen=True)
 class Options:
-    """Run a study, the GPU's tests, the benchmark and the comparison of accuracies; at most 8
-    files are written."""
+    """Run a study, the GPU tests, the benchmark and the accuracy comparison. Writes at most 8
+    files."""
 
     out: Annotated[Path, tyro.conf.Positional]
-    """Folder for results.json, a log of each section, and the study's database."""
+    """Folder for results.json, a log per section, and the study's database."""
     data: Path | None = None
-    """FER-2013 in any known form; else FER_DATA, ./data, or demo faces."""
+    """FER-2013 in any supported form; by default FER_DATA, ./data, or demo faces."""
     device: Literal["cpu", "cuda"] = "cuda"
-    """cpu rehearses."""
+    """Device to run on; cpu is for a dry run."""
     trials: int = 100
-    """Of the study."""
+    """Trials of the study."""
     epochs: int = 30
-    """Of a trial."""
+    """Epochs per trial."""
     seeds: int = 5
-    """For which accuracies are compared."""
+    """Seeds of the accuracy comparison."""
     subset: int | None = None
-    """Train on this many images."""
+    """Train on a subset of this many images."""
     patience: float = 1.0
-    """Times the limits of the sections: a processor takes longer."""
+    """Factor on the time limits of the sections, for a CPU."""
 
 
 def main() -> None:
@@ -81,7 +81,7 @@ def main() -> None:
             "trials": copied(work / "studies.db", options.out / "studies.db"),
             "utilisation": means(work / "utilisation.csv"),
         }
-        # Warnings of a newer PyTorch are no failures here, and xdist may be missing.
+        # Warnings of newer PyTorch versions must not fail, and xdist may be missing.
         section(
             "tests", 150, "-m", "pytest", "-m", "gpu", "-o", "addopts=", "-o",
             "filterwarnings=default", "-p", "no:cacheprovider", "-ra", "tests/test_gpu.py",
@@ -93,7 +93,7 @@ def main() -> None:
                 options.epochs, "--json", work / "accuracy.json", *common, *few)  # fmt: skip
         results["accuracy"] |= {"figures": read(work / "accuracy.json")}
     write_file(options.out / "results.json", to_json(results, indent=2, default=str))
-    # Without a GPU pytest says that it has nothing to run.
+    # Without a GPU, pytest exits with 5: no tests collected.
     allowed = {"tests": (0, 5)} if options.device == "cpu" else {}
     sections = ("study", "tests", "speed", "accuracy")
     failed = [
@@ -104,7 +104,7 @@ def main() -> None:
 
 
 def ran(log: Path, limit: float, *arguments: str) -> dict[str, Any]:
-    """Run Python with these arguments, its output into `log`: how it ended, and its last lines."""
+    """Run Python with these arguments, logging to `log`; return its exit code and last lines."""
     start = time.monotonic()
     with log.open("w") as file:
         process = subprocess.Popen(
@@ -113,7 +113,7 @@ def ran(log: Path, limit: float, *arguments: str) -> dict[str, Any]:
         try:
             code: int | str = process.wait(limit)
         except subprocess.TimeoutExpired:
-            process.terminate()  # a study puts its trials back
+            process.terminate()  # lets a study requeue its trials
             try:
                 process.wait(15)
             except subprocess.TimeoutExpired:
@@ -128,7 +128,7 @@ def ran(log: Path, limit: float, *arguments: str) -> dict[str, Any]:
 
 
 def copied(database: Path, into: Path) -> dict[str, int]:
-    """Copy a database with what stands in its write-ahead log; its trials by state."""
+    """Copy a database including its write-ahead log; return its number of trials by state."""
     if not database.exists():
         return {}
     into.unlink(missing_ok=True)
@@ -138,7 +138,7 @@ def copied(database: Path, into: Path) -> dict[str, int]:
 
 
 def machine(device: str) -> dict[str, Any]:
-    """What computes, and the versions with which."""
+    """Return the hardware and versions in use."""
     import torch
 
     found: dict[str, Any] = {"python": sys.version.split()[0], "torch": torch.__version__}
@@ -156,7 +156,7 @@ def machine(device: str) -> dict[str, Any]:
 
 @contextmanager
 def utilisation(into: Path) -> Iterator[None]:
-    """Within it write down every second how busy the GPU is and how much memory is used."""
+    """Record GPU utilisation and memory use every second."""
     if shutil.which("nvidia-smi") is None:
         yield
         return
@@ -171,7 +171,7 @@ def utilisation(into: Path) -> Iterator[None]:
 
 
 def means(samples: Path) -> dict[str, float]:
-    """Mean utilisation in percent and most memory in MiB."""
+    """Return the mean utilisation in percent and the peak memory in MiB."""
     rows = []
     with suppress(FileNotFoundError):
         rows = [re.findall(r"\d+", line) for line in samples.read_text().splitlines()]
@@ -183,7 +183,7 @@ def means(samples: Path) -> dict[str, float]:
 
 
 def read(figures: Path) -> Any:
-    """What a section wrote as JSON; nothing if it did not come so far."""
+    """Return the JSON that a section wrote, or None if it wrote none."""
     return json.loads(figures.read_text()) if figures.exists() else None
 
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# What only a GPU can show, in one command of at most ten minutes, without network:
+# Run all GPU measurements in one command, in at most ten minutes, without network access:
 #
 #     bench/gpu.sh OUT [--data IMAGES] [--wheels FOLDER]
 #
-# FOLDER holds what the machine lacks, as `bench/wheels.sh FOLDER` downloaded it elsewhere. A study
-# of 100 trials x 30 epochs comes first, then the GPU's tests, the benchmark and the accuracies;
-# OUT/results.json is written anew after each. A rehearsal on a processor:
+# FOLDER holds packages that the machine lacks, downloaded elsewhere by `bench/wheels.sh FOLDER`.
+# Runs a study of 100 trials x 30 epochs, the GPU tests, the benchmark and the accuracy comparison,
+# and rewrites OUT/results.json after each. Dry run on a CPU:
 #
 #     bench/gpu.sh OUT --device cpu --trials 6 --epochs 1 --subset 300 --seeds 2 --patience 4
 set -euo pipefail
@@ -17,10 +17,10 @@ export FER_CACHE=$work/cache PYTHONUNBUFFERED=1 PYTHONPATH=$work/site:$PWD${PYTH
 for ((i = 0; i < $#; i++)); do
     if [ "${arguments[i]}" = --wheels ]; then
         python3 -m pip install -q --no-index --no-deps --target "$work/site" \
-            "${arguments[i + 1]:?--wheels wants a folder}"/*.whl
+            "${arguments[i + 1]:?--wheels needs a folder}"/*.whl
         unset "arguments[i]" "arguments[i + 1]"
         break
     fi
 done
-python3 -m bench.preflight # what is missing says so now, not after minutes
+python3 -m bench.preflight # fail early if packages are missing
 python3 -m bench.gpu "${arguments[@]}"

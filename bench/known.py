@@ -1,7 +1,7 @@
-"""Make fer/data/known.txt of FER-2013's editions: `python -m bench.known FILE...`.
+"""Generate fer/data/known.txt from editions of FER-2013: `python -m bench.known FILE...`.
 
-For each file the digests of some images of each emotion, as many of training and test images as
-there are known of them: those with the smallest digests, which is a draw that repeats.
+For each file, takes the images of each emotion and usage with the smallest digests: a
+reproducible sample.
 """
 
 from collections.abc import Iterable
@@ -19,25 +19,25 @@ from fer.data.known import DIGITS, KNOWN
 from fer.files import write_file
 
 OF_EACH = {"Training": 50, "PublicTest": 30, "PrivateTest": 30}
-"""Images of each emotion in each file."""
+"""Images per emotion and file."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """Draw known images of FER-2013, and write their digests into the package."""
+    """Sample known images of FER-2013, and write their digests into the package."""
 
     files: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """FER-2013 with its own labels, in any known form."""
+    """FER-2013 with its original labels, in any supported form."""
 
 
 def draw(files: Iterable[Path]) -> str:
-    """A line for each emotion: its name, and digests of images that no other has the pixels of."""
+    """Return a line per emotion: its name and digests of images without duplicates."""
     chosen: dict[str, set[str]] = {name: set() for name in EMOTIONS}
     for file in files:
         dataset = data.read(file)
         digests = image_digests(dataset.images)
         _, first, counts = np.unique(digests, return_index=True, return_counts=True)
-        rows = first[counts == 1]  # by their digests
+        rows = first[counts == 1]  # sorted by digest
         for usage, count in OF_EACH.items():
             for label, name in enumerate(EMOTIONS):
                 of_kind = dataset.labels[rows] == label

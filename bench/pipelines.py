@@ -1,6 +1,6 @@
-"""Three ways to train one epoch of the report's final settings, for comparison in one run.
+"""Three implementations of the report's final settings, to compare in one run.
 
-Each is a generator that trains on and validates the same images and yields the seconds of an
+Each is a generator that trains and validates on the same images and yields the seconds of each
 epoch. All use the report's network, Adam and cross entropy.
 """
 
@@ -20,7 +20,7 @@ from fer.training.memory import reuse_memory
 
 
 class ReportNet(nn.Module):
-    """The report's network as it lists it (figures 4a and 4b), PyTorch's own layers."""
+    """The report's network as listed there (figures 4a and 4b), with PyTorch's layers."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class ReportNet(nn.Module):
 
 
 class ReportDataset(Dataset[tuple[Tensor, int]]):
-    """Images transformed one by one through PIL, as in the report's figure 3a."""
+    """Transforms images one by one with PIL, as in the report's figure 3a."""
 
     def __init__(self, faces: Faces) -> None:
         self.images = faces.images.unsqueeze(-1).numpy()
@@ -133,9 +133,9 @@ def plain(
 def ours(
     training: Faces, validation: Faces, config: Config, device: torch.device, lanes: int = 1
 ) -> Iterator[float]:
-    """(c) and (d) This project's training as a study runs it: `lanes` runs on this thread.
+    """(c) and (d) This project's training as in a study, with `lanes` concurrent runs.
 
-    Yields the seconds in which each of them trains an epoch.
+    All are driven by this thread. Yields the seconds in which each run trains one epoch.
     """
     reuse_memory()
     endless = config.model_copy(update={"epochs": 10_000, "oversample": "none"})
@@ -147,7 +147,7 @@ def ours(
     for count, _ in enumerate(epochs, start=1):
         if count % lanes == 0:
             yield time.perf_counter() - start
-            start = time.perf_counter()  # others had their turn meanwhile
+            start = time.perf_counter()  # exclude the turns of other pipelines
 
 
 PIPELINES: dict[str, Any] = {"report": report, "plain": plain, "ours": ours}

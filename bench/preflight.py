@@ -1,6 +1,6 @@
-"""Whether all is there that `bench/gpu.sh` imports; it needs nothing but Python itself.
+"""Check that everything `bench/gpu.sh` imports is installed. Needs only the standard library.
 
-What is missing is named at once, all of it, before minutes of a GPU are spent.
+Reports everything that is missing at once, before GPU time is spent.
 """
 
 import importlib
@@ -16,7 +16,7 @@ OURS = ("study.run", "fer.pipeline", "bench.__main__", "bench.accuracy", "tests.
 
 
 def missing(names: tuple[str, ...]) -> list[str]:
-    """Those modules that cannot be imported, each with the reason."""
+    """Return the modules that cannot be imported, each with the reason."""
     lacking = []
     for name in names:
         try:

@@ -1,4 +1,4 @@
-"""Pipelines against each other: in turns, each in processes of its own, as ratios."""
+"""Compare pipelines: interleaved, each in its own processes, as ratios."""
 
 import multiprocessing
 import statistics
@@ -12,12 +12,12 @@ import torch
 from fer.config import Config
 from fer.data import Faces
 
-FULL_EPOCH = 24_014  # training images of the report, oversampled
+FULL_EPOCH = 24_014  # training images of the report, with oversampling
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """A pipeline, run in `processes` at once with `threads` each, which train on `lanes` each."""
+    """A pipeline, run in `processes` processes with `threads` threads and `lanes` runs each."""
 
     name: str
     pipeline: str
@@ -29,7 +29,7 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Spread:
-    """Median, least and greatest of several measurements."""
+    """Median, minimum and maximum of several measurements."""
 
     median: float
     low: float
@@ -49,11 +49,11 @@ def measure_speed(
     rounds: int,
     epochs: int,
 ) -> list[dict[str, Any]]:
-    """For each contestant images/s (training images, validation included), trial-epochs an hour,
-    the ratio to the first contestant round by round, and memory a process in bytes.
+    """Return for each contestant training images/s (the time includes validation), trial-epochs
+    per hour, the ratio to the first contestant by round, and bytes of memory per process.
 
-    In every round each contestant trains `epochs` epochs in turn, so that a machine whose speed
-    drifts is fair to all.
+    In every round each contestant trains `epochs` epochs in turn, so that drifts in machine speed
+    affect all alike.
     """
     context = multiprocessing.get_context("spawn")
     pools: list[list[tuple[Any, Connection]]] = []
@@ -68,7 +68,7 @@ def measure_speed(
                 daemon=True,
             )
             process.start()
-            theirs.close()  # so that the end of a process that dies is noticed
+            theirs.close()  # so that recv raises EOFError if the process dies
             pool.append((process, ours))
         pools.append(pool)
     speeds: list[list[float]] = [[] for _ in contestants]
@@ -106,7 +106,7 @@ def _serve(
     config: Config,
     device: str,
 ) -> None:
-    """Train as many epochs as asked, again and again; answer with their seconds."""
+    """Serve requests: train the requested number of epochs, and reply with the seconds."""
     from bench.pipelines import PIPELINES
 
     torch.set_num_threads(contestant.threads)

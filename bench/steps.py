@@ -1,4 +1,4 @@
-"""Where the time of a step and of an epoch goes: the host's launches, the device, the rest."""
+"""Time of a training step and an epoch by part: launches on the host, the device, the rest."""
 
 import tempfile
 import time
@@ -18,8 +18,8 @@ from fer.training.launch import open_stream
 
 SIZES = (16, 64, 256)
 STEPS = 32
-# Bytes of the device's memory that a training image moves at least, if nothing stays in a cache:
-# uint8 pixels, and what the blocks write and read in bfloat16 with activation and pooling fused.
+# Minimum memory traffic per training image in bytes, if nothing stays in a cache: uint8 pixels,
+# and what the blocks write and read in bfloat16 with activation and pooling fused.
 IMAGE_BYTES = 1.6e6
 
 
@@ -38,12 +38,12 @@ def _sync(device: torch.device) -> None:
 def where_time_goes(
     training: Faces, validation: Faces, device: torch.device, precision: str, quick: bool
 ) -> list[dict[str, Any]]:
-    """Print and return, by batch size, what a step, a capture and an epoch's rest take."""
+    """Print and return the time of a step, a capture and the rest of an epoch, by batch size."""
     rows = []
-    print("\nwhere the time goes, by batch size (microseconds a step; the rest in ms an epoch)")
+    print("\ntime by batch size (a step in microseconds, the rest in ms per epoch)")
     print(
         f"  {'batch':>5}{'host':>9}{'whole':>9}{'replayed':>10}{'capture':>9}"
-        f"{'draws':>9}{'scores':>8}{'kept':>7}{'at once: images/s':>32}"
+        f"{'draws':>9}{'scores':>8}{'saving':>8}{'concurrent runs: images/s':>32}"
     )
     for size in SIZES[:2] if quick and device.type == "cpu" else SIZES:
         config = Config.model_validate(
@@ -56,18 +56,18 @@ def where_time_goes(
             f"  {size:5}{1e6 * row['host']:9.0f}{1e6 * row['whole']:9.0f}"
             f"{_or_none(row.get('replayed'), 1e6):>10}{_or_none(row.get('capture'), 1e3):>9}"
             f"{1e3 * row['draws']:9.2f}{1e3 * row['scores']:8.1f}"
-            f"{1e3 * row['kept']:7.1f}  {lanes}"
+            f"{1e3 * row['kept']:8.1f}  {lanes}"
         )
-    # The profiler last: it disturbs what is timed after it.
+    # Profile last: it distorts later timings.
     for row in rows:
         if count := row.get("kernels"):
             row["kernels"] = count()
-            print(f"  a step of {row['batch']} images is {row['kernels']} kernels")
+            print(f"  a step of {row['batch']} images launches {row['kernels']} kernels")
     if device.type == "cuda":
         copied = _bandwidth(device)
         print(
-            f"  memory moves {copied / 1e12:.2f} TB/s: at {IMAGE_BYTES / 1e6:.1f} MB an image the "
-            f"floor is {copied / IMAGE_BYTES:.0f} images/s"
+            f"  memory bandwidth {copied / 1e12:.2f} TB/s: {IMAGE_BYTES / 1e6:.1f} MB per image "
+            f"limit it to {copied / IMAGE_BYTES:.0f} images/s"
         )
     return rows
 
@@ -77,7 +77,7 @@ def _measure(
 ) -> dict[str, Any]:
     size = config.batch_size
     run = Run(config, training.take(torch.arange(min(len(training), size * STEPS))), device)
-    next(fit(run, validation))  # prepares kernels, memory and optimizer
+    next(fit(run, validation))  # warm-up: kernels, memory and optimizer
     stream = run.launcher.stream
     row: dict[str, Any] = {"batch": size}
 
@@ -128,7 +128,7 @@ def _measure(
 def _at_once(
     lanes: int, config: Config, training: Faces, validation: Faces, device: torch.device
 ) -> float:
-    """Training images a second of so many runs on this thread, validation included."""
+    """Return training images/s of concurrent runs on this thread; the time includes validation."""
     warm, measured = (3, 3) if device.type == "cuda" else (1, 1)
     short = config.model_copy(update={"epochs": warm + measured})
     runs = [
@@ -145,7 +145,7 @@ def _at_once(
 
 
 def _kernels(replay: Callable[[], object]) -> int:
-    """How many kernels a graph launches."""
+    """Return how many kernels a graph launches."""
     activities = [torch.profiler.ProfilerActivity.CUDA]
     with torch.profiler.profile(activities=activities) as profile:
         replay()
@@ -154,7 +154,7 @@ def _kernels(replay: Callable[[], object]) -> int:
 
 
 def _bandwidth(device: torch.device) -> float:
-    """Bytes a second that a copy within the device's memory reads and writes."""
+    """Return the bytes per second that a copy in device memory reads and writes."""
     source = torch.empty(1 << 30, dtype=torch.uint8, device=device)
     into = torch.empty_like(source)
     into.copy_(source)

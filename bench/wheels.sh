@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Download what a machine with PyTorch is likely to lack, for `bench/gpu.sh --wheels FOLDER`:
+# Download packages that a machine with PyTorch may lack, for `bench/gpu.sh --wheels FOLDER`:
 #
 #     bench/wheels.sh FOLDER [PACKAGE...]
 #
-# in the versions that are installed here, for this version of Python. It needs a network.
+# Downloads the versions installed here, for this version of Python. Needs network access.
 set -euo pipefail
 folder=${1:?usage: bench/wheels.sh FOLDER [PACKAGE...]}
 shift

@@ -1,7 +1,7 @@
-"""What an epoch's report costs between a worker and its parent: `python -m bench.workers`.
+"""Overhead of reporting an epoch from a worker to its parent: `python -m bench.workers`.
 
-Local processes against actors of a new Ray cluster on this machine, in turn; and how many workers
-one parent serves, with the real loop and database on workers that only say when they are due.
+Compares local processes with actors of a new Ray cluster on this machine, in turn. `saturate`
+measures how many workers one parent can serve: real loop and database, simulated workers.
 """
 
 import heapq
@@ -30,13 +30,13 @@ from study.workers.pool import Pool
 from study.workers.protocol import Workers
 from study.workers.ray_pool import RayPool
 
-STATE = 4_000_000  # bytes of a state, where trials have one
+STATE = 4_000_000  # bytes of a checkpoint, if trials write one
 EPOCHS = 100
 
 
 @dataclass(frozen=True)
 class Idle:
-    """A pipeline that computes nothing and keeps a state of `size` bytes."""
+    """A pipeline that computes nothing and writes checkpoints of `size` bytes."""
 
     size: int = 0
     epochs: int = EPOCHS
@@ -68,7 +68,7 @@ class Idle:
 
 
 def milliseconds(pool: Workers, folder: Path) -> float:
-    """Of an epoch that takes no time: told, kept and answered."""
+    """Return the milliseconds to report, checkpoint and answer an epoch that takes no time."""
     start = 0.0
     while True:
         for lane, message in pool.messages(0.5):
@@ -92,10 +92,10 @@ def compare(rounds: int) -> None:
                 with RayPool(head, Idle(size), 1, []) as actors:
                     far.append(milliseconds(actors, Path(name)))
             extra = [b - a for a, b in zip(local, far, strict=True)]
-            print(f"state {size:>9,} bytes: ", end="")
+            print(f"checkpoint {size:>9,} bytes: ", end="")
             for words, values in {"local": local, "Ray": far, "difference": extra}.items():
                 print(f"{words} {statistics.median(values):.2f} ({spread(values)})", end="  ")
-            print("ms an epoch", flush=True)
+            print("ms per epoch", flush=True)
 
 
 def spread(values: Sequence[float]) -> str:
@@ -104,7 +104,7 @@ def spread(values: Sequence[float]) -> str:
 
 @dataclass
 class Clocks:
-    """Workers that train by the clock: an epoch is over `seconds` after it was begun."""
+    """Simulated workers: an epoch ends about `seconds` after it begins."""
 
     lanes: int
     seconds: float
@@ -160,7 +160,7 @@ class Clocks:
 
 
 def saturate(lanes: int, seconds: float, length: float, url: str) -> None:
-    """How busy the workers of one parent are kept, with epochs of so many seconds."""
+    """Print how busy one parent keeps its workers, with epochs of `seconds` seconds."""
     clocks = Clocks(lanes, seconds)
 
     @contextmanager
@@ -184,9 +184,9 @@ def saturate(lanes: int, seconds: float, length: float, url: str) -> None:
     ideal = lanes * (length - seconds) / seconds
     cpu = 1000 * (time.process_time() - start) / max(1, count)
     print(
-        f"{lanes} workers, epochs of {seconds:g} s: {count / ideal:.0%} of the epochs that they "
-        f"could train, {cpu:.1f} ms CPU of the parent an epoch, heard "
-        f"{1000 * statistics.median(clocks.late):.0f} ms late",
+        f"{lanes} workers, epochs of {seconds:g} s: {count / ideal:.0%} of the possible epochs, "
+        f"{cpu:.1f} ms of the parent's CPU time per epoch, median latency "
+        f"{1000 * statistics.median(clocks.late):.0f} ms",
         flush=True,
     )
 

@@ -1,4 +1,4 @@
-"""Many processes that write to one study at once, as fast as they can."""
+"""Many processes that concurrently write to one study, as fast as they can."""
 
 import multiprocessing
 import time
@@ -18,11 +18,11 @@ STUDY = "writers"
 
 @dataclass(frozen=True)
 class Writer:
-    """What one process wrote: scores of every epoch by trial, and how long trials took."""
+    """What one process wrote: scores by trial and epoch, and the seconds of each trial."""
 
     reports: dict[int, list[float]]
     seconds: list[float]
-    waits: int  # times that the database was away
+    waits: int  # times the database was unreachable
 
 
 def write_together(url: str, processes: int, total: int) -> list[Writer]:

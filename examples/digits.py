@@ -1,9 +1,9 @@
-"""Another pipeline under the same study: scikit-learn's digits, a small PyTorch network.
+"""An example of another pipeline: scikit-learn's digits and a small PyTorch network.
 
     python -m study.run --pipeline examples.digits:pipeline --trials 20
 
-A pipeline is any object with the members that `study.pipeline.Pipeline` lists. Copy this file,
-put your data and your network in, and say in `identity` what your numbers depend on.
+A pipeline is any object that implements the protocol `study.pipeline.Pipeline`. Copy this file,
+insert your data and your network, and return from `identity` everything your results depend on.
 """
 
 import time
@@ -25,13 +25,13 @@ SPLIT = 0  # seed of the split
 
 
 class Digits:
-    """1,797 grey digits of 8x8 pixels in ten classes; a quarter of them validates."""
+    """1,797 grey digits of 8x8 pixels in ten classes, a quarter of them for validation."""
 
     name, metric, validation = "digits", "validation accuracy", 450
     about = "1347 training and 450 validation images of 8x8 digits"
     epochs = 15
     devices, curves_by = ("cpu",), ()
-    base: ClassVar = {"activation": "relu"}  # what is not varied
+    base: ClassVar = {"activation": "relu"}  # settings that are not varied
     presets: ClassVar = {"first guess": {"lr": 0.01, "width": 32, "batch_size": 64}}
     space: ClassVar = {
         "lr": FloatDistribution(1e-4, 1.0, log=True),
@@ -46,14 +46,14 @@ class Digits:
         return {"data": "digits", "split": SPLIT, "versions": versions}
 
     def cost(self, settings: Settings) -> Cost:
-        return Cost(seconds=1 / settings["batch_size"])  # roughly: it only orders trials
+        return Cost(seconds=1 / settings["batch_size"])  # rough is fine: it only orders trials
 
     def open(self, device: str) -> "Session":
         return Session()
 
 
 class Session:
-    """The data in a worker process."""
+    """Holds the data in a worker process."""
 
     memory = None
 
@@ -65,7 +65,7 @@ class Session:
         self.y, self.y_val = (torch.tensor(each) for each in sides[2:])
 
     def pace(self, examples: object, at_once: int) -> None:
-        return None  # the first epochs will show it
+        return None  # not measured: the first epochs will tell
 
     def train(self, settings: Settings, state: Path, key: str) -> Iterator[Epoch]:
         generator = torch.Generator().manual_seed(settings["seed"])

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A study without Ray: each task of the array is a process of its own on one PostgreSQL study.
+# A study without Ray: the tasks of the array share one study in PostgreSQL.
 # sbatch examples/slurm_array.sh, with the server's password in ~/.pgpass
 #SBATCH --job-name=study
 #SBATCH --array=1-32
@@ -7,15 +7,15 @@
 #SBATCH --time=02:00:00
 #SBATCH --requeue
 #SBATCH --signal=B:USR1@300
-# For a GPU each: --gpus=1, and --device cuda.
+# For one GPU per task: --gpus=1, and --device cuda.
 set -euo pipefail
 : "${STUDY_STORAGE:=postgresql+psycopg://study@dbhost/studies}"
 
-# One study, so many trials in all, whatever number of tasks runs. Tasks share the folder of states.
+# --trials is the total over all tasks. They must share the checkpoint folder.
 python -m study.run --storage "$STUDY_STORAGE" --study faces --trials 500 \
     --workers "$SLURM_CPUS_PER_TASK" --checkpoints "$HOME/studies.checkpoints" "$@" &
 study=$!
-# Before preemption or the end of time: after the epoch that runs, or at once if that takes too long.
+# On preemption or at the time limit: stop after the current epoch, or now if that takes too long.
 trap 'kill -USR1 "$study"; sleep 240; kill -TERM "$study" 2>/dev/null || true' USR1 TERM
 
 code=0

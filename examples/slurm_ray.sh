@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# A study on a Ray cluster that lives as long as this Slurm job: sbatch examples/slurm_ray.sh
+# A study on a Ray cluster inside a Slurm job: sbatch examples/slurm_ray.sh
 #SBATCH --job-name=study
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=1
 #SBATCH --cpus-per-task=16
 #SBATCH --exclusive
 #SBATCH --time=04:00:00
-# USR1 goes to this script alone (B:), 10 minutes before the end; Ray's own processes would die of it.
+# Send USR1 10 minutes before the end, to this script only (B:): it would kill Ray's processes.
 #SBATCH --signal=B:USR1@600
 # For GPUs: --gpus-per-node=4 above, --num-gpus 4 below, and --device cuda for the study.
 set -euo pipefail
 
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-port=$((20000 + SLURM_JOB_ID % 20000)) # jobs of one node must not meet
+port=$((20000 + SLURM_JOB_ID % 20000)) # a different port for each job on a node
 address=$(srun --nodes=1 --ntasks=1 -w "$head" hostname --ip-address | awk '{print $1}'):$port
 
-# The head node has one core less to offer: the study itself runs there.
+# One core fewer on the head node, where the main process of the study runs.
 srun --overlap --nodes=1 --ntasks=1 -w "$head" ray start --head --block --port="$port" \
     --num-cpus=$((SLURM_CPUS_PER_TASK - 1)) --include-dashboard=false --disable-usage-stats &
 sleep 20
@@ -27,12 +27,12 @@ fi
 python -m study.run --ray "$address" --study faces --trials 500 \
     --storage sqlite:///studies.db "$@" &
 study=$!
-# The first signal ends the study after the epochs that run, the second at once; both keep all.
+# The first signal stops the study after the current epochs, the second now; both keep all results.
 trap 'kill -USR1 "$study"; sleep 420; kill -TERM "$study" 2>/dev/null || true' USR1 TERM
 
 code=0
 wait "$study" || code=$?
-if kill -0 "$study" 2>/dev/null; then # the wait ended with the signal, not with the study
+if kill -0 "$study" 2>/dev/null; then # wait was interrupted by the signal: the study still runs
     code=0
     wait "$study" || code=$?
 fi

@@ -1,4 +1,4 @@
-"""What each emotion costs (report, chapter 2): `python -m study.emotions --seeds 3`."""
+"""What does each emotion cost (report, chapter 2)? `python -m study.emotions --seeds 3`."""
 
 import sys
 import time
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 class Options(Seeds, Images, PictureFolder):
-    """Train the report's final settings without each of the emotions in turn, and with all, and
-    judge whether the others are then told apart better.
+    """Train the report's final settings with all emotions and without each in turn, and judge
+    whether the remaining ones are told apart better.
 
-    A study for each, stored like any other; the same command finishes them. Removing a class
-    changes the task, so chance and macro-F1 stand beside the accuracy, and skill is compared.
+    Each is a study of its own; run the same command again to finish it. Removing a class changes
+    the task, so chance and macro-F1 are shown next to the accuracy, and skill is compared.
     """
 
 
@@ -46,7 +46,7 @@ def main() -> None:
     line = command_line("study.emotions", sys.argv[1:], hidden(options.storage))
     for name in (NOTHING, *EMOTIONS):
         if time.monotonic() > until:
-            print(f"the time is up before {name} is removed; the same command continues")
+            print(f"timeout before removing {name}; the same command continues")
             break
         pipeline = faces(options, remove=() if name == NOTHING else (name,))
         if name == NOTHING:
@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def show(studies: "Studies", out: Path | None) -> None:
-    """Say what came out, and draw it into the folder `out`."""
+    """Print the results, and save a picture of them to the folder `out`."""
     from study.analysis.comparison import fitted_table
     from study.analysis.removed import (
         CHANCE_IN_WORDS,

@@ -1,4 +1,4 @@
-"""The studies of a database: `python -m study.list`."""
+"""List the studies of a database: `python -m study.list`."""
 
 import time
 from dataclasses import asdict
@@ -12,12 +12,12 @@ from study.options import Stored
 
 
 class Options(Stored):
-    """List the studies of a database, the one that was worked on last first: the complete, pruned
-    and running trials of how many, the best score, how long ago it was worked on, and a verdict.
+    """List the studies of a database, most recently active first: complete, pruned and running
+    trials, trials requested, best score, time since the last activity, and verdict.
     """
 
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
-    """As JSON, for scripts: a list with an object for each study."""
+    """Print JSON for scripts: a list with one object per study."""
 
 
 def main() -> None:

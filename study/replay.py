@@ -12,6 +12,7 @@ from fer.errors import UserError
 from fer.files import check_file, write_file
 from fer.strict_json import to_json
 from study.options import Existing, Pipelined, Place
+from study.words import counted
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -54,7 +55,7 @@ def main() -> None:
     curves = dict(result.curves) if result else {}
     right, holdout = (result.right, result.holdout) if result else ("", None)
     print(
-        f"trial {trial.number} of study {study.study_name}: {len(stored)} epochs on "
+        f"trial {trial.number} of study {study.study_name}: {counted(len(stored), 'epoch')} on "
         f"{pipeline.about}",
         flush=True,
     )

@@ -1,4 +1,4 @@
-"""A study on one page: `python -m study.report --out study.html`."""
+"""Write a page about a study: `python -m study.report --out study.html`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +9,7 @@ from fer import command
 from fer.errors import UserError
 from fer.files import check_file, write_file
 from study.options import Existing
+from study.words import counted
 
 if TYPE_CHECKING:
     import optuna
@@ -48,8 +49,8 @@ def main() -> None:
     pictures = pictures_of(study, options.data) if options.data else {}
     page = render(study, studies.load_studies(options.storage), options.storage, pictures)
     write_file(options.out, page)
-    trials = len(study.get_trials(deepcopy=False))
-    print(f"{command.printable(str(options.out))}: study {study.study_name}, {trials} trials")
+    trials = counted(len(study.get_trials(deepcopy=False)), "trial")
+    print(f"{command.printable(str(options.out))}: study {study.study_name}, {trials}")
 
 
 def check(study: "optuna.Study") -> None:

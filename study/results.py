@@ -45,7 +45,8 @@ def main() -> None:
         )
     make_folder(options.out)
     write_file(options.out / PAGE, render(found, options.storage, options.out))
-    print(f"{command.printable(str(options.out / PAGE))}: {len(found)} studies")
+    count = f"{len(found)} {'study' if len(found) == 1 else 'studies'}"
+    print(f"{command.printable(str(options.out / PAGE))}: {count}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The smallest whole pipeline: two classes of points told apart by a plane, in NumPy."""
+"""A minimal complete pipeline in NumPy: a linear classifier of two classes of points."""
 
 import math
 import time
@@ -15,18 +15,18 @@ from study.pipeline import Cost, Epoch, Only, Settings
 
 @dataclass(frozen=True)
 class Blobs:
-    """A pipeline, and its own session."""
+    """A pipeline that is also its session."""
 
     name: str = "blobs"
     epochs: int = 4
     devices: Sequence[str] = ("cpu",)
     memory: int | None = None
-    diverges_at: int = 0  # the epoch, if any, from which the loss is no number
-    talks: bool = False  # prints a line an epoch
-    # What the learning rate adds to the score on cases held out; NaN is not equal to itself.
+    diverges_at: int = 0  # first epoch with a NaN loss; 0 for never
+    talks: bool = False  # prints a line per epoch
+    # Factor of the learning rate in the held-out score; not compared, as NaN != NaN.
     holdout: float = field(default=math.nan, compare=False)
-    processor: str = ""  # on which it says that it computes
-    held_until: str = ""  # a file, before which no trial trains its second epoch
+    processor: str = ""  # processor that it claims to run on
+    held_until: str = ""  # trials wait for this file before their second epoch
     metric, validation, about, curves_by = "share right", 200, "300 points", ()
     base: ClassVar[Settings] = {"decay": 0.0}
     presets: ClassVar[dict[str, Settings]] = {

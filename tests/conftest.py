@@ -1,4 +1,4 @@
-"""Small real data sets in every form, and commands run as a person runs them."""
+"""Fixtures: small data sets in every supported form, and commands run as a user runs them."""
 
 import io
 import os
@@ -30,7 +30,7 @@ from study.workers import pool
 from tests.forked import fork_worker
 from tests.scripted import run as run  # the fixture, for all tests
 
-# The first optimizer of a process loads another second's worth of PyTorch: once, not in each fork.
+# The first optimizer in a process takes a second of imports: do it once, not in each fork.
 torch.optim.SGD([torch.zeros(1)])
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -39,7 +39,7 @@ REAL_DATA = ROOT.parent / "shared" / "data" / "fer2013.parquet"
 
 
 class Result(NamedTuple):
-    """How a command ended."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -53,12 +53,12 @@ Command = Callable[..., Result]
 def own_folder(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """Each test works in an empty folder; all share one cache, so that kernels compile once."""
+    """Run each test in an empty folder, with one shared cache so that kernels compile once."""
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
     monkeypatch.setenv("FER_CACHE", str(tmp_path_factory.getbasetemp().parent / "cache"))
-    # Commands that are started find the pipelines of the tests.
+    # Subprocesses must be able to import the pipelines of the tests.
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     monkeypatch.delenv("FER_DATA", raising=False)
     monkeypatch.delenv("OPTUNA_STORAGE", raising=False)
@@ -67,7 +67,7 @@ def own_folder(
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run `python -m MODULE ARGUMENTS` in this process; for commands that start no others."""
+    """Run `python -m MODULE ARGUMENTS` in this process."""
 
     def run(module: str, *arguments: object) -> Result:
         monkeypatch.setattr(sys, "argv", [module, *map(str, arguments)])
@@ -84,7 +84,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 
 def process(module: str, *arguments: object, timeout: float = 120) -> Result:
-    """Run `python -m MODULE ARGUMENTS` as a process of its own."""
+    """Run `python -m MODULE ARGUMENTS` in a subprocess."""
     done = subprocess.run(
         [sys.executable, "-m", module, *map(str, arguments)],
         capture_output=True,
@@ -97,7 +97,7 @@ def process(module: str, *arguments: object, timeout: float = 120) -> Result:
 
 
 def trials(url: str = DEFAULT_URL, study: str = "small") -> list[FrozenTrial]:
-    """The trials of a study, read by Optuna alone."""
+    """Return the trials of a study, read with plain Optuna."""
     storage = optuna.storages.RDBStorage(url)
     found = optuna.load_study(study_name=study, storage=storage).get_trials()
     storage.engine.dispose()
@@ -106,7 +106,7 @@ def trials(url: str = DEFAULT_URL, study: str = "small") -> list[FrozenTrial]:
 
 @pytest.fixture(autouse=True, scope="session")
 def signals_are_heard() -> None:
-    """Commands inherit what is ignored, as in a background job or under nohup(1)."""
+    """Restore default handlers: ignored signals (background jobs, nohup) would be inherited."""
     for number, handler in (
         (signal.SIGINT, signal.default_int_handler),
         (signal.SIGHUP, signal.SIG_DFL),
@@ -117,30 +117,30 @@ def signals_are_heard() -> None:
 
 @pytest.fixture(autouse=True)
 def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test process a core: threads beyond that only wait for each other."""
+    """Use one thread per test process: more would only compete for cores."""
     monkeypatch.setattr(device, "available_cores", lambda: 1)
     torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
 def without_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands in this process find the extra [onnx] missing, but in the tests of it: an export
-    takes seconds."""
+    """Pretend that the extra [onnx] is missing, since an export takes seconds; its tests undo
+    this."""
     monkeypatch.setattr(onnx_file, "PACKAGES", ("onnx", "left_out_here"))
 
 
 @pytest.fixture(autouse=True)
 def forked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start the workers of commands that run in this process by a fork."""
+    """Fork the workers of commands that run in this process."""
     monkeypatch.setattr(pool, "start_process", fork_worker)
 
 
 @pytest.fixture
 def sabotage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Let code replace `progress`, the `original` one, in every worker from here on."""
+    """Replace `progress` in all new workers by code, which can call the `original`."""
 
     def write(code: str) -> None:
-        file = tmp_path / "sabotage.py"  # a traceback shows its lines
+        file = tmp_path / "sabotage.py"  # so that tracebacks show its lines
         file.write_text(code)
         names = {"training": session, "original": vars(session)["progress"]}
         exec(compile(code, file, "exec"), names)
@@ -160,7 +160,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(params=["SQLite", "PostgreSQL"])
 def url(request: pytest.FixtureRequest) -> str:
-    """An empty database of either kind."""
+    """URL of an empty database, SQLite and PostgreSQL in turn."""
     if request.param == "SQLite":
         return "sqlite:///studies.db"
     address: str = request.getfixturevalue("url_of_server")
@@ -169,7 +169,7 @@ def url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def url_of_server(server: Server) -> str:
-    """An empty database of the PostgreSQL server."""
+    """URL of an empty database on the PostgreSQL server."""
     engine = sa.create_engine(server.url)
     with engine.begin() as connection:
         connection.execute(sa.text("DROP SCHEMA public CASCADE"))
@@ -179,14 +179,14 @@ def url_of_server(server: Server) -> str:
 
 
 def drawn_faces(count: int) -> Faces:
-    """That many drawn faces for training, as many of each class."""
+    """Return `count` drawn faces for training, balanced over the classes."""
     labels = np.arange(count) % 7
     images = demo.draw(labels, np.random.default_rng(1))
     return canonical("test", images, labels, np.zeros(count, np.uint8)).part("Training")
 
 
 class Table(NamedTuple):
-    """Some faces as they stand in FER-2013's files: decoded JPEG images, labels and usages."""
+    """Faces as in FER-2013's files: JPEG images, their decoded pixels, labels and usages."""
 
     jpegs: list[bytes]
     pixels: list[str]
@@ -196,7 +196,7 @@ class Table(NamedTuple):
 
 @pytest.fixture(scope="session")
 def table() -> Table:
-    """Twelve drawn faces a class, ten for training and one for each test split."""
+    """Twelve drawn faces per class, ten for training and one for each test split."""
     labels = np.repeat(np.arange(7), 12)
     faces = demo.draw(labels, np.random.default_rng(7))
     jpegs = []
@@ -211,12 +211,12 @@ def table() -> Table:
 
 
 def frame(table: Table) -> pd.DataFrame:
-    """fer2013.csv's columns."""
+    """Return the table with the columns of fer2013.csv."""
     return pd.DataFrame({"emotion": table.labels, "pixels": table.pixels, "Usage": table.usages})
 
 
 def write_forms(table: Table, root: Path) -> dict[str, Path]:
-    """The table in every known form; name of the form to its path."""
+    """Write the table in every supported form; return the path of each by name."""
     rows = frame(table).sample(frac=1, random_state=3)
     paths = {
         "fer2013.csv": root / "fer2013.csv",

@@ -1,4 +1,4 @@
-"""Trials that other programs put into a study, of every sort that Optuna's interface allows."""
+"""Trials of every kind that other programs can add to a study through Optuna's API."""
 
 import math
 from collections.abc import Iterator
@@ -31,11 +31,11 @@ ATTRIBUTES: dict[str, dict[str, Any]] = {
     "an owner": {"owner": {"host": 5, "process": "x", "started": None}},
     "another owner": {"owner": "me"},
 }
-"""Attributes with the names of this program's, and not its content."""
+"""Attributes with this program's names but invalid content."""
 
 
 def queued(choice: str, number: str) -> Iterator[dict[str, Any]]:
-    """Parameters that cannot be trained; those two are the names of a choice and of a number."""
+    """Yield parameters that cannot be trained, given names of a categorical and a number."""
     yield {choice: "none of these"}
     yield {choice: ["a list"]}
     yield {number: 1e9}
@@ -48,7 +48,7 @@ def queued(choice: str, number: str) -> Iterator[dict[str, Any]]:
 
 
 def finished(own: FrozenTrial) -> Iterator[tuple[str, FrozenTrial]]:
-    """Finished trials, each with what makes it foreign to the study of the trial `own`."""
+    """Yield finished trials that do not fit the study of the trial `own`, each with the reason."""
     fits, within = own.params, own.distributions
     pruned: dict[str, Any] = {"intermediate_values": {1: 0.9}}
     choice, number = names(own)
@@ -91,19 +91,19 @@ def finished(own: FrozenTrial) -> Iterator[tuple[str, FrozenTrial]]:
 
 
 def names(own: FrozenTrial) -> tuple[str, str]:
-    """A choice and a number among the parameters of a trial."""
+    """Return the names of a categorical and a numerical parameter of a trial."""
     kinds = own.distributions.items()
     choice = next(name for name, kind in kinds if isinstance(kind, CategoricalDistribution))
-    # A comparison has no numbers but choices.
+    # A comparison has only categorical parameters.
     numbers = (name for name, kind in kinds if not isinstance(kind, CategoricalDistribution))
     return choice, next(numbers, choice)
 
 
 def put_in(study: optuna.Study) -> int:
-    """Put all of them into a study; how many of those that wait can never be trained."""
+    """Add all of these to a study; return how many waiting trials can never be trained."""
     own = next(trial for trial in study.trials if trial.params)
     for _, trial in finished(own):
-        with suppress(ValueError):  # Optuna refuses another range of what it knows already
+        with suppress(ValueError):  # Optuna rejects a changed distribution
             study.add_trial(trial)
     hopeless = list(queued(*names(own)))
     for parameters in hopeless:

@@ -1,8 +1,8 @@
-"""Workers as copies of the test's own process, which has loaded PyTorch already.
+"""Workers forked from the test process, which has already loaded PyTorch.
 
-They run the very code of a worker behind the same pipes, and are killed and replaced like any
-other; only the start of an interpreter is left out, two seconds of a core each. Whatever a test
-runs as a process of its own starts its workers as a user's command does.
+They run the same code as real workers behind the same pipes, and are killed and replaced like
+them; only interpreter startup is skipped, two seconds of CPU time each. Commands that a test runs
+as a subprocess start their workers as usual.
 """
 
 import faulthandler
@@ -19,7 +19,7 @@ from study.workers import worker
 
 
 class Forked:
-    """A forked worker, which ends when the pipe on its standard input does."""
+    """A forked worker, which exits when the pipe on its standard input closes."""
 
     def __init__(self, pid: int, lifeline: int) -> None:
         self._pid, self._lifeline = pid, lifeline
@@ -38,17 +38,17 @@ class Forked:
 
 
 def fork_worker(preload: str) -> "tuple[Forked, Connection[Any, Any]]":
-    """What `study.workers.pool.start_process` does, by a fork."""
+    """Like `study.workers.pool.start_process`, but forks."""
     ours, theirs = Pipe()
     end, lifeline = os.pipe()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of threads: pytest-xdist has one
+        warnings.simplefilter("ignore", DeprecationWarning)  # about pytest-xdist's thread
         pid = os.fork()
     if pid == 0:
         code = 1
         try:
-            faulthandler.disable()  # pytest's: a crash that a test wants is no news
+            faulthandler.disable()  # pytest's: do not report intended crashes
             os.dup2(end, 0)
             os.close(lifeline)
             ours.close()

@@ -1,6 +1,6 @@
 """A Ray cluster of several nodes on this machine: `python -m tests.nodes 3`.
 
-It tells its address, obeys the lines "add" and "remove" with "done", and ends with its input.
+Prints its address, answers the lines "add" and "remove" with "done", and exits at end of input.
 """
 
 import os

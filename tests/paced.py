@@ -1,4 +1,4 @@
-"""Blobs whose epochs take their time, or end their worker: for what happens in between."""
+"""Blobs with slow epochs, or epochs that kill their worker, to test what happens meanwhile."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from tests.blobs import Blobs
 
 @dataclass(frozen=True)
 class Paced(Blobs):
-    """An epoch takes `seconds`. A trial of the rule `deadly` ends its worker in the third."""
+    """Epochs take `seconds`. Trials of the rule `deadly` kill their worker in the third epoch."""
 
     seconds: float = 0.3
     deadly: str = ""

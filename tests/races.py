@@ -1,4 +1,4 @@
-"""A race whose outcome is known: a pipeline that gives each setting its scores."""
+"""A race with a known outcome: a pipeline with fixed scores for each setting."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -21,11 +21,11 @@ VARIANTS = {name: {"which": name} for name in NAMES}
 
 @dataclass(frozen=True)
 class Known:
-    """A pipeline whose scores are known: a mean for each setting, and noise by seed."""
+    """A pipeline with known scores: a mean for each setting, plus noise by seed."""
 
     name: str = "known"
     epochs: int = 2
-    held_until: str = ""  # a file, before which no trial trains its second epoch
+    held_until: str = ""  # trials wait for this file before their second epoch
     devices: Sequence[str] = ("cpu",)
     memory: int | None = None
     metric, validation, about, curves_by = "score", 0, "nothing", ()
@@ -61,7 +61,7 @@ def asked(
     seeds: int = 6,
     held_until: str = "",
 ) -> Request:
-    """A race, or a comparison of the same settings that trains all of them."""
+    """Request a race, or a comparison of the same settings that trains all of them."""
     pipeline = Known(held_until=held_until)
     about = {"search": "none", "top": 4, "race": raced}
     spec = comparing(Kind.CONFIRM, "confirm", pipeline, VARIANTS, seeds, None, 1, about)

@@ -1,4 +1,4 @@
-"""Studies without processes: scripted workers train in this one."""
+"""Studies without worker processes: scripted workers train in the test process."""
 
 import random
 from collections import defaultdict, deque
@@ -34,20 +34,20 @@ Change = Callable[[Job, OfTrial], Message | None]
 
 @dataclass
 class Scripted:
-    """Workers that train in this process, one lane after another in an order that is drawn.
+    """Workers that train in this process, one lane at a time in random order.
 
-    `change` may put another message in the place of what a trial has to say.
+    `change` may replace the message of a trial.
     """
 
     pipeline: Pipeline
     lanes: int
     order: random.Random = field(default_factory=lambda: random.Random(0))
     change: Change = lambda job, news: None
-    shared: bool = False  # whether all lanes are of one process
+    shared: bool = False  # whether all lanes belong to one process
     jobs: dict[int, Job] = field(default_factory=dict)
     training: dict[int, Iterator[Any]] = field(default_factory=dict)
     ready: set[int] = field(default_factory=set)  # lanes
-    dead: set[int] = field(default_factory=set)  # processes whose end is not told yet
+    dead: set[int] = field(default_factory=set)  # processes whose death is not reported yet
     news: dict[int, deque[Message]] = field(default_factory=lambda: defaultdict(deque))
 
     def __enter__(self) -> "Scripted":
@@ -87,7 +87,7 @@ class Scripted:
             self._go_on(lane)
 
     def _hears(self, lane: int) -> bool:
-        """Whether the lane's process lives; what is sent to a dead one is lost."""
+        """Whether the lane's process is alive; messages to a dead one are lost."""
         lives = self.process_of(lane) not in self.dead
         assert lane in self.ready or not lives, "a message for a process that is not ready"
         return lives
@@ -110,7 +110,7 @@ class Scripted:
             return
         lane = self.order.choice(lanes)
         message = self.news[lane].popleft()
-        if isinstance(message, Died):  # another process begins
+        if isinstance(message, Died):  # a new process starts
             self.dead.discard(self.process_of(lane))
             self.ready -= {*message.lanes}
             for each in message.lanes:
@@ -125,7 +125,7 @@ Run = Callable[..., list[FrozenTrial]]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Conduct a search with scripted workers; the trials that are stored then."""
+    """Run a search with scripted workers; return the stored trials."""
 
     def call(
         folder: str = ".",

@@ -1,4 +1,4 @@
-"""Studies in memory for the pages on them: nothing is trained."""
+"""In-memory studies to test pages; nothing is trained."""
 
 import math
 from typing import Any
@@ -27,7 +27,7 @@ SPACE: dict[str, Any] = {
 
 
 def searched(count: int = 30, epochs: int = 10, seed: int = 0, **of_best: Any) -> optuna.Study:
-    """A search whose trials end in every way; every trial has `of_best` with its result."""
+    """Return a search with trials of every ending; each result includes `of_best`."""
     rng = np.random.default_rng(seed)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(study_name="my <b>study</b>", direction="maximize")

@@ -1,4 +1,4 @@
-"""What a careful colleague would say of a search: one sentence, and only where it applies."""
+"""Advice on a search: one sentence each, and only if it applies."""
 
 import json
 import re

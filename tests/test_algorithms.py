@@ -1,4 +1,4 @@
-"""How trials are stopped, and how settings are proposed."""
+"""Pruners and samplers."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The verdict on a study: what one seed can tell of a search, and what fresh seeds say."""
+"""The verdict on a study, from a search with one seed and after confirmation with new seeds."""
 
 from itertools import combinations
 from typing import Any

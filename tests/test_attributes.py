@@ -1,4 +1,4 @@
-"""A person sees few and flat attributes of a study; the program's own are kept apart."""
+"""Users see a few flat attributes of a study; internal ones are stored separately."""
 
 import sqlite3
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""Batched augmentation equals torchvision's on the same parameters, image by image."""
+"""Batched augmentation matches torchvision's image by image, given the same parameters."""
 
 import pytest
 import torch

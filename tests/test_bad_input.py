@@ -1,4 +1,4 @@
-"""Each mistake of the user's ends in one line naming rule, value and place; nothing is written."""
+"""Invalid input gives a one-line error with rule, value and location; nothing is written."""
 
 import re
 from collections.abc import Callable, Sequence

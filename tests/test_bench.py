@@ -1,4 +1,4 @@
-"""The benchmark measures what it says, on a few faces."""
+"""The benchmarks, on a few faces."""
 
 import itertools
 import json

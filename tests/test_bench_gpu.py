@@ -1,4 +1,4 @@
-"""What is prepared for a GPU, rehearsed without one."""
+"""A dry run of the GPU measurements on a CPU."""
 
 import json
 import sqlite3

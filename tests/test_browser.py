@@ -1,4 +1,4 @@
-"""The page of a study in a real browser: on a phone, in the dark, on paper, without a network."""
+"""The page of a study in a real browser: mobile, dark mode, print, offline."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""A run that goes on from a checkpoint is the run that was never interrupted."""
+"""A run resumed from a checkpoint is identical to an uninterrupted one."""
 
 from pathlib import Path
 

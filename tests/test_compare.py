@@ -1,4 +1,4 @@
-"""Comparisons through the real commands: every value with every seed, and an honest verdict."""
+"""Comparisons through the real commands: every value with every seed, and the verdict."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""Several trials at once in one worker process, as on a GPU; and studies that repeat."""
+"""Concurrent trials in one worker process, as on a GPU; repeatable studies."""
 
 import math
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Settings survive a file, and mistakes in them are named."""
+"""Settings survive a round trip through a file; invalid ones are named."""
 
 from pathlib import Path
 from typing import get_args

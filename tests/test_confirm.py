@@ -1,4 +1,4 @@
-"""Winners are trained again with seeds that had no part in choosing them."""
+"""Winners are retrained with seeds that were not used to select them."""
 
 import re
 import shlex

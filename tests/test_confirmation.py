@@ -1,4 +1,4 @@
-"""What a confirmation says beyond its verdicts, and what it tells a person to do then."""
+"""The report of a confirmation beyond its verdicts, and the next steps it suggests."""
 
 import io
 import math

@@ -1,4 +1,4 @@
-"""What a GPU is given to do, counted without one: see bench/counts.py."""
+"""Kernel counts of the GPU path, without a GPU (bench/counts.py)."""
 
 from bench.counts import drawn, kernels_a_step, operations_a_step, variants_of
 from fer.config import Config

@@ -1,4 +1,4 @@
-"""What the Optuna dashboard shows of a study, asked as a browser asks it."""
+"""What the Optuna dashboard shows of a study, requested as a browser does."""
 
 import io
 import json

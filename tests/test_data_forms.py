@@ -1,4 +1,4 @@
-"""Every form of FER-2013 gives the same data set, quickly the second time."""
+"""Every form of FER-2013 gives the same data set, from a cache the second time."""
 
 import io
 import json

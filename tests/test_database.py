@@ -1,4 +1,4 @@
-"""The database keeps what Optuna's own storage keeps, sooner and in fewer transactions."""
+"""The database stores what Optuna's storage does, faster and in fewer transactions."""
 
 import multiprocessing
 import pickle

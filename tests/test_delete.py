@@ -1,4 +1,4 @@
-"""study.delete: a study goes with all that is its own, and nothing of another one is touched."""
+"""study.delete removes a study with everything it owns, and nothing of other studies."""
 
 import os
 import pty

@@ -1,4 +1,4 @@
-"""The drawn faces are always the same, imbalanced like FER-2013, and all seven kinds occur."""
+"""The demo faces are deterministic, imbalanced like FER-2013, and cover all seven classes."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What a person sees on a terminal, whatever its width."""
+"""The display on terminals of any width."""
 
 import math
 from collections.abc import Callable

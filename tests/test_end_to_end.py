@@ -1,4 +1,4 @@
-"""From a study to a model that reads pictures, through the real commands."""
+"""From a study to a model that classifies photos, through the real commands."""
 
 import csv
 import json

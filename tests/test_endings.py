@@ -1,4 +1,4 @@
-"""How a command ends: its exit code says why, whatever its libraries' threads still do."""
+"""How commands end: exit codes, even while library threads are still running."""
 
 import os
 import subprocess

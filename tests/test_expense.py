@@ -1,4 +1,4 @@
-"""What a study's trials took, what pruning saved, and how well each class is told."""
+"""The time that a study took, what pruning saved, and per-class scores."""
 
 from datetime import datetime, timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""Exploring counts and pictures what is in the data, and shows no test image."""
+"""fer.explore counts and plots what is in the data, and shows no test images."""
 
 import base64
 import io

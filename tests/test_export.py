@@ -1,4 +1,4 @@
-"""What is exported for the final model, of a search and of its confirmation."""
+"""Export of the final settings from a search and from its confirmation."""
 
 import math
 import statistics

@@ -1,4 +1,4 @@
-"""Trials that go wrong, in real workers of the real command."""
+"""Failing trials, in real workers of the real command."""
 
 import json
 from collections.abc import Callable
@@ -141,7 +141,7 @@ def test_a_trial_that_kills_its_worker_twice_is_failed_with_the_reason(
         )
         # The epoch before was kept and not trained again.
         assert list(trial.intermediate_values) == [1]
-    assert "it will be tried again" in result.out
+    assert "it will be retried" in result.out
     assert f"{len(failed)} failed" in result.out
     again = run("--trials", 7)
     assert again.code == 0, again
@@ -176,7 +176,7 @@ def test_finished_settings_are_not_trained_again_unless_asked_for(
     assert repeated.intermediate_values == first.intermediate_values
     assert repeated.value == first.value
     assert records.kept(repeated, records.RESULT)["repeats"] == 0
-    assert "1 of them with earlier settings" in reused.out
+    assert "1 of them reused from trials with the same settings" in reused.out
     trained = run("--trials", 8, "--duplicates", "train")
     assert trained.code == 0, trained
     assert "repeats" not in records.kept(trials()[7], records.RESULT)

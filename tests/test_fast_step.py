@@ -1,4 +1,4 @@
-"""The fast paths compute what the eager float32 step with PyTorch's own layers computes."""
+"""The fast paths match the eager float32 step with PyTorch's own layers."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Figures as SVG: where marks lie, what axes say, and no markup by accident."""
+"""SVG figures: positions of marks, axis labels, and escaping."""
 
 import re
 from xml.etree import ElementTree

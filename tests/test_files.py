@@ -1,4 +1,4 @@
-"""A file appears whole or not at all, and with the mode that a person expects."""
+"""File writes are atomic, and give files the expected mode."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Final models: on all images, with several seeds, and what their card says."""
+"""Final models: trained on all images, with several seeds, and their model card."""
 
 import csv
 import math

@@ -1,4 +1,4 @@
-"""Training repeats from its seed, learns, and can be stopped after any epoch."""
+"""Training is deterministic given its seed, learns, and can be stopped after any epoch."""
 
 from typing import get_args
 

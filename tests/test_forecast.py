@@ -1,4 +1,4 @@
-"""The plan and the time left, on studies as they went."""
+"""The plan and the time left, on recorded studies."""
 
 import statistics
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Trials that other programs put into a study neither stop it nor its pages."""
+"""Trials added by other programs break neither a study nor its pages."""
 
 import optuna
 import pytest

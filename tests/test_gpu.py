@@ -1,4 +1,4 @@
-"""What only a GPU can show: graphs, streams and kernels there give what plain steps give."""
+"""Tests that need a GPU: graphs, streams and kernels match plain steps."""
 
 from collections.abc import Iterator
 from itertools import islice

@@ -1,6 +1,6 @@
-"""The GPU's kernels, interpreted on the processor, compute what PyTorch's layers do.
+"""The GPU kernels, interpreted on a CPU, match PyTorch's layers.
 
-That they compile for real GPUs is tested as well; that they run there is in test_gpu.py.
+Also tests that they compile for real GPUs; test_gpu.py runs them there.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Images that are held out, and what is kept of a trial's last epoch."""
+"""Held-out images, and what is stored of a trial's last epoch."""
 
 import base64
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What a host gives: cores and memory of a container, homes and caches that may be missing."""
+"""Hosts: container limits on cores and memory; missing home and cache folders."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""Files from strangers run no code, take little memory, and end in data or in one line."""
+"""Untrusted files execute no code, use little memory, and give data or a one-line error."""
 
 import functools
 import io

@@ -1,4 +1,4 @@
-"""A study mixes nothing: what it depends on is stored, and what differs is refused by name."""
+"""A study stores all that its results depend on, and does not continue if any of it differs."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Image folders as people have them are read; what has no known meaning is named."""
+"""Image folders in common layouts are read; whatever cannot be interpreted is named."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -209,7 +209,7 @@ def test_folders_without_images_of_emotions_are_said(
     (root / "notebooks").mkdir()
     (root / "test" / "1.jpg").write_bytes(table.jpegs[0])
     said = notes(root, capsys)
-    assert "1 files in test are not in an emotion's folder: ignored" in said
+    assert "1 file in test is not in an emotion's folder: ignored" in said
     assert "val contains no images" in said
     assert "notebooks/" in said
 

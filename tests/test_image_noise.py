@@ -1,4 +1,4 @@
-"""Settings that share their validation images: what these add to the noise of a comparison."""
+"""The noise that shared validation images add to a comparison."""
 
 import base64
 import math

@@ -1,4 +1,4 @@
-"""What mattered in a search: told where it is plain, not where a few trials would change it."""
+"""Importance of settings: reported if clear, not if a few trials would change it."""
 
 import math
 import re

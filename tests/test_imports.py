@@ -1,4 +1,4 @@
-"""Who may import whom, and what is loaded when."""
+"""Which modules may import which, and what is loaded lazily."""
 
 import ast
 import subprocess

@@ -1,4 +1,4 @@
-"""Rules, scores and samplers replayed on complete curves."""
+"""Pruning rules, scores and samplers replayed on complete curves."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Images of FER-2013 that carry other labels than it gives them are found, their order told."""
+"""Detection of FER-2013 images with changed labels, and of the label order if there is one."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""Launching: first called, then captured, then replayed; many runs driven by one thread.
+"""Launching work: eager first, then captured, then replayed; many runs driven by one thread.
 
-A stand-in takes the place of the GPU's streams and graphs: it writes down what it is asked for,
-and decides after how many looks a mark is reached, so that runs overtake each other.
+A fake replaces the GPU's streams and graphs: it records what it is asked for, and decides after
+how many queries a mark is reached, so that runs overtake each other.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""study.list: every study of a database has a line, whoever made it."""
+"""study.list has a line for every study of a database, whichever program created it."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Looks at a test split are counted over all runs, and nothing that happens to a run resets it."""
+"""Looks at a test split are counted across all runs, and nothing done to a run resets them."""
 
 import json
 import multiprocessing

@@ -1,4 +1,4 @@
-"""The loop without processes: a pipeline in NumPy, trained by scripted workers in this one."""
+"""The loop without worker processes: a NumPy pipeline trained by scripted workers."""
 
 import base64
 import math

@@ -1,4 +1,4 @@
-"""Sixteen processes on one database, and a second shell that joins a study."""
+"""Sixteen processes on one database, and a second command that joins a study."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Memory that does not suffice, and cards that cannot compute, told by stand-ins for a GPU."""
+"""OOM and unsupported GPUs, simulated with fakes."""
 
 from types import SimpleNamespace
 

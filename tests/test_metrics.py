@@ -1,4 +1,4 @@
-"""Scores agree with scikit-learn's, and intervals cover what they should."""
+"""Scores match scikit-learn's, and intervals have the right coverage."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""The network is the report's, and draws nothing from global generators."""
+"""The network matches the report's, and uses no global random generator."""
 
 import itertools
 

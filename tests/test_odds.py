@@ -1,4 +1,4 @@
-"""What seeds tell: how often one setting beats another, and how many seeds would tell."""
+"""The probability that one setting beats another, and how many seeds would settle it."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""The ONNX file of a run: what it takes and gives, and that it is checked before it is written."""
+"""ONNX export: inputs and outputs, and the check before the file is written."""
 
 import csv
 import json

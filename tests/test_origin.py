@@ -1,4 +1,4 @@
-"""Settings that are trained on other images than those they were found on: said, or refused."""
+"""Training on images other than those the settings were found on: noted or refused."""
 
 from pathlib import Path
 

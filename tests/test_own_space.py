@@ -1,4 +1,4 @@
-"""Search spaces in files: printed and read they are the same, and what makes none is refused."""
+"""Search spaces in files: printing and reading round-trips, and invalid ones are refused."""
 
 from pathlib import Path
 from typing import Any, get_args

@@ -1,4 +1,4 @@
-"""Any pipeline under the same study: through the commands, a script, a notebook."""
+"""Studies of any pipeline: from the commands, a script, a notebook."""
 
 import ast
 import base64

@@ -1,4 +1,4 @@
-"""The pool of workers without processes: whoever dies is replaced, and news come by lane."""
+"""The worker pool without processes: dead workers are replaced; messages arrive by lane."""
 
 import pickle
 import signal

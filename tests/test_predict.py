@@ -1,4 +1,4 @@
-"""A model's view of files of images: their table, their picture, the worst mistakes."""
+"""fer.predict on image files: table, picture, worst mistakes."""
 
 import csv
 import subprocess

@@ -1,4 +1,4 @@
-"""A command that is printed can be pasted: a shell and its parser read what was meant."""
+"""Printed commands can be pasted: they survive the shell and the argument parser."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Settings that are clearly beaten are trained with no more seeds, and the best is not lost."""
+"""Racing drops clearly beaten settings and keeps the best."""
 
 import random
 import subprocess

@@ -1,4 +1,4 @@
-"""The page on a study: verdict first, whatever became of its trials, and loaded from nowhere."""
+"""The page of a study: verdict first, trials of every ending, no external resources."""
 
 import json
 import re
@@ -246,8 +246,8 @@ def test_a_search_that_is_still_going_on_has_a_page(run: Run, command: Command) 
     running.report(0.4, 1)
     study.enqueue_trial({"rule": "sign"})
     page = written(command)
-    assert "1 running, 1 not begun, whose settings are queued" in page.text
-    assert re.search(r"trial 6: 0.4000, running after 1 epochs", page.text)
+    assert "1 running, 1 queued" in page.text
+    assert re.search(r"trial 6: 0.4000, running after 1 epoch\b", page.text)
 
 
 def test_a_diverging_pipeline_has_no_page_and_says_why(command: Command) -> None:

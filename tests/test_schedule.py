@@ -1,4 +1,4 @@
-"""The course of the learning rate is PyTorch's, step by step, and reaches the optimizer."""
+"""Learning rate schedules match PyTorch's step by step, and reach the optimizer."""
 
 from collections.abc import Callable
 from functools import partial

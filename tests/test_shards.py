@@ -1,4 +1,4 @@
-"""Tables of several files: shards and splits are known by their names, and a part is refused."""
+"""Tables in several files: shards and splits are found by name; missing parts are an error."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Signals and lost outputs end no training before its epoch does."""
+"""Signals and broken output streams stop training only at the end of an epoch."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Both splits are stratified; the grouped one lets no image be on both sides."""
+"""Both splits are stratified; the grouped one keeps duplicates of an image on one side."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Optuna's own tests of storages, on ours."""
+"""Optuna's storage tests, run on our storage."""
 
 from collections.abc import Iterator
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""What is written as JSON every reader takes; a number that is not finite is null."""
+"""JSON output is valid for every parser; NaN and infinities become null."""
 
 import ast
 import json

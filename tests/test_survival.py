@@ -1,4 +1,4 @@
-"""Studies that are killed, starved and starved of their database, through the real command.
+"""Studies that are killed, run out of memory or lose their database, through the real command.
 
 `CHAOS_KILLS=50 CHAOS_SEED=3 pytest -n 0 -s tests/test_survival.py -k any_moment` kills more often,
 at other moments.
@@ -147,7 +147,7 @@ def test_a_worker_that_is_killed_is_replaced_and_the_study_goes_on() -> None:
     out = running.communicate(timeout=120)[0]
     assert running.returncode == 0, out
     assert "its worker was ended by SIGKILL" in out
-    assert "it will be tried again" in out
+    assert "it will be retried" in out
     assert [trial.state for trial in trials()[:3]] == [TrialState.COMPLETE] * 3
 
 

@@ -1,4 +1,4 @@
-"""A study's code version says what computes, not how it is written."""
+"""A study's code version depends on what the code computes, not on how it is written."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Other programs delete, rename, replace and restore what a study is in while it runs."""
+"""Other programs delete, rename, replace or restore the database of a running study."""
 
 import shutil
 import sqlite3

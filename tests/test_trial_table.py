@@ -1,4 +1,4 @@
-"""study.export --table: every trial is a row, whatever its state and whoever made it."""
+"""study.export --table has a row for every trial, of any state and from any program."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How often a verdict is wrong, and how often it is found: simulated comparisons."""
+"""False positive rate and power of verdicts, in simulated comparisons."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What is said of values and claims: the words, and what they come to on the stored results."""
+"""Verdicts on values and claims: their wording, and their outcome on the stored results."""
 
 import math
 import re

@@ -176,8 +176,7 @@ def _scan_split(folder: str, usage: str, is_only: bool, found: Scan) -> None:
                 raise UserError(f"at most {MAX_IMAGES:,} images are read: {found.root} has more")
     if astray and not classes and usage != "Training":
         found.notes.append(
-            f"{len(astray):,} files in {found.place(folder)} are not in an emotion's folder: "
-            "ignored"
+            f"{_files_are(len(astray), found.place(folder))} not in an emotion's folder: ignored"
         )
         return
     found.astray += astray
@@ -197,14 +196,19 @@ def _scan_split(folder: str, usage: str, is_only: bool, found: Scan) -> None:
         others = sum(prefix in strange for prefix in prefixes)
         if others and usage != "Validation":
             found.notes.append(
-                f"{others:,} files in {found.place(folder)} are named after another split: the "
-                f"folder decides, all are {usage}"
+                f"{_files_are(others, found.place(folder))} named after another split: the folder "
+                f"decides, all are {usage}"
             )
     if is_only and usage == "Training" and usages == [usage] * len(files):
         found.notes.append(f"no split folders: all {len(files):,} images are for training")
     found.files += [
         (path, usage, label) for (path, label), usage in zip(files, usages, strict=True)
     ]
+
+
+def _files_are(count: int, place: str) -> str:
+    """Return the beginning of a note about files in a folder, singular or plural."""
+    return f"1 file in {place} is" if count == 1 else f"{count:,} files in {place} are"
 
 
 def _scan_emotion(folder: str, found: Scan) -> Iterator[str]:

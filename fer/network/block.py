@@ -1,4 +1,4 @@
-"""A convolution, its activation and its pooling: PyTorch's layers, or compiled into one pass."""
+"""Convolution, activation and pooling: as PyTorch layers, or fused by compiled kernels."""
 
 import ctypes
 from typing import Any
@@ -14,9 +14,9 @@ from fer.network.prelu import PReLU
 class Block(nn.Sequential):
     """Convolution with a padding of 1, activation and 3x3 pooling, as three layers.
 
-    With `kernels` (see `fer.network.kernels`) activation and pooling are one pass on a processor,
-    and the 5x5 convolution of a block that reads 48x48 images belongs to it. Such a pass computes
-    in float32 and rounds once, to bfloat16 under autocast. On a GPU see `fer.network.gpu_net`.
+    With `kernels` (see `fer.network.kernels`), activation and pooling are fused on a CPU, together
+    with the 5x5 convolution in a block that reads 48x48 images. A fused kernel computes in float32
+    and rounds once, to bfloat16 under autocast. For GPUs see `fer.network.gpu_net`.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class Block(nn.Sequential):
     ) -> None:
         pool = nn.MaxPool2d(3, stride) if pooling == "max" else nn.AvgPool2d(3, stride)
         super().__init__(convolution, activation, pool)
-        # The kernels know the activations that are a slope below zero.
+        # The kernels support activations that are linear below zero.
         self.kernels = kernels if isinstance(activation, PReLU | nn.ReLU) else None
         self.stride, self.max = stride, pooling == "max"
 
@@ -42,7 +42,7 @@ class Block(nn.Sequential):
         slope = torch.zeros(1, device=input.device)
         if isinstance(activation, PReLU):
             slope = activation.weight
-        keep = torch.is_grad_enabled()  # what the gradient needs; inside it is always off
+        keep = torch.is_grad_enabled()  # for the gradient; always off inside forward
         weight = convolution.weight
         assert isinstance(weight, Tensor)
         reads_images = input.shape[1:] == (1, SIDE, SIDE) and input.dtype == torch.float32
@@ -63,7 +63,7 @@ class Block(nn.Sequential):
         return output
 
     def geometry(self, shape: torch.Size, dtype: torch.dtype, slope: Tensor) -> Geometry:
-        """Of a convolution's output [N, channels, height, width] of that type."""
+        """Return the geometry of a convolution's output [N, channels, height, width]."""
         return Geometry(
             *shape,
             stride=self.stride,
@@ -75,7 +75,7 @@ class Block(nn.Sequential):
 
 
 class _Convolved(torch.autograd.Function):
-    """All three layers of a block that reads images."""
+    """Convolution, activation and pooling of a block that reads images."""
 
     @staticmethod
     def forward(
@@ -137,7 +137,7 @@ class _Pooled(torch.autograd.Function):
 def _outputs(
     geometry: Geometry, dtype: torch.dtype, keep: bool
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The block's output, and what a max pooling keeps for its gradient: values and places."""
+    """Allocate the output, and for max pooling the values and positions its gradient needs."""
     height, width = (
         (size - 3) // geometry.stride + 1 for size in (geometry.height, geometry.width)
     )

@@ -1,9 +1,9 @@
-"""Bias, activation and pooling as one kernel on a GPU, in Triton.
+"""Triton kernels that fuse bias, activation and pooling on a GPU.
 
-PyTorch writes the activated features out and keeps eight bytes for each maximum's place. Here a
-place takes one byte, nothing is written between, and each gradient is gathered in a fixed order:
-the same bits every time. Sizes are numbers that a kernel is given, not constants it is compiled
-for: a study compiles each of them once or twice.
+PyTorch stores the activated features and an int64 index per maximum. Here an index takes one byte,
+no intermediate is stored, and each gradient is gathered in a fixed order, so results are bitwise
+reproducible. Sizes are runtime arguments, not compile-time constants: a study compiles each kernel
+only once or twice.
 """
 
 from typing import Any
@@ -13,9 +13,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-ROWS, LANES = 32, 64  # pixels and channels that a program of the pooling computes
-SIDE = 3  # of a pooling window, in either direction
-# Triton must not compile variants of these where they are 1 or multiples of 16.
+ROWS, LANES = 32, 64  # pixels and channels per program
+SIDE = 3  # side of the pooling window
+# Triton must not specialise on these being 1 or multiples of 16.
 RUNTIME = (
     *("pixels", "units", "height", "width", "pooled_height", "pooled_width", "stride", "columns"),
 )
@@ -23,7 +23,7 @@ RUNTIME = (
 
 @triton.jit
 def at(pixel, channel, channels):  # type: ignore[no-untyped-def]
-    """Where numbers [pixels, channels] lie: a large batch has more than 32 bits count."""
+    """Return the offsets of [pixels, channels], in 64 bits because large batches overflow 32."""
     return pixel.to(tl.int64)[:, None] * channels + channel[None, :]
 
 
@@ -62,7 +62,7 @@ def pooled_forward(  # type: ignore[no-untyped-def]
         value = tl.load(features + source, mask=inside, other=0.0).to(tl.float32) + shift
         value = tl.where(value > 0, value, value * steepness)
         if largest:
-            # What is no number is taken, so that it stays none.
+            # Take NaNs, so that they stay NaN.
             taken = (value > result) | (value != value)
             result = tl.where(taken, value, result)
             place = tl.where(taken, k, place)
@@ -106,7 +106,7 @@ def pooled_backward(  # type: ignore[no-untyped-def]
     y, image = row % height, row // height
     arrived = tl.full([rows, lanes], 0.0, tl.float32)
     for k in tl.static_range(9):
-        # The window in which this number has place k, if there is one.
+        # The window in which this pixel has index k, if there is one.
         top, left = y - k // 3, x - k % 3
         pooled_y, pooled_x = top // stride, left // stride
         exists = (top >= 0) & (left >= 0) & (top % stride == 0) & (left % stride == 0)
@@ -127,7 +127,7 @@ def pooled_backward(  # type: ignore[no-untyped-def]
     falls = inside & ~(feature > 0)
     passed = tl.where(falls, arrived * steepness, arrived)
     tl.store(into + here, passed.to(into.dtype.element_ty), mask=inside)
-    # Sums for the gradients of the bias, then one a block of channels for the slope's.
+    # Partial sums: bias gradient by channel, then slope gradient by block of channels.
     sums = parts + tl.program_id(0).to(tl.int64) * columns
     passed = tl.where(inside, passed, 0.0)
     tl.store(sums + channel, tl.sum(passed, axis=0), mask=channel < channels)
@@ -136,7 +136,7 @@ def pooled_backward(  # type: ignore[no-untyped-def]
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any) -> None:
-    """Launch a kernel: the one place for all of them, also those of `fer.training.gpu_batch`."""
+    """Launch a kernel. All launches go through here, also those of `fer.training.gpu_batch`."""
     kernel[grid](*arguments)
 
 
@@ -155,7 +155,7 @@ class _Pooled(torch.autograd.Function):
             memory_format=torch.channels_last,
         )
         places = torch.empty_like(output, dtype=torch.uint8) if largest else output
-        # Channels in fours, so that the compiler knows that as many numbers can be read at once.
+        # Count channels in fours, so that the compiler can vectorise loads.
         unit = 4 if channels % 4 == 0 else 1
         ctx.sizes = (channels // unit, *sides, *pooled, stride)
         ctx.constants = (unit, largest, ROWS, LANES)
@@ -201,11 +201,10 @@ def _grid(pixels: int, channels: int) -> tuple[int, int]:
 
 
 def pooled(features: Tensor, bias: Tensor, slope: Tensor, stride: int, largest: bool) -> Tensor:
-    """Activation with that slope [1] below zero of features [N, C, H, W] plus bias [C], then 3x3
-    pooling.
+    """Add bias [C] to features [N, C, H, W], apply the activation, then 3x3 pooling.
 
-    The largest or the mean of each window, in the features' type (float32 or bfloat16), computed
-    in float32 and rounded once.
+    The activation has `slope` [1] below zero; pooling takes the maximum (`largest`) or the mean.
+    Computes in float32 and rounds once, to the features' dtype (float32 or bfloat16).
     """
     output: Tensor = _Pooled.apply(features, bias, slope, stride, largest)
     return output

@@ -1,7 +1,7 @@
 """The network's forward pass on a GPU, in as few kernels as PyTorch and Triton allow.
 
-The same layers as `Net.forward`: what convolutions compute in bfloat16 they do here as well, and
-bias, activation and pooling are computed in float32 and rounded once.
+Same layers as `Net.forward`: with bfloat16 precision the convolutions compute in bfloat16; bias,
+activation and pooling compute in float32 and round once.
 """
 
 from typing import Any
@@ -15,11 +15,11 @@ from fer.network.prelu import PReLU
 
 Net = Any
 Block = Any
-"""Those of `fer.network`, which are made with what this module offers."""
+"""`Net` and `Block` of `fer.network`; importing them would be circular."""
 
 
 def scores(net: Net, images: Tensor, kept: Tensor | None = None) -> Tensor:
-    """Scores [N, classes] of scaled images [N, 1, 48, 48], which may be in bfloat16 already."""
+    """Return the scores [N, classes] of scaled images [N, 1, 48, 48], float32 or bfloat16."""
     convolutions = (net.block1[0], net.block2[0], net.block3[0], net.residual2)
     weights: tuple[Tensor, ...] = tuple(each.weight for each in convolutions)
     if net.in_bfloat16:
@@ -38,7 +38,7 @@ def scores(net: Net, images: Tensor, kept: Tensor | None = None) -> Tensor:
 
 
 class _Rounded(torch.autograd.Function):
-    """All weights to bfloat16, and their gradients back, in a kernel each."""
+    """Cast all weights to bfloat16 in one kernel, and their gradients back in another."""
 
     @staticmethod
     def forward(ctx: Any, *weights: Tensor) -> tuple[Tensor, ...]:
@@ -55,7 +55,7 @@ class _Rounded(torch.autograd.Function):
 
 def _block(block: Block, images: Tensor, weight: Tensor) -> Tensor:
     convolution, activation, pool = block
-    if not isinstance(activation, PReLU | nn.ReLU):  # its bias is added by PyTorch as well
+    if not isinstance(activation, PReLU | nn.ReLU):  # not fused: PyTorch also adds the bias
         bias = convolution.bias.to(images.dtype)
         found: Tensor = pool(activation(F.conv2d(images, weight, bias, padding=1)))
         return found
@@ -69,8 +69,8 @@ def _block(block: Block, images: Tensor, weight: Tensor) -> Tensor:
 
 
 def _normed(norm: nn.Module, images: Tensor, shift: Tensor | None = None) -> Tensor:
-    """Normalised, and moved by `shift` [C] if there is one. Counts no batches, unlike PyTorch's
-    layer: nothing reads that."""
+    """Normalise, and add `shift` [C] if given. Unlike PyTorch's layer, does not update
+    `num_batches_tracked`, which nothing reads."""
     if isinstance(norm, nn.BatchNorm2d):
         bias = norm.bias if shift is None else norm.bias + shift
         return F.batch_norm(
@@ -79,14 +79,14 @@ def _normed(norm: nn.Module, images: Tensor, shift: Tensor | None = None) -> Ten
         )  # fmt: skip
     if isinstance(norm, nn.GroupNorm):
         bias = norm.bias if shift is None else norm.bias + shift
-        whole = images.float()  # on a GPU the weights must be of the same type
+        whole = images.float()  # on a GPU the weights must have the same dtype
         return F.group_norm(whole, norm.num_groups, norm.weight, bias, norm.eps).to(images.dtype)
     moved: Tensor = norm(images)
     return moved if shift is None else moved + shift.to(images.dtype)[:, None, None]
 
 
 def _beside(normed: Tensor, images: Tensor, weight: Tensor) -> Tensor:
-    """`normed` plus a 1x1 convolution of `images`, as one product of matrices."""
+    """Return `normed` plus a 1x1 convolution of `images`, as one matrix product."""
     rows = images.permute(0, 2, 3, 1).flatten(0, 2)
     wide = normed.permute(0, 2, 3, 1).flatten(0, 2)
     count, channels, height, width = normed.shape

@@ -1,6 +1,6 @@
-"""Which kernels compute activation and pooling: C++ on a processor, Triton on a GPU, or PyTorch's.
+"""Choose the kernels for activation and pooling: C++ on a CPU, Triton on a GPU, or PyTorch's.
 
-The C++ is compiled once on the machine that trains and kept in the cache folder.
+The C++ code is compiled once per machine and cached.
 """
 
 import ctypes
@@ -24,15 +24,15 @@ from fer.training.memory import ran_out
 
 SOURCE = Path(__file__).with_name("kernels.cpp")
 COMPILERS = ("c++", "g++", "clang++")
-# No -ffast-math: a value that is no number must stay one. Predictive commoning, part of -O3, would
-# carry pixels from one turn to the next and run out of registers.
+# No -ffast-math: NaNs must stay NaN. Predictive commoning, part of -O3, would carry pixels from
+# one iteration to the next and spill registers.
 FLAGS = ("-O3", "-fno-predictive-commoning", "-march=native", "-std=c++17", "-fopenmp")
 SHARED = ("-fPIC", "-shared")
-# As in the source.
-LANES = 16  # channels that a kernel takes at a time
-PART = 8  # images over which a kernel sums
-SIDE, TAPS = 48, 5 * 5  # of the images and the convolution that a kernel computes
-WIDEST = 46  # side of a convolution's output that fits a kernel's buffers
+# The same constants as in kernels.cpp.
+LANES = 16  # channels processed together
+PART = 8  # images per partial sum
+SIDE, TAPS = 48, 5 * 5  # image side and kernel taps of the fused convolution
+WIDEST = 46  # maximum side of a convolution's output, given by buffer sizes
 
 POINTERS = {
     "convolved_forward": 7,
@@ -43,12 +43,12 @@ POINTERS = {
 
 
 Library = ctypes.CDLL | Callable[[Any, Tensor, Tensor | None], Tensor]
-"""A processor's kernels, or the network's whole forward pass, `fer.network.gpu_net.scores`."""
+"""CPU kernels, or the network's whole forward pass on a GPU, `fer.network.gpu_net.scores`."""
 
 
 @dataclass(frozen=True)
 class Kernels:
-    """The compiled kernels if there are any, and in words what computes instead and why."""
+    """Compiled kernels and their description, or None and why PyTorch's are used instead."""
 
     library: Library | None
     description: str
@@ -56,12 +56,12 @@ class Kernels:
 
     @property
     def name(self) -> str:
-        """What is stored with a study: others, or of another compiler, round differently."""
+        """The name stored with a study: other kernels or compilers round differently."""
         return "PyTorch's" if self.library is None else f"compiled {self.fingerprint}"
 
 
 class Geometry(ctypes.Structure):
-    """What the kernels must know of a block; the same as in the C++ source."""
+    """Shape and settings of a block; same layout as in the C++ source."""
 
     _fields_ = [
         *((name, ctypes.c_int32) for name in ("images", "channels", "height", "width")),
@@ -71,13 +71,13 @@ class Geometry(ctypes.Structure):
 
 
 def kernels_for(device: torch.device) -> Kernels:
-    """The best there are on a device."""
+    """Return the fastest available kernels for a device."""
     return load_triton() if device.type == "cuda" else load()
 
 
 @functools.cache
 def load_triton() -> Kernels:
-    """The kernels of a GPU, if Triton can compile and launch them there."""
+    """Return the GPU kernels if Triton can compile and launch them, else PyTorch's."""
     try:
         import triton
 
@@ -88,10 +88,10 @@ def load_triton() -> Kernels:
             native = torch.cuda.is_bf16_supported(including_emulation=False)
             dtype = torch.bfloat16 if native else torch.float32
             probe(torch.device("cuda"), dtype)
-    # A C compiler or libcuda that Triton misses (AssertionError), a card it does not know.
+    # No C compiler or libcuda (AssertionError), an unsupported GPU.
     except Exception as error:
         if ran_out(error) or isinstance(error, torch.AcceleratorError):
-            raise  # it says nothing of the kernels
+            raise  # not the fault of the kernels
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         return Kernels(None, f"PyTorch's kernels, which are slower ({reason})")
     source = syntax_hash([Path(gpu_kernels.__file__), Path(gpu_batch.__file__)], ())
@@ -100,10 +100,7 @@ def load_triton() -> Kernels:
 
 
 def probe(device: torch.device, dtype: torch.dtype) -> None:
-    """Compile each Triton kernel for a GPU that computes in `dtype`, and launch it once.
-
-    Raises whatever that raises.
-    """
+    """Compile each Triton kernel for `dtype` and launch it once. Raises whatever that raises."""
     from fer.network.gpu_kernels import pooled
     from fer.training.gpu_batch import gather, judge
 
@@ -117,12 +114,12 @@ def probe(device: torch.device, dtype: torch.dtype) -> None:
     _, labels = gather(image, one, one, None, None, 0, place, 1, levels)
     scores = torch.zeros(1, 7, device=device)
     judge(scores, labels, 0.0, scores.sum(), place.clone(), place.clone())
-    int(place)  # waits, so that what fails on the GPU is raised here
+    int(place)  # synchronise, so that GPU errors are raised here
 
 
 @functools.cache
 def load() -> Kernels:
-    """The kernels of a processor: from the cache folder, or newly compiled (about two seconds)."""
+    """Return the CPU kernels, from the cache or newly compiled (about two seconds)."""
     compiler = os.environ.get("CXX") or next(filter(shutil.which, COMPILERS), None)
     if compiler is None:
         return Kernels(None, "PyTorch's kernels, which are slower (no C++ compiler found)")
@@ -133,7 +130,7 @@ def load() -> Kernels:
             _compile(compiler, path)
         try:
             library = ctypes.CDLL(str(path))
-        except OSError:  # damaged
+        except OSError:  # corrupt
             _compile(compiler, path)
             library = ctypes.CDLL(str(path))
     except subprocess.CalledProcessError as error:
@@ -149,7 +146,7 @@ def load() -> Kernels:
 
 
 def _fingerprint(compiler: str) -> str:
-    """Changes with what the source says, the compiler, and what -march=native means here."""
+    """Hash the preprocessed source, the compiler, and what -march=native means here."""
     preprocessed = subprocess.run(
         [compiler, *FLAGS, "-E", "-P", "-v", "-x", "c++", "-"],  # -E drops comments
         input=SOURCE.read_text(),

@@ -1,4 +1,4 @@
-"""The report's convolutional network (figures 4a and 4b) with what the report varied."""
+"""The report's convolutional network (figures 4a and 4b), with the variations it tested."""
 
 import ctypes
 import math
@@ -11,7 +11,7 @@ from fer.network.block import Block
 from fer.network.kernels import Library
 from fer.network.prelu import PReLU
 
-AREA = 7 * 7  # of a feature map of a 48x48 image after the three blocks
+AREA = 7 * 7  # of the feature map of a 48x48 image after the three blocks
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "prelu": PReLU,
     "relu": nn.ReLU,
@@ -21,15 +21,15 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class Net(nn.Module):
-    """Scores [N, classes] of scaled images [N, 1, 48, 48].
+    """Maps scaled images [N, 1, 48, 48] to scores [N, classes].
 
-    Three blocks of convolution, activation, pooling and normalisation, a 1x1 residual
-    beside the second normalisation, then two dense layers. 184,110 parameters with the report's
-    settings. The convolutions compute in bfloat16 if `config.precision` says so; weights and
-    scores are float32 in any case.
+    Three blocks of convolution, activation, pooling and normalisation, with a 1x1 convolution as a
+    residual around the second normalisation, then two dense layers: 184,110 parameters with the
+    report's settings. The convolutions compute in bfloat16 if `config.precision` says so; weights
+    and scores are always float32.
 
-    Weights are drawn from `generator` (CPU) with PyTorch's own distributions. What dropout keeps
-    in training comes with the images (see `fer.training.draws`): the network draws nothing itself.
+    Weights are drawn from `generator` (CPU) with PyTorch's default distributions. Dropout masks
+    are passed to `forward` (see `fer.training.draws`): the network draws nothing itself.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Net(nn.Module):
                 compiled,
             )
 
-        # On "meta" PyTorch's own initialisation draws nothing from its global generator.
+        # On "meta" PyTorch's initialisation does not use the global generator.
         with torch.device("meta"):
             first, second, third = config.channels1, config.channels2, config.channels3
             self.block1 = block(1, first, 5, config.pool1, stride=2)
@@ -70,20 +70,20 @@ class Net(nn.Module):
         self.in_bfloat16 = config.precision == "bfloat16"
         self.to_empty(device="cpu")
         initialise(self, generator)
-        # oneDNN's and cuDNN's convolutions are fastest in this layout.
+        # The fastest layout for oneDNN's and cuDNN's convolutions.
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor, kept: Tensor | None = None) -> Tensor:
         device = images.device.type
         if self.fused is not None and device == "cuda":
             return self.fused(self, images, kept)
-        # Each weight is used once: a cache of their casts would only outlive a graph's capture.
+        # Each weight is used once, so caching casts gains nothing, and they may outlive a capture.
         with torch.autocast(device, torch.bfloat16, self.in_bfloat16, cache_enabled=False):
             out: Tensor = self.norm1(self.block1(images))
             out = self.block2(out)
             out = self.norm2(out) + self.residual2(out)
             out = self.norm3(self.block3(out))
-        # The dense part is half a percent of the work, and scores of 8 bits would tie.
+        # In float32: dense layers are 0.5% of the work, and bfloat16 scores (8 bits) would tie.
         flat = out.float().flatten(1)
         if kept is not None:
             flat = flat * kept / self.keep
@@ -92,7 +92,7 @@ class Net(nn.Module):
 
 
 def initialise(net: nn.Module, generator: torch.Generator) -> None:
-    """Draw every weight as PyTorch's own layers would, but from `generator`."""
+    """Initialise every layer as PyTorch does by default, but from `generator`."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5), generator=generator)
@@ -100,16 +100,16 @@ def initialise(net: nn.Module, generator: torch.Generator) -> None:
                 bound = 1 / math.sqrt(module.weight[0].numel())
                 nn.init.uniform_(module.bias, -bound, bound, generator=generator)
         elif isinstance(module, nn.PReLU | nn.BatchNorm2d | nn.GroupNorm):
-            module.reset_parameters()  # constants, nothing is drawn
+            module.reset_parameters()  # sets constants, draws nothing
 
 
 def parameter_count(net: nn.Module) -> int:
-    """Trainable numbers in `net`."""
+    """Return the number of trainable parameters."""
     return sum(parameter.numel() for parameter in net.parameters())
 
 
 def features(config: Config) -> int:
-    """Numbers that the blocks leave of an image, for the dense part."""
+    """Return the number of features per image that the dense layers read."""
     return config.channels3 * AREA
 
 

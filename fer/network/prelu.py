@@ -1,4 +1,4 @@
-"""PReLU with one slope, without the memory traffic of PyTorch's own on a processor."""
+"""PReLU with one slope, without the memory traffic of PyTorch's version on a CPU."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ from torch.nn import functional as F
 class PReLU(nn.PReLU):
     """`nn.PReLU` with one shared slope.
 
-    PyTorch's backward pass takes a third of a training step on a processor. On other devices
-    PyTorch's own serves.
+    PyTorch's backward pass takes a third of a training step on a CPU. On other devices PyTorch's
+    version is used.
     """
 
     def forward(self, input: Tensor) -> Tensor:

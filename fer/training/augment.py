@@ -1,4 +1,4 @@
-"""Augmentation of whole batches on the device, each image as was drawn for it."""
+"""Augment whole batches on the device, with random parameters drawn in advance per image."""
 
 import math
 from collections.abc import Iterator
@@ -15,13 +15,16 @@ TEN_CROP_PADDING = 4  # pixels
 
 
 def scale(images: Tensor, scaling: str) -> Tensor:
-    """uint8 [N, 48, 48] to float32 [N, 1, 48, 48] in [0, 1] or [-1, 1] (report, chapter 2, 6)."""
+    """Scale uint8 [N, 48, 48] to float32 [N, 1, 48, 48] in [0, 1] or [-1, 1].
+
+    Both are in the report (chapter 2, 6).
+    """
     unit = images.unsqueeze(1).float().div_(255)
     return unit if scaling == "zero-one" else unit.mul_(2).sub_(1)
 
 
 def augment(images: Tensor, config: Config, drawn: Draws) -> Tensor:
-    """Augment scaled images [N, 1, 48, 48], each as was `drawn` for its place."""
+    """Augment scaled images [N, 1, 48, 48] with the parameters `drawn` for them."""
     if drawn.mirrored is not None:
         images = mirror(images, drawn.mirrored)
     if drawn.degrees is not None:
@@ -36,14 +39,14 @@ def augment(images: Tensor, config: Config, drawn: Draws) -> Tensor:
 
 
 def mirror(images: Tensor, chosen: Tensor) -> Tensor:
-    """The images with those flipped left to right for which `chosen` [N] (bool) holds."""
+    """Flip the images left to right where `chosen` [N] (bool) is true."""
     return torch.where(chosen[:, None, None, None], images.flip(-1), images)
 
 
 def rotate(images: Tensor, degrees: Tensor) -> Tensor:
-    """Each image turned counter-clockwise by its `degrees` [N]: nearest pixel, zero outside.
+    """Rotate each image counter-clockwise by its `degrees` [N]: nearest pixel, zero outside.
 
-    The same as torchvision's `rotate` on a tensor, for a different angle each.
+    Matches torchvision's `rotate` on a tensor, but takes one angle per image.
     """
     size = images.shape[-1]
     angle = degrees * (math.pi / 180)
@@ -59,7 +62,7 @@ def rotate(images: Tensor, degrees: Tensor) -> Tensor:
 
 
 def zoom(images: Tensor, factors: Tensor) -> Tensor:
-    """Each image enlarged by its `factors` [N] about its centre: bilinear, zero outside."""
+    """Scale each image by its factor in `factors` [N] about the centre: bilinear, zero outside."""
     shrink = torch.zeros(len(images), 2, 3, device=images.device)
     shrink[:, 0, 0] = shrink[:, 1, 1] = 1 / factors
     grid = F.affine_grid(shrink, list(images.shape), align_corners=False)
@@ -69,8 +72,9 @@ def zoom(images: Tensor, factors: Tensor) -> Tensor:
 def erase(images: Tensor, probability: float, drawn: Tensor) -> Tensor:
     """Set a rectangle of some images to zero (random erasing, arXiv 1708.04896).
 
-    `drawn` [N, 5], uniform in [0, 1), decides whether, and the rectangle's area (2 to 20 percent
-    of the image), ratio of height to width (0.3 to 3.3, logarithmic), top and left.
+    `drawn` [N, 5], uniform in [0, 1), determines whether an image is erased, and the rectangle's
+    area (2 to 20% of the image), aspect ratio (height/width, 0.3 to 3.3, log-uniform), top and
+    left.
     """
     size = images.shape[-1]
     whether, area, ratio, top, left = drawn.unbind(1)
@@ -87,9 +91,9 @@ def erase(images: Tensor, probability: float, drawn: Tensor) -> Tensor:
 
 
 def views(images: Tensor, tta: str) -> Iterator[Tensor]:
-    """Scaled images [N, 1, 48, 48] as they are, and what test-time augmentation adds.
+    """Yield scaled images [N, 1, 48, 48] and their test-time augmentations.
 
-    "mirror" adds their mirror images; "ten-crop" has the centre and the four corners of the
+    "mirror" adds the mirror images; "ten-crop" yields the centre and the four corner crops of the
     images padded by 4 zeros, and the mirror images of these five (report, figure 3a).
     """
     yield images
@@ -106,9 +110,9 @@ def views(images: Tensor, tta: str) -> Iterator[Tensor]:
 
 
 def pad_and_crop(images: Tensor, padding: int, top: Tensor, left: Tensor) -> Tensor:
-    """Pad with zeros, then cut each image back to its size at its `top` and `left` [N].
+    """Pad with zeros, then crop each image to its original size at its `top` and `left` [N].
 
-    Both are in 0..2 * padding; the report's RandomCrop with padding (figure 3a).
+    Both are in 0..2 * padding. This is the report's RandomCrop with padding (figure 3a).
     """
     size = images.shape[-1]
     padded = F.pad(images, [padding] * 4).squeeze(1)
@@ -120,14 +124,14 @@ def pad_and_crop(images: Tensor, padding: int, top: Tensor, left: Tensor) -> Ten
 
 
 def oversample(faces: Faces, config: Config, generator: torch.Generator) -> Faces:
-    """`faces` with the class `config.oversample` quadrupled, as the report did (figure 3b).
+    """Return `faces` with the class `config.oversample` quadrupled, as in the report (figure 3b).
 
-    Each of its images is added once mirrored; then each of these, old and new, is added once
-    turned by a whole number of degrees in -10..10. For training images only, after the split.
-    A class that was removed from the data is not missed.
+    Adds a mirrored copy of each of its images, then a copy of all of these rotated by a random
+    whole number of degrees in -10..10. For training images only, after the split. Does nothing
+    if the class was removed from the data.
 
-    With `config.copies` "twice" a copy is stored scaled and scaled again when it is read, as in
-    the report's listing: one that is mirrored and turned is stored so two times.
+    With `config.copies` "twice", each copy is stored scaled and scaled again when it is read, as
+    in the report's listing; a mirrored and rotated copy goes through this twice.
     """
     if config.oversample not in faces.classes:
         return faces
@@ -143,26 +147,26 @@ def oversample(faces: Faces, config: Config, generator: torch.Generator) -> Face
 
 
 def _copies(originals: Tensor, degrees: Tensor, scaling: str) -> Tensor:
-    """N images mirrored, then these 2 N turned by their `degrees`: uint8 [3 N, 48, 48]."""
+    """Return N mirrored images, then all 2 N rotated by `degrees`: uint8 [3 N, 48, 48]."""
     mirrored = originals.flip(-1)
     both = torch.cat([originals, mirrored]).unsqueeze(1).float()
-    # Corners turned in get the value that becomes zero when scaled, as in the report.
+    # Fill the corners with the value that becomes zero when scaled, as in the report.
     grey = 0.0 if scaling == "zero-one" else 127.5
     turned = rotate(both - grey, degrees) + grey
     return torch.cat([mirrored, turned.round().to(torch.uint8).squeeze(1)])
 
 
 def _copies_twice(originals: Tensor, degrees: Tensor, scaling: str) -> Tensor:
-    """The same, each copy stored scaled and read again before it is used."""
+    """Like `_copies`, but store each copy scaled and reread it before use."""
     mirrored = reread(scale(originals.flip(-1), scaling))
     both = scale(torch.cat([originals, mirrored]), scaling)
     return torch.cat([mirrored, reread(rotate(both, degrees))])
 
 
 def reread(scaled: Tensor) -> Tensor:
-    """Scaled images [N, 1, 48, 48] as ToPILImage reads them: uint8 [N, 48, 48].
+    """Convert scaled images [N, 1, 48, 48] as ToPILImage does: uint8 [N, 48, 48].
 
-    It takes them for [0, 1], and what times 255 is no grey wraps round (as PyTorch and NumPy
-    convert on x86).
+    It assumes [0, 1]: values outside 0..255 after multiplication by 255 wrap around, as in PyTorch
+    and NumPy conversions on x86.
     """
     return scaled.mul(255).to(torch.int32).remainder(256).to(torch.uint8).squeeze(1)

@@ -1,6 +1,6 @@
-"""The whole state of a run after an epoch, kept so that training can go on from there.
+"""Checkpoints: the complete state of a run after an epoch, from which training can resume.
 
-Tensors and text alone (safetensors): reading one executes nothing.
+They hold only tensors and text (safetensors), so loading one executes no code.
 """
 
 import base64
@@ -29,23 +29,23 @@ from fer.training.stream import Mark
 
 
 class Unusable(Exception):
-    """A checkpoint that cannot be gone on from; its text says why in a few words."""
+    """A checkpoint that training cannot resume from; its text says why in a few words."""
 
 
 def save(run: Run, epochs: list[Epoch], path: Path, key: str) -> None:
-    """Write weights, optimizer and random states of `run` and its `epochs` so far.
+    """Write the weights, optimizer state and random states of `run`, and its `epochs` so far.
 
-    `key` tells what the run is; `load` wants the same. The file appears whole or not at all.
-    Raises UserError if it cannot be written.
+    `key` identifies the run; `load` requires the same. The write is atomic. Raises UserError if
+    it fails.
     """
     for mark in saving(run, epochs, path, key):
         mark.synchronize()
 
 
 def saving(run: Run, epochs: list[Epoch], path: Path, key: str) -> Iterator[Mark]:
-    """Like `save`, but never waits: after a Mark it is to be called again once that is reached.
+    """Like `save`, but never blocks: yields a Mark, and is to be resumed once that is reached.
 
-    Where work is queued on a stream everything is copied at once, and another thread writes it.
+    On a GPU stream, all tensors are copied in one transfer and written by another thread.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def saving(run: Run, epochs: list[Epoch], path: Path, key: str) -> Iterator[Mark
         return
     yield mark
     tensors = _unpacked(copied, tensors, run.device)
-    with ThreadPoolExecutor(1) as thread:  # which it waits for when it is closed
+    with ThreadPoolExecutor(1) as thread:  # waits for the write if the generator is closed
         writing = thread.submit(lambda: write_file(path, serialize(tensors, metadata)))
         yield _Done(writing)
     writing.result()
@@ -71,7 +71,7 @@ def saving(run: Run, epochs: list[Epoch], path: Path, key: str) -> Iterator[Mark
 
 @dataclass(frozen=True)
 class _Done:
-    """A mark that is reached when another thread has done its work."""
+    """A mark that is reached when another thread is done."""
 
     work: "Future[None]"
 
@@ -83,8 +83,8 @@ class _Done:
 
 
 def _packed(tensors: dict[str, Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
-    """The bytes of all tensors that are on the device, in a row, and room for them on the host."""
-    # The widest types first: so each begins at a multiple of its width.
+    """Return the bytes of all tensors on the device, concatenated, and a host buffer for them."""
+    # Widest types first, so that each tensor is aligned.
     rows = [each.reshape(-1).view(torch.uint8) for each in _in_order(tensors, device).values()]
     packed = torch.cat(rows)
     return packed, torch.empty_like(packed, device="cpu", pin_memory=packed.is_cuda)
@@ -93,7 +93,7 @@ def _packed(tensors: dict[str, Tensor], device: torch.device) -> tuple[Tensor, T
 def _unpacked(
     copied: Tensor, tensors: dict[str, Tensor], device: torch.device
 ) -> dict[str, Tensor]:
-    """All tensors on the host, those of the device as they were `copied`."""
+    """Return all tensors on the host, those of the device as views of `copied`."""
     ours = _in_order(tensors, device)
     rows = copied.split_with_sizes([each.numel() * each.element_size() for each in ours.values()])
     found = {
@@ -109,10 +109,10 @@ def _in_order(tensors: dict[str, Tensor], device: torch.device) -> dict[str, Ten
 
 
 def load(run: Run, path: Path, key: str) -> list[Epoch]:
-    """Put `run`, which must be new, into the state kept in `path`; the epochs it has behind it.
+    """Restore `run`, which must be new, from the checkpoint `path`, and return its past epochs.
 
-    They are none if there is no such file. Raises Unusable if it is damaged or of another run;
-    `run` must not be used then. Errors of a device, or of memory that did not suffice, pass.
+    Returns no epochs if there is no such file. Raises Unusable if it is corrupt or belongs to
+    another run; `run` must not be used then. Device errors and OOM propagate.
     """
     if not path.exists():
         return []
@@ -122,7 +122,7 @@ def load(run: Run, path: Path, key: str) -> list[Epoch]:
             if metadata.get("key") != key:
                 raise Unusable("it is of another run")
             epochs = [_epoch(fields) for fields in json.loads(metadata["epochs"])]
-            # Copies: they would be views of a file that may change.
+            # Clone: these are views of a mapped file that may change.
             kept = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         if [epoch.number for epoch in epochs] != list(range(1, len(epochs) + 1)):
             raise Unusable("its epochs are not those from the first on")
@@ -130,7 +130,7 @@ def load(run: Run, path: Path, key: str) -> list[Epoch]:
             _restore(run, kept)
     except (SafetensorError, OSError, LookupError, TypeError, ValueError, RuntimeError) as error:
         if ran_out(error) or isinstance(error, torch.AcceleratorError):
-            raise  # it says nothing of the file
+            raise  # not the fault of the file
         raise Unusable(" ".join(str(error).split())[:200]) from None
     run.trained = len(epochs)
     return epochs
@@ -169,7 +169,7 @@ def _restore(run: Run, kept: dict[str, Tensor]) -> None:
         if value.dim():
             if value.shape != parameter.shape:
                 raise ValueError(f"{full_name} is {list(value.shape)}")
-            # A fused optimizer walks memory: its state must lie there as the weights do.
+            # Fused optimizers iterate over raw memory: state needs the strides of the weights.
             value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
         states.setdefault(int(index), {})[name] = value
     groups = run.optimizer.state_dict()["param_groups"]

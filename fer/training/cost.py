@@ -1,7 +1,7 @@
-"""What a training will take, told from its settings alone: time, a GPU's memory and attention.
+"""Estimate the time, GPU memory and GPU load of a training run from its settings alone.
 
-A study orders and admits its trials by these. They are rough, but they never depend on timing: a
-study with one seed repeats.
+A study orders and admits its trials by these estimates. They are rough, but never depend on
+timing, so that a study with the same seed is repeatable.
 """
 
 from dataclasses import dataclass
@@ -10,22 +10,22 @@ from fer.config import Config
 from fer.network.model import features
 from fer.training.evaluation import EVALUATION_BATCH
 
-# Seconds a step and an image: on a thread of a Zen 4 core, and what a GPU's launches and memory
-# would allow.
+# Seconds per step and per image: on one thread of a Zen 4 core; on a GPU, the bound given by
+# launches and memory bandwidth.
 PACE = {"cpu": (3.5e-3, 1.05e-3), "cuda": (2e-4, 1e-6)}
-# Bytes an image in a batch, from the sizes of the tensors that a step or an evaluation holds at
-# its worst; the first convolution's output of 93,104 numbers is most of it.
+# Peak bytes per image of a batch in a training step or an evaluation, from tensor sizes; most of
+# it is the first convolution's output of 93,104 numbers.
 STEP_BYTES = {"bfloat16": 1.6e6, "float32": 3.0e6}
 EVALUATION_BYTES = {"bfloat16": 0.5e6, "float32": 1.0e6}
-RUN_BYTES = 2e8  # weights, optimizer, workspaces of the libraries
+RUN_BYTES = 2e8  # weights, optimizer, library workspaces
 IMAGE_BYTES = 48 * 48
-COPIES = 2  # of a step's tensors: those of called steps and those of graphs
-# A batch of this size keeps a GPU busy by itself, and one of a sixteenth a sixteenth of the time.
+COPIES = 2  # of a step's tensors: for eager steps and for graphs
+# A batch of this size saturates a GPU; smaller ones load it in proportion.
 BUSY_BATCH = 256
 
 
 def work(config: Config) -> float:
-    """Multiplications of the convolutions for an image, against those of the report's network."""
+    """Return the convolutions' multiplications per image, relative to the report's network."""
     one, two, three = config.channels1, config.channels2, config.channels3
     first, second, third = 46**2 * 25 * one, 20**2 * 25 * one * two, 9**2 * 9 * two * three
     return (first + second + third) / 20_977_360
@@ -33,8 +33,8 @@ def work(config: Config) -> float:
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of an epoch on a device that has nothing else to do, bytes of a GPU's memory, and
-    the share of its time (0..1) that the training would keep it busy."""
+    """Seconds of an epoch on an otherwise idle device, bytes of GPU memory, and the share of the
+    GPU's time (0..1) that the run would use."""
 
     seconds: float
     memory: float
@@ -42,7 +42,7 @@ class Cost:
 
 
 def computed_bytes(config: Config, validation: int = EVALUATION_BATCH["cuda"]) -> float:
-    """What the tensors of a step and of an evaluation of so many images take on a GPU."""
+    """Return the GPU bytes of a step, and of an evaluation of `validation` images."""
     precision = "bfloat16" if config.precision == "bfloat16" else "float32"
     evaluated = min(validation, EVALUATION_BATCH["cuda"])
     step = STEP_BYTES[precision] * config.batch_size
@@ -50,7 +50,7 @@ def computed_bytes(config: Config, validation: int = EVALUATION_BATCH["cuda"]) -
 
 
 def cost_of(config: Config, images: int, validation: int, device: str) -> Cost:
-    """What a training takes on so many images, on a "cpu" or a "cuda" device."""
+    """Estimate a run on `images` images and `validation` ones, on "cpu" or "cuda"."""
     step, image = PACE[device]
     seconds = images * (step / config.batch_size + image * work(config))
     computed = computed_bytes(config, validation)

@@ -1,4 +1,4 @@
-"""A CUDA stream whose work can be captured into graphs, and arithmetic that repeats on a GPU."""
+"""A CUDA stream whose work can be captured into graphs, and deterministic GPU arithmetic."""
 
 import gc
 import os
@@ -12,10 +12,10 @@ from fer.training.stream import Mark, Work
 
 
 class CudaStream:
-    """A stream of a GPU, on which one run follows another."""
+    """A CUDA stream that serves one run after another."""
 
     steps_at_once = 16
-    # So much is queued that a stall of the one thread, such as a capture, empties no stream.
+    # Queue enough that no stream runs dry when the one thread stalls, for example in a capture.
     ahead = 4
 
     def __init__(self, device: torch.device, captures: bool = True) -> None:
@@ -25,14 +25,14 @@ class CudaStream:
         self._stream.wait_stream(torch.cuda.default_stream(device))
 
     def begin_run(self, memory: float) -> None:
-        # The graphs of a run share their memory, which ends with them.
+        # The graphs of a run share one memory pool, freed with them.
         self._pool = torch.cuda.graph_pool_handle()
         self._wanted = memory
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        # Backward passes in this thread: the one that PyTorch keeps for a GPU would serve all
-        # streams in turn.
+        # Run backward in this thread: PyTorch has one autograd thread per GPU, which would
+        # serialise all streams.
         with torch.cuda.stream(self._stream), torch.autograd.set_multithreading_enabled(False):
             yield
 
@@ -42,7 +42,7 @@ class CudaStream:
         return event
 
     def capture(self, work: Work) -> Work:
-        # torch.cuda.graph would wait for the whole GPU, thus for every other run.
+        # Not torch.cuda.graph: it synchronises the device, and so waits for every other run.
         make_room(self._device, self._wanted)
         before = torch.cuda.memory_reserved(self._device)
         graph = torch.cuda.CUDAGraph()
@@ -54,26 +54,25 @@ class CudaStream:
                 work()
                 graph.capture_end()
             except BaseException:
-                # Each says that it is over already, if it is.
+                # Each raises if the capture has already ended.
                 with suppress(RuntimeError):
                     graph.capture_end()
-                with suppress(RuntimeError):  # up to PyTorch 2.12 a lost capture leaves this open
+                with suppress(RuntimeError):  # not ended by a failed capture up to PyTorch 2.12
                     torch._C._cuda_endAllocateToPool(self._device.index or 0, self._pool)
                 raise
         finally:
             if collects:
                 gc.enable()
-        # One thread drives all streams: what was reserved meanwhile is for this run's graphs.
+        # One thread drives all streams, so memory reserved meanwhile is for this run's graphs.
         self._wanted -= torch.cuda.memory_reserved(self._device) - before
         return graph.replay
 
 
 def compute_reproducibly() -> None:
-    """Make CUDA's libraries repeat their results; call it before the first stream is opened."""
-    # They would choose what is fastest today, or add up in the order of arrival; and float32 is
-    # meant where it is said.
+    """Make CUDA libraries deterministic. Call before the first stream is opened."""
+    # By default they may autotune, sum in nondeterministic order, or use TF32 for float32.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # With fewer queues to the GPU than streams these would wait for each other.
+    # Streams that share a hardware queue would wait for each other.
     os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False

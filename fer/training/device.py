@@ -1,4 +1,4 @@
-"""Where a run is computed."""
+"""Choose the device of a run, and settle what its settings leave to the device."""
 
 import sys
 from typing import Literal
@@ -14,9 +14,9 @@ Device = Literal["auto", "cpu", "cuda"]
 
 
 def choose(device: Device) -> torch.device:
-    """The device meant; `auto` is the GPU if there is one for which PyTorch has kernels.
+    """Return the device; `auto` is the GPU if there is one that PyTorch has kernels for.
 
-    Raises UserError if it is missing.
+    Raises UserError if "cuda" is not available.
     """
     if device == "cpu":
         return torch.device("cpu")
@@ -31,14 +31,14 @@ def choose(device: Device) -> torch.device:
 
 
 def _unsupported() -> str:
-    """Why the installed PyTorch cannot compute on the first GPU; nothing if it can.
+    """Return why the installed PyTorch cannot use the first GPU, or "" if it can.
 
-    It has machine code for some capabilities (sm_90), which later ones of the same generation run
-    as well, and maybe intermediate code (compute_90) for all that follow.
+    PyTorch ships machine code for some compute capabilities (sm_90), which later minor versions
+    also run, and sometimes PTX (compute_90), which all later capabilities run.
     """
     major, minor = torch.cuda.get_device_capability(0)
     for kind, _, number in (each.partition("_") for each in torch.cuda.get_arch_list()):
-        if not number.isdigit():  # sm_90a: of that capability's own instructions
+        if not number.isdigit():  # sm_90a: specific to that capability
             continue
         made = divmod(int(number), 10)
         if made <= (major, minor) and (kind == "compute" or made[0] == major):
@@ -50,10 +50,10 @@ def _unsupported() -> str:
 
 
 def settle(config: Config, device: torch.device) -> Config:
-    """`config` with what it leaves open decided for `device`.
+    """Return `config` with its automatic settings resolved for `device`.
 
-    `auto` precision is bfloat16 where the device computes in it natively; 0 threads are one a
-    core. Settled before a run and stored with it, so that the same arithmetic can be repeated.
+    `auto` precision is bfloat16 where the device supports it natively; 0 threads means one per
+    core. Called before a run and stored with it, so that its arithmetic can be repeated.
     """
     settled = config.model_copy(update={"threads": config.threads or available_cores()})
     if config.precision != "auto":
@@ -68,7 +68,7 @@ def settle(config: Config, device: torch.device) -> Config:
 
 
 def in_words(device: torch.device, config: Config) -> str:
-    """What computes a settled `config` on `device`; compiles the kernels if need be."""
+    """Describe what computes a settled `config` on `device`. Compiles the kernels if needed."""
     kernels = kernels_for(device).description
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, {config.precision}, {kernels}, CUDA graphs"

@@ -1,6 +1,6 @@
-"""Everything random that an epoch needs, drawn before it: steps draw nothing themselves.
+"""All random numbers of an epoch, drawn before it: steps draw nothing themselves.
 
-So a step can be part of a CUDA graph, and its numbers depend neither on how many steps are
+So a step can be part of a CUDA graph, and its results depend neither on how many steps are
 launched at once nor on what else the device computes.
 """
 
@@ -14,24 +14,24 @@ from fer.network.model import features
 
 
 class Draws(NamedTuple):
-    """By place in the epoch, [N] each; None for what the settings do not ask for."""
+    """Random numbers by position in the epoch, [N] each; None where the settings need none."""
 
-    order: Tensor  # int64: the image that stands there
+    order: Tensor  # int64: index of the image
     mirrored: Tensor | None  # bool
-    degrees: Tensor | None  # float32: how far it is turned
-    top: Tensor | None  # int64: where it is cut out of its padding
+    degrees: Tensor | None  # float32: rotation
+    top: Tensor | None  # int64: corner of the crop of the padded image
     left: Tensor | None
-    factors: Tensor | None  # float32: how much it is enlarged
+    factors: Tensor | None  # float32: zoom
     erased: Tensor | None  # float32 [N, 5] in [0, 1): see fer.training.augment.erase
-    kept: Tensor | None  # bool [N, features]: what dropout leaves
+    kept: Tensor | None  # bool [N, features]: dropout mask, true where kept
 
     def at(self, places: Tensor) -> "Draws":
-        """Those of some places (int64)."""
+        """Return the numbers at some positions (int64)."""
         return Draws(*(None if each is None else each[places] for each in self))  # type: ignore[arg-type]
 
 
 def make_draws(config: Config, count: int, device: torch.device) -> Draws:
-    """Room for what an epoch of `count` images draws."""
+    """Allocate buffers for the draws of an epoch of `count` images."""
 
     def room(wanted: object, dtype: torch.dtype, *shape: int) -> Tensor | None:
         return torch.empty(count, *shape, dtype=dtype, device=device) if wanted else None
@@ -51,7 +51,7 @@ def make_draws(config: Config, count: int, device: torch.device) -> Draws:
 def redraw(
     draws: Draws, config: Config, generator: torch.Generator, device_generator: torch.Generator
 ) -> None:
-    """Draw anew, in place: the order from `generator` (CPU), the rest where it is used."""
+    """Redraw in place: the order from `generator` (CPU), the rest on the device."""
     draws.order.copy_(torch.randperm(len(draws.order), generator=generator))
     if draws.mirrored is not None:
         draws.mirrored.bernoulli_(0.5, generator=device_generator)

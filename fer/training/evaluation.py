@@ -1,4 +1,4 @@
-"""What a network makes of images that it does not learn from."""
+"""Evaluate a network on images that it does not train on."""
 
 from typing import NamedTuple
 
@@ -10,12 +10,12 @@ from fer.config import Config
 from fer.data import Faces
 from fer.training.augment import mirror, scale, views
 
-# On a processor what fits its caches is fastest, on a GPU what fills it.
+# Fastest on a CPU: a batch that fits the caches; on a GPU: one that saturates it.
 EVALUATION_BATCH = {"cpu": 64, "cuda": 1024}
 
 
 class Evaluated(NamedTuple):
-    """What `evaluate` says of N images, on their device."""
+    """Results of `evaluate` on N images, on their device."""
 
     loss: Tensor  # mean cross entropy
     confusion: Tensor  # int64 [classes, classes], rows true
@@ -23,9 +23,9 @@ class Evaluated(NamedTuple):
 
 
 class Validation:
-    """Validation images on their device, as each epoch sees them, and which of them were right.
+    """Validation images on their device, as each epoch sees them, and which were predicted right.
 
-    What an epoch changes stays in place: graphs hold addresses.
+    Tensors are updated in place because CUDA graphs hold their addresses.
     """
 
     def __init__(self, faces: Faces, config: Config) -> None:
@@ -35,16 +35,16 @@ class Validation:
         if config.mirror_validation:
             self.mirrored = torch.zeros(count, dtype=torch.bool, device=device)
         self.right = torch.zeros(count, dtype=torch.bool, device=device)
-        pinned = device.type == "cuda"  # else a copy would wait
+        pinned = device.type == "cuda"  # for asynchronous copies
         self.right_seen = torch.zeros(count, dtype=torch.bool, pin_memory=pinned)
 
     def redraw(self, generator: torch.Generator) -> None:
-        """Draw anew which images are mirrored, where some are."""
+        """Redraw which images are mirrored, if any are to be."""
         if self.mirrored is not None:
             self.mirrored.bernoulli_(0.5, generator=generator)
 
     def shown(self) -> Faces:
-        """The faces as the network is to see them."""
+        """Return the faces as the network sees them."""
         if self.mirrored is None:
             return self.faces
         images = mirror(self.faces.images.unsqueeze(1), self.mirrored).squeeze(1)
@@ -53,9 +53,9 @@ class Validation:
 
 @torch.no_grad()
 def predict(net: nn.Module, images: Tensor, config: Config) -> Tensor:
-    """Scores [N, classes] of uint8 images [N, 48, 48] on the network's device.
+    """Return the scores [N, classes] of uint8 images [N, 48, 48] on the network's device.
 
-    Those of the views of `config.tta` are averaged.
+    Averages the scores over the views of `config.tta`.
     """
     net.eval()
     batches = torch.split(images, EVALUATION_BATCH[images.device.type])
@@ -67,7 +67,7 @@ def predict(net: nn.Module, images: Tensor, config: Config) -> Tensor:
 
 
 def evaluate(net: nn.Module, faces: Faces, config: Config) -> Evaluated:
-    """Predict `faces`, which are on the network's device: nothing waits for it."""
+    """Evaluate `faces`, which must be on the network's device. Does not synchronise with it."""
     scores = predict(net, faces.images, config)
     classes = len(faces.classes)
     predicted = scores.argmax(1)

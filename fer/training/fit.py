@@ -28,14 +28,14 @@ from fer.training.stream import REACHED, Mark, Stream
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one pass over the training images gave.
+    """Results of one pass over the training images.
 
-    `loss`, the scores and `confusion` (int64 [classes, classes], rows true) are those of the
-    validation images. Losses of different output activations cannot be compared.
+    `loss`, the scores and `confusion` (int64 [classes, classes], rows are true classes) refer to
+    the validation images. Losses of different output activations are not comparable.
     """
 
     number: int  # from 1
-    train_loss: float  # with label smoothing, where that is on
+    train_loss: float  # including label smoothing
     train_accuracy: float
     loss: float
     accuracy: float
@@ -43,16 +43,16 @@ class Epoch:
     balanced_accuracy: float
     confusion: metrics.Counts
     seconds: float
-    right: bytes  # numpy.packbits: which validation images were, in their order
+    right: bytes  # numpy.packbits: which validation images were predicted right, in order
 
     @property
     def score(self) -> float:
-        """What a study goes by: the validation accuracy."""
+        """The score that a study maximises: the validation accuracy."""
         return self.accuracy
 
     @property
     def values(self) -> dict[str, float]:
-        """What a study stores and shows beside it."""
+        """Other values that a study stores and shows."""
         return {
             "macro_f1": self.macro_f1,
             "balanced_accuracy": self.balanced_accuracy,
@@ -63,17 +63,16 @@ class Epoch:
 
     @property
     def diverged(self) -> bool:
-        """Whether a loss is no longer a finite number."""
+        """Whether a loss is NaN or infinite."""
         return not (np.isfinite(self.train_loss) and np.isfinite(self.loss))
 
 
 class Run:
     """The random generators, network, optimizer and training images of one run, ready to fit.
 
-    `trained` is the number of epochs it has behind it. Everything random is drawn from
-    generators seeded with `config.seed`. Its work goes to `stream`, by default one of its own.
-    A `plain` one computes with PyTorch's own kernels alone.
-    Raises UserError if the configuration does not fit the data.
+    `trained` is the number of epochs already trained. Everything random is drawn from generators
+    seeded with `config.seed`. Work is queued on `stream`, by default a new one. A `plain` run uses
+    only PyTorch's own kernels.
     """
 
     def __init__(
@@ -89,16 +88,16 @@ class Run:
         self.trained = 0
         self.launcher = Launcher(stream or open_stream(device), computed_bytes(config))
         self.generator = torch.Generator().manual_seed(config.seed)
-        # A second stream of numbers, since permutations and weights are drawn on the CPU anyway.
+        # Separate from the CPU generator, which draws permutations and weights on every device.
         self.device_generator = torch.Generator(device).manual_seed(config.seed + 1)
-        # A third, so that mirrored validation images leave the training as it is.
+        # Separate, so that mirroring validation images does not change training.
         self.validation_generator = torch.Generator(device).manual_seed(config.seed + 2)
         kernels = None if plain else kernels_for(device).library
         with self.launcher.stream.active():
             self.net = Net(config, len(train.classes), self.generator, kernels).to(device)
             self.optimizer = make_optimizer(config, self.net)
             self.train = oversample(to_device(train, device), config, self.generator)
-            # What the steps of an epoch read and add up stays in place: graphs hold addresses.
+            # Updated in place: CUDA graphs hold the addresses of what steps read and add up.
             self.draws = make_draws(config, len(self.train), device)
             steps = sum(times for _, times in parts(len(self.train), config.batch_size, 1))
             scheduled = config.schedule != "constant"
@@ -115,14 +114,14 @@ class Run:
                 from fer.training import gpu_step
 
                 self.step, self.levels = gpu_step.step, gpu_step.levels_of(self)
-        pinned = device.type == "cuda"  # else a copy would wait
-        # In turn, since some parts of an epoch are under way at once.
+        pinned = device.type == "cuda"  # for asynchronous copies
+        # Used in turn, because several parts of an epoch are in flight at once.
         ahead = self.launcher.stream.ahead
         self.losses_seen = [torch.zeros((), pin_memory=pinned) for _ in range(ahead)]
         self.scores_seen = torch.zeros_like(self.scores, device="cpu", pin_memory=pinned)
 
     def begin_epoch(self) -> None:
-        """Draw what it needs, and count from zero."""
+        """Draw the epoch's random numbers and reset its counters."""
         with self.launcher.stream.active():
             redraw(self.draws, self.config, self.generator, self.device_generator)
             if self.rates is not None:
@@ -133,23 +132,23 @@ class Run:
         self.net.train()
 
     def set_rate(self) -> None:
-        """Set the learning rate of the step that is next, where there is a schedule."""
+        """Set the learning rate of the next step, if there is a schedule."""
         if self.rates is not None:
-            number = (self.place // self.config.batch_size).view(1)  # an index of one is not read
+            number = (self.place // self.config.batch_size).view(1)  # a 0-d index would sync
             self.optimizer.param_groups[0]["lr"].copy_(self.rates[number].squeeze())
 
     def mark(self, seen: Tensor, source: Tensor) -> Mark:
-        """The end of the work so far, when `seen` on the host has the value of `source`."""
+        """Copy `source` to `seen` on the host; the mark is reached when it has arrived."""
         with self.launcher.stream.active():
             seen.copy_(source, non_blocking=True)
             return self.launcher.stream.mark()
 
 
 def fit(run: Run, validation: Faces) -> Iterator[Epoch]:
-    """Train `run.net` in place, yielding after each epoch; close it to stop early.
+    """Train `run.net` in place, yielding after each epoch; close the generator to stop early.
 
-    Goes on after the `run.trained` epochs that the run has behind it. A loss that is no finite
-    number ends the epoch and the training within 64 steps.
+    Resumes after the `run.trained` epochs already trained. A NaN or infinite loss ends the epoch
+    and the training within 64 steps.
     """
     for item in progress(run, validation):
         if isinstance(item, Epoch):
@@ -159,7 +158,7 @@ def fit(run: Run, validation: Faces) -> Iterator[Epoch]:
 
 
 def together(trainings: Sequence[Iterator[Epoch | Mark]]) -> Iterator[tuple[int, Epoch]]:
-    """The epochs of several `progress` as they come, all driven by the calling thread."""
+    """Yield the epochs of several `progress` as they finish, all driven by the calling thread."""
     waiting: dict[int, Mark | None] = dict.fromkeys(range(len(trainings)))
     while waiting:
         for i, mark in list(waiting.items()):
@@ -176,7 +175,7 @@ def together(trainings: Sequence[Iterator[Epoch | Mark]]) -> Iterator[tuple[int,
 
 
 def progress(run: Run, validation: Faces) -> Iterator[Epoch | Mark]:
-    """Like `fit`, but never waits: after a Mark it is to be called again once that is reached."""
+    """Like `fit`, but never blocks: yields a Mark, and is to be resumed once that is reached."""
     config, train, launcher = run.config, run.train, run.launcher
     ahead = launcher.stream.ahead
     with launcher.stream.active():
@@ -193,9 +192,9 @@ def progress(run: Run, validation: Faces) -> Iterator[Epoch | Mark]:
                 launcher.launch(("step", size), partial(run.step, run, size), count)
             under_way.append(run.mark(run.losses_seen[i % ahead], run.loss_sum))
             if len(under_way) == ahead:
-                yield under_way.popleft()  # the device has the next parts to do meanwhile
+                yield under_way.popleft()  # the device has more parts queued meanwhile
                 if not run.losses_seen[(i + 1) % ahead].isfinite():
-                    break  # it stays so: the weights are lost
+                    break  # permanent: the weights are NaN or infinite
         with launcher.stream.active():
             seen.redraw(run.validation_generator)
         launcher.launch("evaluate", partial(score, run, seen))
@@ -224,9 +223,9 @@ def progress(run: Run, validation: Faces) -> Iterator[Epoch | Mark]:
 
 
 def parts(count: int, size: int, at_once: int) -> list[tuple[int, int]]:
-    """Batch sizes and how many steps of them are launched together, over `count` images.
+    """Split `count` images into launches: pairs of batch size and number of steps.
 
-    A last batch of one image joins the one before it: batch normalisation can't learn from one.
+    A last batch of one image is merged into the one before it: batch normalisation needs two.
     """
     whole, rest = divmod(count, size)
     if rest == 1 and whole:
@@ -236,7 +235,7 @@ def parts(count: int, size: int, at_once: int) -> list[tuple[int, int]]:
 
 
 def step(run: Run, size: int) -> None:
-    """One update, on the `size` images from the run's place in the epoch on."""
+    """Train on the next `size` images of the epoch."""
     config = run.config
     run.set_rate()
     drawn = run.draws.at(run.place + run.offsets[:size])
@@ -258,7 +257,7 @@ def update(
     kept: Tensor | None = None,
     label_smoothing: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """Learn from a batch; the loss and the scores [N, classes] before that, detached."""
+    """Train on a batch; return its loss and scores [N, classes] before the update, detached."""
     scores: Tensor = net(images, kept)
     loss = F.cross_entropy(scores, labels, label_smoothing=label_smoothing)
     optimizer.zero_grad()
@@ -268,8 +267,8 @@ def update(
 
 
 def score(run: Run, validation: Validation) -> None:
-    """Put what an epoch gave into `run.scores`: training loss and number right, as they were
-    summed, then loss and confusion of the validation images; which were right stays with them."""
+    """Store an epoch's results in `run.scores`: the sums of training losses and of right
+    predictions, then loss and confusion of the validation images. Also sets `validation.right`."""
     loss, confusion, right = evaluate(run.net, validation.shown(), run.config)
     numbers = [run.loss_sum, run.right, loss, confusion]
     torch.cat([number.double().flatten() for number in numbers], out=run.scores)
@@ -277,5 +276,5 @@ def score(run: Run, validation: Validation) -> None:
 
 
 def to_device(faces: Faces, device: torch.device) -> Faces:
-    """The same faces with their tensors on `device`."""
+    """Return the faces with their tensors on `device`."""
     return Faces(faces.images.to(device), faces.labels.to(device), faces.classes)

@@ -1,4 +1,4 @@
-"""The images of a batch, and the loss of its scores, as one kernel each on a GPU, in Triton."""
+"""Triton kernels that gather a batch of images, and compute the loss of its scores."""
 
 import torch
 import triton
@@ -7,9 +7,9 @@ from torch import Tensor
 
 from fer.network import gpu_kernels
 
-IMAGE, PIXELS = 48 * 48, 256  # pixels of an image, and those that a program copies
-ROWS = 64  # scores at a time
-# Triton must not compile variants of these where they are 1 or multiples of 16.
+IMAGE, PIXELS = 48 * 48, 256  # pixels per image, and per program
+ROWS = 64  # rows of scores per iteration
+# Triton must not specialise on these being 1 or multiples of 16.
 RUNTIME = ("flips", "padding", "size", "classes", "smoothing")
 
 
@@ -78,7 +78,7 @@ def judged(  # type: ignore[no-untyped-def]
         loss += tl.sum(tl.sum(surprise, axis=1), axis=0)
         tl.store(gradient + here, (grown / total - wanted) / size, mask=inside)
         truth = tl.sum(tl.where(lane == label, score, 0.0), axis=1)[:, None]
-        # The first of equals is the prediction.
+        # As in argmax, ties go to the first class.
         beaten = inside & ((score > truth) | ((score == truth) & (lane < label)))
         hit = exists[:, None] & (tl.sum(beaten.to(tl.int32), axis=1)[:, None] == 0)
         hits += tl.sum(tl.sum((hit & (truth == truth)).to(tl.int32), axis=1), axis=0)
@@ -98,10 +98,10 @@ def gather(
     size: int,
     levels: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """The `size` images [size, 1, 48, 48] from a `place` in an epoch on, and their labels.
+    """Return the `size` images [size, 1, 48, 48] of an epoch from `place` on, and their labels.
 
-    `order` says which stands where. Grey values become those of `levels` [256]; then images are
-    mirrored, and with `corners` (top and left) cut out of a padding of zeros.
+    `order` holds the image index of each position. Grey values are mapped through `levels` [256];
+    then images are mirrored, and with `corners` (top and left) padded with zeros and cropped.
     """
     into = torch.empty(size, 1, 48, 48, dtype=levels.dtype, device=levels.device)
     labels_into = torch.empty(size, dtype=torch.int64, device=levels.device)
@@ -122,9 +122,9 @@ def judge(
     right: Tensor,
     place: Tensor,
 ) -> Tensor:
-    """The gradient of the mean cross entropy of scores [N, classes], which are float32.
+    """Return the gradient of the mean cross entropy of float32 scores [N, classes].
 
-    Adds the N losses to `loss_sum`, how many scores are `right`, and N to `place`.
+    Adds the N losses to `loss_sum`, the number of right predictions to `right`, and N to `place`.
     """
     size, classes = scores.shape
     gradient = torch.empty_like(scores)

@@ -1,4 +1,4 @@
-"""One update on a GPU: `fer.training.fit.step` in half as many kernels."""
+"""A training step on a GPU: `fer.training.fit.step` in half as many kernels."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from fer.training.augment import augment, scale
 from fer.training.gpu_batch import gather, judge
 
 Run = Any
-"""That of `fer.training.fit`, which takes these steps."""
+"""`fer.training.fit.Run`; importing it would be circular."""
 
 
 def levels_of(run: Run) -> torch.Tensor:
-    """What each of the 256 grey values is for the network, in the type in which it reads them."""
+    """Return the network's input value [256] of each grey value, in the dtype of its input."""
     grey = torch.arange(256, dtype=torch.uint8, device=run.device)
     levels = scale(grey, run.config.scaling).flatten()
     config = run.config
@@ -21,12 +21,12 @@ def levels_of(run: Run) -> torch.Tensor:
 
 
 def step(run: Run, size: int) -> None:
-    """One update, on the `size` images from the run's place in the epoch on."""
+    """Train on the next `size` images of the epoch."""
     config, draws = run.config, run.draws
     run.set_rate()
     corners = None
     if draws.top is not None and draws.left is not None and not (config.rotation or config.zoom):
-        corners = draws.top, draws.left  # what turns and enlarges comes before
+        corners = draws.top, draws.left  # rotation and zoom come before the crop
     images, labels = gather(
         run.train.images, run.train.labels, draws.order, draws.mirrored, corners,
         config.crop_padding, run.place, size, run.levels,

@@ -1,8 +1,8 @@
-"""How a run's work reaches its device: called at once, or captured into CUDA graphs on a stream.
+"""Launch a run's work on its device: eagerly, or from CUDA graphs on a stream.
 
-A step of a small network keeps a GPU busy for a tenth of the time that it takes to launch it.
-Several steps captured into one graph are launched together, and the streams of several runs,
-driven in turn by one thread, fill what a single one leaves idle.
+A step of a small network keeps a GPU busy for a tenth of the time that it takes to launch it. So
+several steps are captured into one graph and launched together, and one thread drives the streams
+of several runs, which together keep the GPU busy.
 """
 
 from collections.abc import Hashable
@@ -14,11 +14,11 @@ from fer.training.stream import HostStream, Stream, Work
 
 
 class Launcher:
-    """Launches the work of one run on a stream, from graphs where the stream captures.
+    """Launches the work of one run on a stream, from CUDA graphs if the stream captures.
 
-    Work is called the first time, which also prepares whatever a capture must find ready, then
-    captured once and replayed. Where a capture fails it is called ever after, and `refused` says
-    why. `memory` is what the graphs will want, in bytes.
+    Work runs eagerly the first time, as the warm-up that a capture needs; then it is captured once
+    and replayed. After a failed capture nothing more is captured, and `refused` says why. `memory`
+    is the bytes that the graphs will need.
     """
 
     def __init__(self, stream: Stream, memory: float = 0.0) -> None:
@@ -29,7 +29,7 @@ class Launcher:
         self._graphs: dict[tuple[Hashable, int], Work] = {}
 
     def launch(self, name: Hashable, work: Work, times: int = 1) -> None:
-        """Do `work` so many times; the same `name` always stands for the same work."""
+        """Do `work` the given number of times; a `name` must always stand for the same work."""
 
         def all_of_it() -> None:
             for _ in range(times):
@@ -43,10 +43,10 @@ class Launcher:
         self._warm.add(name)
 
     def turns(self, name: Hashable, times: int) -> list[int]:
-        """How often to `launch` work that is wanted so many times, and how many times each.
+        """Split the given number of times into separate calls of `launch`.
 
-        Steps that are called, or that are fewer than a graph has, go one by one: others have
-        their turn between them, and a graph of one step serves every such rest.
+        Eager steps, and a rest with fewer steps than a graph, are launched one by one: other runs
+        get their turn in between, and a graph of one step serves every such rest.
         """
         whole = name in self._warm and times == self.stream.steps_at_once
         if not self.stream.captures or (whole and not self.refused):
@@ -65,9 +65,9 @@ class Launcher:
                 if not ran_out(error):
                     raise
             if graph is None:
-                give_back()  # within a capture PyTorch can't give back what other streams keep
+                give_back()  # PyTorch cannot free other streams' cached memory during a capture
                 graph = self.stream.capture(work)
-        except RuntimeError as error:  # what does not fit twice may still fit once, called
+        except RuntimeError as error:  # graphs need more memory: eager steps may still fit
             self.refused = f"no graph of {name}: {' '.join(str(error).split())[:200]}"
             return None
         self._graphs[name, times] = graph
@@ -75,7 +75,7 @@ class Launcher:
 
 
 def open_stream(device: torch.device) -> Stream:
-    """The best that a device offers."""
+    """Return a new stream: a CUDA stream, or on a CPU one that runs work at once."""
     if device.type != "cuda":
         return HostStream()
     from fer.training.cuda import CudaStream, compute_reproducibly

@@ -1,4 +1,4 @@
-"""What is looked at in the last epochs of a trial, beside what every epoch tells."""
+"""Extra results of the last epochs of a trial: held-out accuracy and the worst mistakes."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ MISTAKES = 12
 
 @dataclass(frozen=True)
 class Mistake:
-    """A validation image that was said wrongly: its place, classes as numbers, and how sure."""
+    """A misclassified validation image: its index, true and predicted class, and confidence."""
 
     case: int
     truth: int
@@ -27,19 +27,19 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Looked(Epoch):
-    """An epoch that was looked at more closely."""
+    """An epoch with extra results."""
 
-    holdout: float = math.nan  # accuracy on the images held out
-    mistakes: tuple[Mistake, ...] = ()  # the surest, of the last epoch
+    holdout: float = math.nan  # accuracy on the held-out images
+    mistakes: tuple[Mistake, ...] = ()  # the most confident ones, of the last epoch
 
 
 def look(
     run: Run, epoch: Epoch, held: Faces | None, validation: Faces, last: bool
 ) -> Iterator[Mark | Looked]:
-    """The epoch with its accuracy on the images held out and, if it is the `last`, its mistakes.
+    """Yield the epoch with its accuracy on the held-out images and, if `last`, its mistakes.
 
-    Images are on the run's device; nothing waits for it: after a Mark it goes on once that is
-    reached. Draws nothing and leaves the network as it is.
+    Images must be on the run's device. Never blocks: yields a Mark, and is to be resumed once that
+    is reached. Draws no random numbers and does not change the network.
     """
     holdout = math.nan
     mistakes: tuple[Mistake, ...] = ()
@@ -63,9 +63,9 @@ def look(
 
 
 def _mistakes(scores: torch.Tensor, labels: torch.Tensor, wrong: torch.Tensor) -> torch.Tensor:
-    """Rows of case, truth, said and sureness, float64 [MISTAKES, 4], the surest first.
+    """Return case, true class, prediction and confidence, float64 [MISTAKES, 4], surest first.
 
-    Only cases that were `wrong` in the epoch, which may have seen some mirrored.
+    Only cases that were also `wrong` in the epoch, which may have mirrored some.
     """
     sure, said = scores.float().softmax(1).max(1)
     sure = torch.where(wrong & (said != labels), sure, -1.0)
@@ -76,5 +76,5 @@ def _mistakes(scores: torch.Tensor, labels: torch.Tensor, wrong: torch.Tensor) -
 
 def _listed(rows: Sequence[Sequence[float]]) -> Iterator[Mistake]:
     for case, truth, said, sure in rows:
-        if sure >= 0:  # there may be fewer mistakes
+        if sure >= 0:  # -1 fills the rows if there are fewer mistakes
             yield Mistake(int(case), int(truth), int(said), round(sure, 4))

@@ -1,4 +1,4 @@
-"""Memory: kept between training steps, given back between runs."""
+"""Memory: reused between training steps, released between runs."""
 
 import ctypes
 import gc
@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-# What errors say of memory that did not suffice. cuDNN drops what the allocator said and looks for
-# an algorithm that needs less; that none is found is all that it tells.
+# Parts of OOM messages. After a failed allocation cuDNN drops the allocator's message and looks
+# for an algorithm that needs less memory; it only reports that it found none.
 RAN_OUT = (
     "can't allocate memory",
     "bad_alloc",
@@ -18,15 +18,15 @@ RAN_OUT = (
     "STATUS_ALLOC_FAILED",  # of cuBLAS, cuDNN and cuSOLVER
     "ALLOCATION_FAILED",  # of cuDNN
 )
-SHORT = 1 / 8  # of a GPU's memory free
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's malloc.h
+SHORT = 1 / 8  # share of free GPU memory below which memory is short
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # from glibc's malloc.h
 
 
 def reuse_memory() -> None:
-    """Tell the C library to keep up to 1 GiB of freed memory; does nothing where it is not glibc.
+    """Make glibc keep up to 1 GiB of freed memory. Does nothing with other C libraries.
 
-    A step frees and asks again for some hundred large blocks. By default each is mapped and
-    cleared anew by the kernel, which took a fifth to a third of a step on two cores.
+    A step frees and reallocates some hundred large blocks. By default the kernel maps and clears
+    each one again, which took a fifth to a third of a step on two cores.
     """
     mallopt = _c_library("mallopt")
     if mallopt is not None:
@@ -36,9 +36,9 @@ def reuse_memory() -> None:
 
 
 def give_back() -> None:
-    """Return what is free to the system or to the GPU: the next run may be a small one."""
+    """Release cached memory to the system or the GPU: the next run may need less."""
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        torch.cuda.empty_cache()  # runs leave no cycles, and a collection would hold up the others
+        torch.cuda.empty_cache()  # no gc: runs leave no cycles, and it would stall the others
     else:
         gc.collect()
     trim = _c_library("malloc_trim")
@@ -47,25 +47,25 @@ def give_back() -> None:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that a GPU has free, in whole GiB: what decides by them is to decide so again.
+    """Return a GPU's free bytes, rounded down to GiB so that decisions based on them repeat.
 
-    None for the processor, whose memory the system lends.
+    None for the CPU, whose memory the operating system manages.
     """
     return torch.cuda.mem_get_info(device)[0] >> 30 << 30 if device.type == "cuda" else None
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether `error` says that memory, the device's or the machine's, did not suffice."""
+    """Whether `error` is an OOM of the device or the host."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    # On the processor PyTorch raises RuntimeError whatever the reason, on a GPU so do libraries.
+    # On a CPU PyTorch raises RuntimeError for any reason; on a GPU, libraries do.
     return isinstance(error, RuntimeError) and any(words in str(error) for words in RAN_OUT)
 
 
 def tidy(device: torch.device) -> None:
-    """After a run: give memory back, on a GPU only if it is short.
+    """Release memory after a run; on a GPU only if memory is short.
 
-    There the next run takes it over, and asking the driver anew holds up all streams.
+    On a GPU the next run reuses the cache, and allocating from the driver stalls all streams.
     """
     if device.type == "cuda":
         free, whole = torch.cuda.mem_get_info(device)
@@ -75,15 +75,15 @@ def tidy(device: torch.device) -> None:
 
 
 def make_room(device: torch.device, wanted: float) -> None:
-    """Give back what a GPU keeps for others unless it has `wanted` bytes free.
+    """Release a GPU's cached memory unless `wanted` bytes are free.
 
-    Within a capture PyTorch cannot do so, and cuDNN then chooses an algorithm that needs less and
-    rounds otherwise, without a word.
+    PyTorch cannot do so during a capture; cuDNN would then silently choose an algorithm that needs
+    less memory and rounds differently.
     """
     if torch.cuda.mem_get_info(device)[0] < wanted:
         give_back()
 
 
 def _c_library(name: str) -> Any:
-    """A function of glibc; None where there is none."""
+    """Return a function of the C library, or None if it has none of this name."""
     return getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None

@@ -1,4 +1,4 @@
-"""From counts to scores: accuracy, macro-F1, balanced accuracy, and how sure they are."""
+"""Scores from confusion counts: accuracy, macro-F1, balanced accuracy, and their intervals."""
 
 from dataclasses import dataclass
 
@@ -54,7 +54,7 @@ class Score:
 def bootstrap(
     confusion: Counts, generator: np.random.Generator, draws: int = 2000
 ) -> dict[str, Score]:
-    """The three scores with 95% percentile intervals over `draws` resamples of the images."""
+    """Return the three scores with 95% percentile intervals over `draws` bootstrap samples."""
     total = int(confusion.sum())
     flat = confusion.ravel() / total
     samples = generator.multinomial(total, flat, size=draws).reshape(-1, *confusion.shape)

@@ -1,4 +1,4 @@
-"""The update rules, in the form that is fastest where they compute."""
+"""Optimizers, each in its fastest form for the device."""
 
 from typing import Any
 
@@ -17,17 +17,17 @@ KINDS: dict[str, type[optim.Optimizer]] = {
     "asgd": optim.ASGD,
     "rprop": optim.Rprop,
 }
-# One pass over all weights instead of a dozen for each tensor; the other rules have none, and a
-# processor's of SGD is slower than the plain one.
+# Fused: one pass over all weights instead of a dozen per tensor. The others have no fused version;
+# fused SGD on a CPU is slower than the default.
 FUSED = {"cpu": ("adam", "adamw", "adagrad"), "cuda": ("adam", "adamw", "adagrad", "sgd")}
-# These keep no count of steps, or keep it on the GPU if they are fused: a graph can hold them.
+# Graph-safe without `capturable`: no step count, or on the GPU when fused.
 WITHOUT_CAPTURABLE = ("sgd", "adagrad")
 
 
 def make_optimizer(config: Config, net: nn.Module) -> optim.Optimizer:
-    """The update rule with PyTorch's defaults for what the Config does not set.
+    """Return the optimizer, with PyTorch's defaults for what the config does not set.
 
-    With a schedule its learning rate is a tensor, which every step sets anew.
+    With a schedule its learning rate is a tensor, which every step updates.
     """
     device = next(net.parameters()).device.type
     settings: dict[str, Any] = {"lr": config.lr}

@@ -1,20 +1,20 @@
-"""The course of the learning rate."""
+"""Learning rate schedules."""
 
 import math
 
 from fer.config import Config
 
-# Of one-cycle, as in PyTorch's OneCycleLR.
-RISE = 0.3  # part of the steps in which it rises
-START = 1 / 25  # of the highest
-END = 1 / 250_000
+# One-cycle, with the defaults of PyTorch's OneCycleLR.
+RISE = 0.3  # share of the steps in which the rate rises
+START = 1 / 25  # initial rate relative to the highest
+END = 1 / 250_000  # final rate relative to the highest
 
 
 def rates(config: Config, epoch: int, steps: int) -> list[float]:
-    """Learning rates of the `steps` steps of an epoch (from 1) of `config.epochs`.
+    """Return the learning rates of the `steps` steps of an epoch (from 1) of `config.epochs`.
 
-    "cosine" falls from `config.lr` toward zero over the whole run (arXiv 1608.03983, without
-    restarts); "one-cycle" rises to it first (arXiv 1708.07120, without a cycle of momentum).
+    "cosine" anneals from `config.lr` to zero over the whole run (arXiv 1608.03983, without
+    restarts); "one-cycle" warms up to it first (arXiv 1708.07120, without a momentum cycle).
     """
     if config.schedule == "constant":
         return [config.lr] * steps

@@ -1,4 +1,4 @@
-"""Where a run's work goes: called at once on a processor, or queued on a GPU."""
+"""Streams: they run a run's work at once on a CPU, or queue it on a GPU."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -8,49 +8,49 @@ Work = Callable[[], object]
 
 
 class Mark(Protocol):
-    """A place in the work of a stream; a `torch.cuda.Event` is one."""
+    """A point in the work of a stream, such as a `torch.cuda.Event`."""
 
     def query(self) -> bool:
-        """Whether all before it is done."""
+        """Whether all work before it is done."""
         ...
 
     def synchronize(self) -> None:
-        """Wait for that."""
+        """Wait until all work before it is done."""
         ...
 
 
 class Stream(Protocol):
-    """Does the work it is given in order, maybe later."""
+    """Does work in the order it is given, possibly asynchronously."""
 
-    steps_at_once: int  # that are launched together: a part of an epoch
-    ahead: int  # parts that may be under way before the first is waited for
-    captures: bool
+    steps_at_once: int  # steps launched together: a part of an epoch
+    ahead: int  # parts in flight before the first is waited for
+    captures: bool  # whether work can be captured into graphs
 
     def begin_run(self, memory: float) -> None:
-        """Another run takes the stream, whose graphs will want so many bytes; the one before
-        launches nothing more."""
+        """Begin a new run, whose graphs will need `memory` bytes; the previous one must not launch
+        anything more."""
         ...
 
     def active(self) -> AbstractContextManager[object]:
-        """Within it, work goes to this stream."""
+        """Return a context in which work is queued on this stream."""
         ...
 
     def mark(self) -> Mark:
-        """The end of the work so far."""
+        """Return a mark at the end of the work so far."""
         ...
 
     def capture(self, work: Work) -> Work:
-        """What does the work again and again without calling it. The work itself is not done.
+        """Capture work without running it, and return a function that replays it.
 
-        Raises RuntimeError if it can't be captured.
+        Raises RuntimeError if it cannot be captured.
         """
         ...
 
 
 class HostStream:
-    """The processor: work is done when the call returns."""
+    """The CPU: work is done when the call returns."""
 
-    steps_at_once = 25  # between looks at the loss
+    steps_at_once = 25  # between checks of the loss
     ahead = 2
     captures = False
 
@@ -76,4 +76,4 @@ class _Reached:
 
 
 REACHED: Mark = _Reached()
-"""A mark that nothing has to reach: others have their turn."""
+"""A mark that is always reached, to let other runs have their turn."""

@@ -35,6 +35,7 @@ from study.storage.records import (
     settings_of,
 )
 from study.storage.studies import COMMAND, current
+from study.words import counted
 
 BEST = 5  # trials listed per search
 HEAD = (
@@ -86,11 +87,11 @@ def conditions(study: optuna.Study, identity: Identity) -> str:
     words = [
         f"Data {known.get('data', 'not named')}, sha256 {str(known.get('data_sha256'))[:12]}",
         f"without {', '.join(without)}" if without else "",
-        f"{known['subset']} images" if known.get("subset") else "",
+        counted(known["subset"], "image") if known.get("subset") else "",
         f"{known['holdout']:.0%} of them held out" if known.get("holdout") else "",
         f"{known['split']} split" if known.get("split") else "",
         f"seed of the split: {known['split_seed']}" if "split_seed" in known else "",
-        f"{known['epochs']} epochs",
+        counted(known["epochs"], "epoch"),
         f"code {known['code']}",
         f"{known['device']} {known.get('precision', '')}".strip(),
         f"{known['kernels']} kernels" if known["kernels"] else "",

@@ -1,4 +1,4 @@
-"""What came out of a search: how its trials ended, the best beside the control, what is next."""
+"""Summary of a search: how its trials ended, the best next to the control, next commands."""
 
 import math
 import shlex
@@ -28,7 +28,7 @@ from study.words import counted
 
 
 def count_endings(trials: list[FrozenTrial]) -> str:
-    """How many trials ended how, in words."""
+    """Count the trials by how they ended, in words."""
     counts = Counter(map(ending, trials))
     words = [f"{counted(counts['complete'], 'trial')} complete, {counts['pruned']} pruned"]
     for kind in (
@@ -41,31 +41,31 @@ def count_endings(trials: list[FrozenTrial]) -> str:
     ):
         if counts[kind]:
             words.append(f"{counts[kind]} {kind}")
-    if counts["waiting"]:  # the settings that a study begins with are put in all at once
-        words.append(f"{counts['waiting']} not begun, whose settings are queued")
+    if counts["waiting"]:  # a study queues its initial settings all at once
+        words.append(f"{counts['waiting']} queued")
     results = [result_of(trial) for trial in trials]
     repeats = sum(result is not None and result.repeats is not None for result in results)
     if repeats:
-        words.append(f"{repeats} of them with earlier settings, not trained again")
+        words.append(f"{repeats} of them reused from trials with the same settings")
     if counts["failed"]:
         words.append("failed ones do not count")
     return ", ".join(words)
 
 
 def complete_of(study: optuna.Study) -> list[tuple[FrozenTrial, Result]]:
-    """The complete trials with a result, the best first."""
+    """Return the complete trials with a result, best first."""
     complete = [each for each in scored(study) if each[0].state == TrialState.COMPLETE]
     return sorted(complete, key=lambda each: -(each[1].score or 0.0))
 
 
 def summary(study: optuna.Study, control: str, answer: Answer) -> None:
-    """The best trial beside that of the `control`, the verdict, and what more trials would
-    bring."""
+    """Print the best trial next to the `control`, the verdict, and the expected gain of more
+    trials."""
     print()
     say(count_endings(study.get_trials(deepcopy=False)))
     complete = complete_of(study)
     if not complete:
-        say("no trial ran to its end yet, so there is no best one")
+        say("no trial is complete yet, so there is no best one")
         return
     best, best_result = complete[0]
     columns = {f"best: trial {best.number}": complete[0]}
@@ -93,7 +93,7 @@ def summary(study: optuna.Study, control: str, answer: Answer) -> None:
 
 
 def setting_names(trial: FrozenTrial, settings: list[dict[str, Any]]) -> list[str]:
-    """What the study varies of the settings of a trial, then what differs besides."""
+    """Return the names of the settings that the study varies, then of others that differ."""
     varied = [name for name in settings[0] if name in trial.params]
     given = [name for name in settings[0] if any(key.endswith(f"_{name}") for key in trial.params)]
     differing = [
@@ -107,7 +107,7 @@ def _shown(value: Any) -> str:
 
 
 def option_in(command: str, name: str) -> str | None:
-    """The value of an option in a command that is stored with a study; None without one."""
+    """Return the value of an option in a study's stored command, or None."""
     words = shlex.split(command)
     for word, following in pairwise([*words, ""]):
         if word == f"--{name}":
@@ -120,13 +120,13 @@ def option_in(command: str, name: str) -> str | None:
 def confirm_command(
     name: str, url: str, pipeline: str | None, data: Path | str | None = None
 ) -> str:
-    """The command that trains the best of the study `name` in the database `url` again."""
+    """Return the command that retrains the best settings of study `name` in database `url`."""
     images = {key: each for key, each in (("pipeline", pipeline), ("data", data)) if each}
     return " ".join(["python -m study.confirm", named(name, url), *_words(images)])
 
 
 def named(name: str, url: str) -> str:
-    """The options that name a study of a database, which is not named where it is the default."""
+    """Return the options that select a study, without --storage for the default database."""
     where = "" if is_default(url) else f" {given('storage', opening.hidden(url))}"
     return f"{given('study', name)}{where}"
 
@@ -137,7 +137,7 @@ def next_commands(name: str, url: str, images: Mapping[str, Any], pipeline: str 
 
 
 def say_next(steps: Mapping[str, str]) -> None:
-    """Print commands, each with what it is for: above it where it would not fit beside."""
+    """Print commands with their purpose, beside the command if it fits, above it otherwise."""
     width = own_console().width if sys.stdout and sys.stdout.isatty() else math.inf
     print("\nnext:")
     for line, why in steps.items():
@@ -148,10 +148,10 @@ def say_next(steps: Mapping[str, str]) -> None:
 def next_steps(
     name: str, url: str, images: Mapping[str, Any], pipeline: str | None
 ) -> dict[str, str]:
-    """Commands to go on with after a search, and what each is for: first whether its best is real,
-    last the final model.
+    """Return the commands to run after a search, each with its purpose.
 
-    `images` are the options that say what it was trained on, but for the defaults.
+    The first confirms the best settings, the last trains the final model. `images` are the
+    non-default options that select the training data.
     """
     study = named(name, url)
     lines = {
@@ -167,7 +167,7 @@ def next_steps(
 
 
 def dashboard_command(url: str) -> str:
-    """The command that shows a database in a browser, after its installation if that is needed."""
+    """Return the command that starts the dashboard, preceded by its installation if needed."""
     pictures = given("artifact-dir", opening.artifacts_beside(url))
     needed = "" if find_spec("optuna_dashboard") else "pip install optuna-dashboard && "
     return f"{needed}optuna-dashboard {quoted(opening.hidden(url))} {pictures}"

@@ -141,13 +141,13 @@ def conduct(request: Request, conclude: Callable[[optuna.Study], None]) -> Condu
                     )
             if outcome != "finished":
                 say_stopped(study, total)
-            if outcome != "interrupted":  # a person who is in a hurry
+            if outcome != "interrupted":  # the user wants to stop now
                 conclude(study)
     return Conducted(name, stop.exit_code if outcome == "interrupted" else 0)
 
 
 def say_stopped(study: optuna.Study, total: int | None) -> None:
-    """What is stored of a study that was stopped, and how it goes on."""
+    """Print what a stopped study has stored, and how to continue it."""
     begun = [ending(trial) for trial in study.get_trials(deepcopy=False)].count("interrupted")
     of = "" if total is None else f" of {total}"
     rest = f", and {counted(begun, 'interrupted trial')} up to the last epoch" if begun else ""
@@ -215,7 +215,7 @@ def open_study(
     if begun_on != here:
         words = hardware_in_words(begun_on), hardware_in_words(here)
         say(
-            f"       started on {words[0]}; now on {words[1]}: rounding differs, trials note it",
+            f"       started on {words[0]}; now on {words[1]}: rounding may differ",
             HANG,
         )
     interrupted = [ending(trial) for trial in trials].count("interrupted")

@@ -1,6 +1,6 @@
-"""What a person sees of a running study: live on a terminal, plain lines on a pipe.
+"""Progress of a running study: live on a terminal, plain lines on a pipe.
 
-A trial is one line on a terminal of any width: what does not fit is left out.
+On a terminal each trial is one line, cut to the terminal's width.
 """
 
 from collections.abc import Callable
@@ -33,16 +33,16 @@ STYLE = {
     Ending.FAILED: "bold red",
 }
 
-HANG = 7  # columns of "plan   ", under which a long line goes on
-WIDE = 110  # columns from which a trial's line says when it was best
+HANG = 7  # hanging indent of wrapped lines: the width of "plan   "
+WIDE = 110  # minimum width in columns at which a trial's line names its best epoch
 
 
 class Display:
-    """Progress over `total` trials of `epochs` epochs, whose settings differ in `space`.
+    """Shows progress over `total` trials of up to `epochs` epochs whose settings vary in `space`.
 
-    Where all trials together may train `limit` epochs, over these instead, if there is no total.
-    Of a search with the best trial; of values that are compared without, since that would be the
-    luckiest seed. Use as a context manager.
+    Without a total, shows progress over `limit`, the epochs that all trials may train together. A
+    `search` also shows the best trial; a comparison does not, because it would be the luckiest
+    seed. Use as a context manager.
     """
 
     def __init__(
@@ -53,10 +53,10 @@ class Display:
         self._best: tuple[float, int] | None = None  # score and trial
         self._search = search
         self._settings = line_format(space)
-        # Words as they are: in [brackets], between :colons:, and numbers.
+        # Print text as is: no markup in [brackets], no :emoji:, no highlighted numbers.
         self._console = Console(highlight=False, markup=False, emoji=False)
         self._running: dict[int, tuple[int, list[Epoch]]] = {}
-        self._forecast: Forecast | None = None  # once the workers' pace is known
+        self._forecast: Forecast | None = None  # set once the workers' speed is known
         self._status = ""
         self._held: int | None = None
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
@@ -67,71 +67,71 @@ class Display:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._live.stop()  # the terminal may be gone by now
+        self._live.stop()  # always: the terminal may be gone by now
 
     def so_far(self, done: int, spent: int) -> None:
-        """So many trials of the study are finished, of so many epochs, whoever trained them."""
+        """Set the study's finished trials and trained epochs, including other processes'."""
         self._done, self._spent = done, spent
 
     def better(self, score: float, trial: int) -> None:
-        """A complete trial of a search, which may be the best one."""
+        """Record a complete trial of a search as the best if its score is higher."""
         if self._search and (self._best is None or score > self._best[0]):
             self._best = score, trial
 
     def expect(self, forecast: Forecast) -> None:
-        """How long the study will take."""
+        """Use this forecast for the time left."""
         self._forecast = forecast
 
     def spare(self, trials: int) -> None:
-        """So many of those that were to come will not be trained."""
+        """Record that this many of the trials left will not be trained."""
         if self._forecast is not None:
             self._forecast.spare(trials)
 
     def crew(self, lanes: int, text: str) -> None:
-        """Note that workers joined or left: `lanes` trials run at once now."""
+        """Record that workers joined or left, so that `lanes` trials now run at once."""
         if self._forecast is not None:
             self._forecast.workers = lanes
         self.print(f"       {text}")
 
     @property
     def _width(self) -> int | None:
-        """Columns of the terminal; None on a pipe, where lines have no end."""
+        """Columns of the terminal, or None on a pipe, where lines are not wrapped."""
         return self._console.width if self._console.is_terminal else None
 
     def print(self, line: str | Text) -> None:
-        """A line that stays."""
+        """Print a permanent line."""
         if isinstance(line, str):
             line = "\n".join(wrapped(each, self._width, HANG) for each in line.split("\n"))
         self._console.print(line, soft_wrap=True)
 
     def say(self, status: str) -> None:
-        """What it waits for; told once where nobody sees the live part."""
+        """Show what the study waits for; on a pipe, print each new status once."""
         if status and status != self._status and not self._console.is_terminal:
             self.print(f"       {status}")
         self._status = status
 
     def holds(self, trial: int | None) -> None:
-        """A trial that waits until it fits beside the others."""
+        """Show the trial that waits until it fits next to the running ones, or None."""
         self._held = trial
 
     def started(self, worker: int, trial: int) -> None:
-        """A trial runs on a lane."""
+        """Record that a trial started."""
         self._status = ""
         self._running[worker] = trial, []
 
     def epochs(self, worker: int, epochs: list[Epoch], resumed: bool) -> None:
-        """A trial trained, or has epochs behind it from an earlier run."""
+        """Record a trial's new epochs, or with `resumed` those of an earlier run."""
         self._running[worker][1].extend(epochs)
         if self._forecast is not None and not resumed:
             for epoch in epochs:
                 self._forecast.epoch(epoch.seconds)
 
     def left(self, worker: int) -> None:
-        """A worker's trial runs no more."""
+        """Record that a worker's trial no longer runs."""
         del self._running[worker]
 
     def finished(self, trial: Finished) -> None:
-        """A trial was told to the study."""
+        """Record a finished trial and print its line."""
         if trial.ending != Ending.FAILED:
             self._done += 1
             if self._forecast is not None and trial.trained:
@@ -141,11 +141,11 @@ class Display:
         line = self._line(trial)
         left_out = self._width is not None and trial.remark not in line.plain
         self.print(line)
-        if left_out:  # why a trial failed is never cut short
+        if left_out:  # the remark may say why the trial failed: never truncate it
             self.print(f"       {trial.remark}")
 
     def waiting(self, reason: str, seconds: float) -> None:
-        """The database is away."""
+        """Show that the database has been unreachable for this long."""
         if not seconds:
             self.print(f"       waiting for the storage: {reason}")
         self._status = f"waiting for the storage for {seconds:.0f} s: {reason}"
@@ -157,13 +157,13 @@ class Display:
             self._live.update(self._live_part(), refresh=True)
 
     def _seconds_left(self) -> float | None:
-        """Until the study ends; None before it is known."""
+        """Seconds until the study ends, or None if not yet known."""
         if self._forecast is None:
             return None
         return self._forecast.seconds_left([len(epochs) for _, epochs in self._running.values()])
 
     def _line(self, trial: Finished) -> Text:
-        """How a trial ended, with as many of its settings as there is room for."""
+        """Return a trial's line: its outcome and as many of its settings as fit."""
         result, width = trial.result, self._width
         line = Text(f"trial {trial.number:<4} ")
         line.append(f"{trial.ending:8} ", STYLE[trial.ending])
@@ -176,7 +176,7 @@ class Display:
             beside = f"  {trial.remark}"
             if width is None or line.cell_len + len(beside) + rest.cell_len <= width:
                 rest = Text(beside).append_text(rest)
-        if self._search:  # what is compared is among the rest
+        if self._search:  # a comparison names the variant in `rest`
             room = None if width is None else width - line.cell_len - rest.cell_len
             line.append(self._settings(trial.settings, room))
         line.append_text(rest)
@@ -185,7 +185,7 @@ class Display:
         return line
 
     def _reached(self, result: Result) -> str:
-        """How many epochs a trial had, and where there is room which was best."""
+        """Return the epochs of a trial and, on a wide terminal, the best one."""
         if self._width is not None and self._width < WIDE:
             epochs = counted(self._epochs, "epoch")
             return counted(result.epochs, "epoch").ljust(len(epochs))
@@ -194,7 +194,7 @@ class Display:
         return best.ljust(len(most))
 
     def _rest(self, trial: Finished) -> Text:
-        """Who put in a trial's settings or which are compared, and how the study stands."""
+        """Return the end of a trial's line: its origin or variant, and the study's progress."""
         rest = Text()
         if trial.origin:
             rest.append(f"  [{trial.origin}]" if self._search else f"  {trial.origin}", "cyan")
@@ -234,15 +234,15 @@ class Display:
             )
             rows.append(row)
         if self._held is not None:
-            rows.append(Text(f"trial {self._held} waits until it fits beside these", "dim"))
+            rows.append(Text(f"trial {self._held} waits until it fits next to these", "dim"))
         return Group(*rows)
 
 
 def line_format(space: Space) -> Callable[[Settings, int | None], str]:
-    """What writes the settings that a space varies, in columns of fixed widths, the first of them
-    that fit into some columns, if these are limited.
+    """Return a function that formats the varied settings in fixed-width columns.
 
-    Words stand alone; numbers and switches have their names before them.
+    It takes the settings and the available width, and drops the columns that do not fit; None is
+    no limit. Words stand alone; numbers and switches are preceded by their names.
     """
     settings: dict[str, BaseDistribution] = {}
     for name, kind in space.items():
@@ -265,7 +265,7 @@ def line_format(space: Space) -> Callable[[Settings, int | None], str]:
 
 
 def _cells(name: str, distribution: BaseDistribution) -> list[str]:
-    """Cells as wide as any of a setting."""
+    """Return cells that include the widest one of a setting."""
     match distribution:
         case CategoricalDistribution(choices=choices):
             return [_cell(name, choice) for choice in choices]

@@ -114,7 +114,7 @@ def leave_out(study: optuna.Study, trial: Trial, reason: str) -> Finished:
 
 
 def fail(study: optuna.Study, trial: Trial, reason: str, traceback: str = "") -> Finished:
-    """Mark a trial as failed: it does not count and is not tried again."""
+    """Mark a trial as failed: it does not count and is not retried."""
     trial.store({FAILURE: {"reason": reason, "traceback": traceback}})
     study.tell(trial.handle, state=TrialState.FAIL)
     trial.told()

@@ -208,7 +208,7 @@ class Loop:
                 self._queue.forget(trial)
 
     def _ran_out(self, lane: int, reason: str) -> None:
-        """Memory did not suffice: beside others that says nothing, so the trial is tried alone."""
+        """End a trial after an OOM, or requeue it to run alone if it ran next to others."""
         trial = self._schedule.running[lane]
         if trial.starved or not self._schedule.accompanied(lane):
             self._ended(lane, out_of_memory=reason)
@@ -218,7 +218,7 @@ class Loop:
             starve(trial, reason)
             put_back(self._database, trial)
             self._display.print(
-                f"trial {trial.number}: out of memory beside others; it is tried again alone"
+                f"trial {trial.number}: out of memory next to others; it will be retried alone"
             )
 
     def _off(self, lane: int) -> Trial:
@@ -239,7 +239,7 @@ class Loop:
     def _try_again(self, trial: Trial, reason: str, innocent: bool) -> None:
         """Requeue a trial whose worker died, or fail it if that happened before in this epoch.
 
-        The trial of an `innocent` death, such as a lost node, is not counted against it.
+        A death for which the trial is `innocent`, such as a lost node, does not count.
         """
         epoch = len(trial.epochs) + 1
         with self._mine(trial):
@@ -248,7 +248,7 @@ class Loop:
                 return
             put_back(self._database, trial)
             self._display.print(
-                f"trial {trial.number}: {reason}, in epoch {epoch}; it will be tried again"
+                f"trial {trial.number}: {reason}, in epoch {epoch}; it will be retried"
             )
 
     def _fail(self, trial: Trial, reason: str, traceback: str = "") -> None:
@@ -271,7 +271,7 @@ class Loop:
             yield
         except UpdateFinishedTrialError:
             self._display.print(f"trial {trial.number}: another process took it over or ended it")
-            trial.pause()  # if it still trains
+            trial.pause()  # if it is still training
 
     def _show_status(self) -> None:
         status = ""

@@ -1,4 +1,4 @@
-"""Other processes on the study: show them that this one lives, take over from dead ones."""
+"""Other processes on the study: send them heartbeats, and requeue trials of dead ones."""
 
 import time
 from collections.abc import Callable
@@ -35,7 +35,7 @@ class Neighbours:
         return ", ".join(sorted(owners)) or "other processes"
 
     def look(self) -> None:
-        """Send a heartbeat and requeue trials whose process is gone, each if it is time."""
+        """Send a heartbeat, and requeue trials whose process is gone, each at its interval."""
         now = time.monotonic()
         if now - self._beaten > HEARTBEAT_SECONDS:
             self._beaten = now

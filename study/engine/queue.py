@@ -78,7 +78,7 @@ class Queue:
             try:
                 spared = self.spared()
                 if chance and not self._database.queue_second_chance(self._study_id, chance):
-                    continue  # another process was faster: try again
+                    continue  # lost a race with another process: retry
                 trial = ask(self._study, self._spec)
             except TotalReached:
                 return None
@@ -187,7 +187,7 @@ class Queue:
         return Job(trial.settings, state, key, trial.behind)
 
     def forget(self, trial: Trial) -> None:
-        """Remove the trial's checkpoint, including a partly written one."""
+        """Remove the trial's checkpoint, including a partially written one."""
         self._remove(trial.settings)
 
     def keep_if_near(self, trial: Trial) -> None:

@@ -45,7 +45,7 @@ class Race:
         ended = self._of_whole_seeds(begun[: len(begun) - self._running], {*out})
         if ended is None:
             return "train", ""
-        # Failed trials have no score and are tried again at the end.
+        # Failed trials have no score and are retried at the end.
         if not all(each.state.is_finished() for each in ended):
             return "wait", ""
         done = [each for each in ended if each.state in FINISHED]

@@ -28,7 +28,7 @@ class Schedule:
     ) -> None:
         self._process, self._cost, self._crowd = processes, cost, crowd
         self._running: dict[int, Trial] = {}
-        self._accompanied: set[int] = set()  # lanes whose trial had others beside it
+        self._accompanied: set[int] = set()  # lanes whose trial ran next to others
         self._idle: set[int] = set()
         self._memory: dict[int, int | None] = {}  # free on the lane's device, in bytes
         self._pace: dict[int, float | None] = {}  # seconds per epoch, by lane

@@ -42,7 +42,7 @@ class Trial:
     continues: int | None = None  # the stopped trial it gives a second chance
     deaths: Mapping[str, Any] = field(default_factory=dict)  # of its workers, as stored
     trained_on: dict[int, Mapping[str, Any]] = field(default_factory=dict)  # see TRAINED_ON
-    starved: bool = False  # whether memory did not suffice for it beside others
+    starved: bool = False  # whether it ran out of memory next to others
     state: State = State.WAITING
     epochs: list[Epoch] = field(default_factory=list)
     start: float = field(default_factory=time.monotonic)
@@ -117,7 +117,7 @@ class Trial:
             self.state = State.STOPPING
         elif len(self.epochs) >= last:
             self.state = State.TRAINED
-        # While stored epochs are trained again, there is nothing new to decide on.
+        # Retraining an epoch that is already stored gives nothing new to decide on.
         elif (
             prunable and epochs and epochs[-1].number >= self.behind and self.handle.should_prune()
         ):
@@ -146,6 +146,6 @@ def another_death(trial: Trial, reason: str) -> bool:
 
 
 def starve(trial: Trial, reason: str) -> None:
-    """Note that memory did not suffice beside others: it runs alone from now on."""
+    """Record that the trial ran out of memory next to others: it runs alone from now on."""
     trial.starved = True
     trial.store({STARVED: reason})

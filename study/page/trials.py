@@ -14,6 +14,7 @@ from study.spec.identity import IDENTITY, Identity
 from study.spec.score import score_of
 from study.spec.space import condition_of
 from study.storage.records import CONFIG, ORIGIN, Ending, Result, ending, kept, result_of
+from study.words import counted
 
 MANY = 1000  # trials, beyond which full details of each would make the page too large
 GONE = (Ending.DIVERGED, Ending.OUT_OF_MEMORY, Ending.FAILED)
@@ -79,7 +80,8 @@ class Row:
         """The tooltip of its marks."""
         score = "no score" if self.score is None else f"{self.score:.4f}"
         of = f", {self.origin}" if self.origin else ""
-        return f"trial {self.number}{of}: {score}, {self.ending} after {len(self.curve)} epochs"
+        after = counted(len(self.curve), "epoch")
+        return f"trial {self.number}{of}: {score}, {self.ending} after {after}"
 
 
 @dataclass(frozen=True)
