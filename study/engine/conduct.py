@@ -215,7 +215,7 @@ def open_study(
     if begun_on != here:
         words = hardware_in_words(begun_on), hardware_in_words(here)
         say(
-            f"       started on {words[0]}; now on {words[1]}: rounding may differ",
+            f"       started on {words[0]}; now on {words[1]}: rounding may differ; trials record it",
             HANG,
         )
     interrupted = [ending(trial) for trial in trials].count("interrupted")
