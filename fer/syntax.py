@@ -3,6 +3,7 @@
 import ast
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 UNSEEN = {"annotation", "returns", "type_comment", "type_params", "kind", "ctx", "simple"}
@@ -15,9 +16,14 @@ def syntax_hash(files: Sequence[Path], modules: Collection[str]) -> str:
     Ignores comments, docstrings, annotations, imports and error messages. Also ignores which file
     a statement is in, and names of `modules` before a dot, so statements may move between modules.
     """
-    statements = [node for file in files for node in ast.parse(file.read_bytes()).body]
-    hashes = sorted(statement_hashes(statements, modules))
+    names = frozenset(modules)
+    hashes = sorted(each for file in files for each in _hashes_of(file.read_bytes(), names))
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
+@cache
+def _hashes_of(source: bytes, modules: frozenset[str]) -> tuple[str, ...]:
+    return tuple(statement_hashes(ast.parse(source).body, modules))
 
 
 def statement_hashes(statements: list[ast.stmt], modules: Collection[str] = ()) -> Iterator[str]:

@@ -34,6 +34,7 @@ class Paced(Blobs):
 
 
 pipeline = Paced()
+brisk = Paced(seconds=0.15)
 long = Paced(seconds=0.1, epochs=20)
 quick = Paced(seconds=0.0)
 deadly = Paced(deadly="sign", seconds=0.0)

@@ -67,7 +67,7 @@ def test_a_study_with_one_seed_repeats_whatever_is_slow(
     command: Command, sabotage: Callable[[str], None]
 ) -> None:
     # So many that the sampler proposes from what it has seen.
-    many = ("--subset", 120, "--epochs", 3, "--trials", 24, "--study", "small", "--workers", 2)
+    many = ("--subset", 120, "--epochs", 3, "--trials", 16, "--study", "small", "--workers", 2)
     assert command("study.run", *many, *into("first")).code == 0
     sabotage(SLOW)
     assert command("study.run", *many, *into("second")).code == 0

@@ -1,6 +1,5 @@
 """The database stores what Optuna's storage does, faster and in fewer transactions."""
 
-import multiprocessing
 import pickle
 import sqlite3
 import subprocess
@@ -9,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -271,19 +269,24 @@ def test_a_stopped_trial_gets_one_second_chance_whatever_process_gives_it(url: s
 
 @pytest.mark.long
 def test_processes_that_begin_together_open_one_database(url: str) -> None:
-    context = multiprocessing.get_context("spawn")
-    together = context.Barrier(4)
-    processes = [context.Process(target=open_with, args=(url, together)) for _ in range(4)]
+    code = "import sys; from study.storage.opening import open_database; "
+    code += "print(flush=True); sys.stdin.readline(); open_database(sys.argv[1]).close()"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        for _ in range(4)
+    ]
     for process in processes:
-        process.start()
+        assert process.stdout is not None
+        process.stdout.readline()
     for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0] * 4
-
-
-def open_with(url: str, together: Barrier) -> None:
-    together.wait()
-    open_database(url).close()
+        assert process.stdin is not None
+        process.stdin.close()
+    assert [process.wait() for process in processes] == [0] * 4
+    for process in processes:
+        assert process.stdout is not None
+        process.stdout.close()
 
 
 def test_a_trial_that_another_process_took_over_is_not_finished_here(url: str) -> None:

@@ -13,6 +13,7 @@ import optuna
 import pytest
 from optuna.trial import create_trial
 
+from study.analysis import importance
 from study.options import DEFAULT_URL
 from study.page.history import best_so_far, curves, history
 from study.page.render import all_trials, render
@@ -26,6 +27,12 @@ from tests.studies import COMMAND_LINE, searched
 
 RESULTS = ROOT / "docs/results/studies.db"
 BLOBS = ("--pipeline", "tests.blobs:pipeline", "--workers", 1)
+
+
+@pytest.fixture(autouse=True)
+def quick_importance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer draws than a reader gets, for the tests of everything else; see test_importance."""
+    monkeypatch.setattr(importance, "RESAMPLES", 2)
 
 
 class Page(HTMLParser):

@@ -214,10 +214,8 @@ def open_study(
     begun_on, here = hardware_of(kept(study, IDENTITY)), hardware_of(identity)
     if begun_on != here:
         words = hardware_in_words(begun_on), hardware_in_words(here)
-        say(
-            f"       started on {words[0]}; now on {words[1]}: rounding may differ; trials record it",
-            HANG,
-        )
+        moved = f"       started on {words[0]}; now on {words[1]}: rounding may differ"
+        say(f"{moved}; trials record it", HANG)
     interrupted = [ending(trial) for trial in trials].count("interrupted")
     if interrupted:
         begun = counted(interrupted, "interrupted trial")

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Container, Iterator, Sequence, Set
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -85,11 +86,14 @@ class Database(BaseStorage):
         Raises RuntimeError if their schema has another version.
         """
         settings = {**arguments(self.url), "poolclass": NullPool}
-        tables = RDBStorage(
-            self.url, engine_kwargs=settings, skip_table_creation=not self._writing
+        opened = partial(
+            RDBStorage, self.url, engine_kwargs=settings, skip_table_creation=not self._writing
         )
+        # Optuna's own check reads all of Alembic's scripts: only if it has something to say.
+        tables = opened(skip_compatibility_check=True)
         version = tables.get_current_version()
         if version != SCHEMA:
+            opened()  # raises with the way to upgrade, unless a later Optuna made the tables
             raise RuntimeError(
                 f"its tables have Optuna's schema {version}, this program supports {SCHEMA}"
             )
