@@ -24,6 +24,10 @@ NORMAL = 1.959964
 """Half-width of a 95% interval in standard errors."""
 
 
+class Diverged(UserError):
+    """The loss of a run is not finite."""
+
+
 @dataclass(frozen=True)
 class Finished:
     """A completed run. `score` is that of the last `scored` epochs, with its interval over the
@@ -44,7 +48,7 @@ def finish(
 ) -> Finished | None:
     """Train or resume a run in its folder to completion; return None if a signal stopped it.
 
-    Raises UserError if the loss diverges or a file cannot be written.
+    Raises Diverged, or UserError if a file cannot be written.
     """
     epochs = _epochs(run, validation, folder, signals)
     if len(epochs) < run.config.epochs:
@@ -110,7 +114,7 @@ def _epochs(run: Run, validation: Faces | None, folder: Path, signals: Signals) 
         best = max(best, epoch.accuracy)
         if diverged:
             runs.finish(folder)
-            raise UserError(
+            raise Diverged(
                 f"the loss is not finite after epoch {epoch.number}: "
                 f"lr = {run.config.lr} is too high for {run.config.optimizer}"
             )

@@ -60,11 +60,15 @@ def check_folder(out: Path, plans: dict[Path, Plan]) -> None:
             )
 
 
-def report(out: Path, plans: dict[Path, Plan]) -> None:
+def report(out: Path, planned: dict[Path, Plan], plans: dict[Path, Plan]) -> None:
     """Print the runs' combined result, save it as a table, and add it to their model cards.
 
-    Raises UserError if a table of epochs cannot be read, or a file cannot be written.
+    `plans` are those of the `planned` runs that did not diverge. Raises UserError if all did, a
+    table of epochs cannot be read, or a file cannot be written.
     """
+    lost = [str(plan.config.seed) for folder, plan in planned.items() if folder not in plans]
+    if not plans:
+        raise UserError(f"every seed diverged ({', '.join(lost)}): {out}")
     count = len(plans)
     if next(iter(plans.values())).data.whole:
         print(f"\nscore       none for {count} models: there are no validation images")
@@ -80,6 +84,8 @@ def report(out: Path, plans: dict[Path, Plan]) -> None:
     write_file(out / TABLE, table.getvalue())
     found = together(row[0] for row in rows.values())
     lines = in_words(found)
+    if lost:
+        lines["diverged"] = f"{len(lost)} of {len(planned)} seeds ({', '.join(lost)}): not scored"
     print()
     for seed, row in rows.items():
         print(f"seed {seed:<7}{row[0]:.4f}, macro-F1 {row[1]:.4f}, balanced {row[2]:.4f}")

@@ -168,6 +168,7 @@ def train(options: Options, origin: Origin | None) -> None:
     device = choose(options.device)
     prepared = prepare(options, origin, device)
     stages = {folder: runs.stage_of(folder, plan) for folder, plan in prepared.plans.items()}
+    trained = dict(prepared.plans)
     if options.seeds is not None:
         seeds.check_folder(options.out, prepared.plans)
     started = False
@@ -185,15 +186,22 @@ def train(options: Options, origin: Origin | None) -> None:
                 print(f"\nseed        {plan.config.seed}", flush=True)
             with runs.alone(folder):
                 runs.new_run(folder, plan)  # another process may have finished it since
-                done = one_run.finish(
-                    run, prepared.validation, folder, plan, signals, options.onnx
-                )
+                try:
+                    done = one_run.finish(
+                        run, prepared.validation, folder, plan, signals, options.onnx
+                    )
+                except one_run.Diverged as error:
+                    if options.seeds is None:
+                        raise
+                    print(f"diverged    {error}; the other seeds go on", flush=True)
+                    del trained[folder]
+                    continue
             if not done:
                 sys.exit(signals.exit_code)
     if options.seeds is not None:
-        seeds.report(options.out, prepared.plans)
+        seeds.report(options.out, prepared.plans, trained)
     data = f" {command.given('data', options.data)}" if options.data else ""
-    print(f"next        python -m fer.evaluate {command.operand(next(iter(stages)))}{data}")
+    print(f"next        python -m fer.evaluate {command.operand(next(iter(trained)))}{data}")
 
 
 def prepare(options: Options, origin: Origin | None, device: "torch.device") -> Prepared:

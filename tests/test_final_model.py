@@ -5,6 +5,8 @@ import math
 import statistics
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +86,35 @@ def test_a_diverged_whole_run_says_so(command: Command) -> None:
     done = command("fer.train", *line, *hot, "--out", "run")
     assert done.code == 2
     assert "the loss is not finite" in done.err
+
+
+def test_a_seed_that_diverges_is_told_and_the_others_are_trained(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(one_run, "fit", bursting(1))
+    line = ("fer.train", *SMALL, "--no-onnx", "--out", "many", "--seeds")
+    done = command(*line, 3)
+    assert done.code == 0, done
+    assert "diverged    the loss is not finite after epoch 1" in done.out
+    assert "the mean of 2 seeds" in done.out
+    assert "diverged    1 of 3 seeds (1): not scored" in done.out
+    assert [row["seed"] for row in rows_of("many/seeds.csv")] == ["0", "2"]
+    assert "Diverged: 1 of 3 seeds" in Path("many/seed-0/README.md").read_text()
+    assert "next        python -m fer.evaluate many/seed-0" in done.out
+    monkeypatch.setattr(one_run, "fit", bursting(5))
+    done = command("fer.train", *SMALL, "--out", "other", "--seed", 5, "--seeds", 1)
+    assert done.code == 2
+    assert "every seed diverged (5): other" in done.err
+
+
+def bursting(seed: int) -> Any:
+    """Training, in which the loss of one seed is infinite from the first epoch on."""
+
+    def trained(run: Run, validation: data.Faces) -> Iterator[Any]:
+        for epoch in fit(run, validation):
+            yield replace(epoch, train_loss=math.inf) if run.config.seed == seed else epoch
+
+    return trained
 
 
 BEST = Origin(epochs=30, best_epoch=17)

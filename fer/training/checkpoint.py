@@ -120,12 +120,12 @@ def load(run: Run, path: Path, key: str) -> list[Epoch]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("key") != key:
-                raise Unusable("it is of another run")
+                raise Unusable("it belongs to another run")
             epochs = [_epoch(fields) for fields in json.loads(metadata["epochs"])]
             # Clone: these are views of a mapped file that may change.
             kept = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         if [epoch.number for epoch in epochs] != list(range(1, len(epochs) + 1)):
-            raise Unusable("its epochs are not those from the first on")
+            raise Unusable("its epochs do not start at 1 or have gaps")
         with run.launcher.stream.active():
             _restore(run, kept)
     except (SafetensorError, OSError, LookupError, TypeError, ValueError, RuntimeError) as error:

@@ -24,7 +24,7 @@ def choose(device: Device) -> torch.device:
     if torch.cuda.is_available():
         lacking = _unsupported()
         if lacking and device == "auto":
-            print(f"note   computing on the processor: {lacking}", file=sys.stderr, flush=True)
+            print(f"note   using the CPU: {lacking}", file=sys.stderr, flush=True)
     if lacking and device == "cuda":
         raise UserError(f"--device cuda: {lacking}")
     return torch.device("cpu" if lacking else "cuda")
