@@ -35,8 +35,16 @@ SEED = int(os.environ.get("CHAOS_SEED", "1"))
 LONG = ("--trials", "6", "--epochs", str(6 + 2 * KILLS), "--pruner", "none")
 SMALL = ("--subset", "150", "--study", "small", "--workers", "2")
 # Where only what is around the training matters: 20 epochs of a tenth of a second each.
-PACED = ("--study", "small", "--workers", "2", "--pipeline", "tests.paced:long")
-PACED += ("--pruner", "none")
+PACED = (
+    "--study",
+    "small",
+    "--workers",
+    "2",
+    "--pipeline",
+    "tests.paced:long",
+    "--pruner",
+    "none",
+)
 
 
 def begin(*arguments: object, **environment: str) -> "subprocess.Popen[str]":
