@@ -22,7 +22,7 @@ class Options:
     data: Path | None = None
     """FER-2013 in any supported form; by default FER_DATA, ./data, or demo faces."""
     subset: int | None = None
-    """Train on this many images; by default 1200, on a GPU 6000."""
+    """Train and validate on this many images; by default 1200, on a GPU 6000."""
     batch_size: int = 32
     """Batch size of all pipelines."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -35,6 +35,8 @@ class Options:
     def __post_init__(self) -> None:
         if not 2 <= self.batch_size <= 500:
             raise UserError(f"--batch-size must be from 2 to 500, got {self.batch_size}")
+        if self.subset is not None and self.subset < 1:
+            raise UserError(f"--subset must be at least 1, got {self.subset}")
         if self.json is not None and (self.json.is_dir() or not self.json.parent.is_dir()):
             raise UserError(f"--json must be a file in an existing folder, got {self.json}")
 
@@ -48,7 +50,7 @@ def main() -> None:
     from fer.config import Config
     from fer.machine import available_cores
     from fer.training.device import choose, settle
-    from study.workers.pool import LANES, processes_of_a_processor
+    from study.workers.pool import LANES, default_processes
 
     device = choose(options.device)
     training = data.load(options.data).part("Training")
@@ -59,7 +61,7 @@ def main() -> None:
     cores = available_cores()
     # One process on a GPU, one per core on a CPU.
     on_gpu = device.type == "cuda"
-    processes, lanes = (1, LANES) if on_gpu else (processes_of_a_processor(), 1)
+    processes, lanes = (1, LANES) if on_gpu else (default_processes(), 1)
     contestants = [
         Contestant("(a) the report's pipeline", "report", 1, cores),
         Contestant("(b) a careful plain loop", "plain", 1, cores),

@@ -66,7 +66,7 @@ def main() -> None:
         )
 
     images = ["--data", options.data.resolve()] if options.data else []
-    few = ["--subset", options.subset] if options.subset else []
+    few = ["--subset", options.subset] if options.subset is not None else []
     common = ["--device", options.device, *images]
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)

@@ -45,7 +45,8 @@ def where_time_goes(
         f"  {'batch':>5}{'host':>9}{'whole':>9}{'replayed':>10}{'capture':>9}"
         f"{'draws':>9}{'scores':>8}{'saving':>8}{'concurrent runs: images/s':>32}"
     )
-    for size in SIZES[:2] if quick and device.type == "cpu" else SIZES:
+    sizes = SIZES[:2] if quick and device.type == "cpu" else SIZES
+    for size in [each for each in sizes if each <= len(training)]:
         config = Config.model_validate(
             {"batch_size": size, "precision": precision, "epochs": 10_000, "threads": 1}
         )

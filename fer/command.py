@@ -39,7 +39,7 @@ _OPTIONS = ConstructorRegistry()
 
 @_OPTIONS.primitive_rule
 def _or_none(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-    """An option that may be left out: its help and its errors name the kind of value alone."""
+    """Help and errors of an optional value name only the type of the value, not None."""
     kinds = [kind for kind in get_args(info.type) if kind is not NoneType]
     if len(kinds) != 1 or NoneType not in get_args(info.type):
         return None

@@ -32,7 +32,7 @@ class Options:
     """test is PrivateTest if the data has it, else PublicTest, else a labelled test folder; never
     a validation split."""
     out: Path | None = None
-    """JSON file to write the figures to; an existing file is overwritten."""
+    """JSON file to write the figures to; an existing file is replaced."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device to compute on."""
 

@@ -48,7 +48,7 @@ def finish(
 ) -> Finished | None:
     """Train or resume a run in its folder to completion; return None if a signal stopped it.
 
-    Raises Diverged, or UserError if a file cannot be written.
+    Raises Diverged if the loss is not finite, UserError if a file cannot be written.
     """
     epochs = _epochs(run, validation, folder, signals)
     if len(epochs) < run.config.epochs:
@@ -101,9 +101,10 @@ def _epochs(run: Run, validation: Faces | None, folder: Path, signals: Signals) 
         if run.launcher.refused != told:
             told = run.launcher.refused
             print(f"note        steps run eagerly: {told}")
-        if epoch.number == run.config.epochs:
-            runs.save_weights(folder, run.net, epoch.number)
-        runs.keep(folder, run, epochs, whole)
+        if not diverged:
+            if epoch.number == run.config.epochs:
+                runs.save_weights(folder, run.net, epoch.number)
+            runs.keep(folder, run, epochs, whole)
         left = (run.config.epochs - epoch.number) * epoch.seconds
         print(
             f"epoch {epoch.number:3}/{run.config.epochs}  train loss {epoch.train_loss:.4f}  "
@@ -113,11 +114,12 @@ def _epochs(run: Run, validation: Faces | None, folder: Path, signals: Signals) 
         )
         best = max(best, epoch.accuracy)
         if diverged:
-            runs.finish(folder)
-            raise Diverged(
+            reason = (
                 f"the loss is not finite after epoch {epoch.number}: "
                 f"lr = {run.config.lr} is too high for {run.config.optimizer}"
             )
+            runs.diverge(folder, epochs, reason, whole)
+            raise Diverged(reason)
         if signals.soon:
             break
     return epochs

@@ -19,7 +19,7 @@ def say(text: str, hang: int = 0, file: TextIO | None = None) -> None:
 
 
 def wrapped(text: str, width: int | None, hang: int = 0) -> str:
-    """A line broken between words where it is wider than `width`, the rest indented by `hang`."""
+    """Wrap a line wider than `width` between words, indenting continuation lines by `hang`."""
     if width is None or len(text) <= width:
         return text
     return textwrap.fill(

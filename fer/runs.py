@@ -31,6 +31,7 @@ from fer.training.fit import Epoch, Run
 
 CONFIG, WEIGHTS, METRICS = "config.yaml", "model.safetensors", "metrics.csv"
 CHECKPOINT = "checkpoint.safetensors"  # until the run is finished
+DIVERGED = "diverged.txt"  # the reason; such a run has no weights
 MAX_HEADER = 1 << 20  # bytes in addition to the weights in their file
 MAX_TABLE = 16 << 20  # bytes of a table of epochs
 COLUMNS = [
@@ -88,6 +89,7 @@ class Stage(Enum):
 
     NEW = "new"
     BEGUN = "begun"
+    DIVERGED = "diverged"
     FINISHED = "finished"
 
 
@@ -98,6 +100,10 @@ def stage_of(folder: Path, plan: Plan) -> Stage:
         held = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     except OSError as error:
         raise UserError(f"cannot read {folder}: {error.strerror}") from None
+    if {CONFIG, DIVERGED} <= held:
+        if read_yaml(folder / CONFIG) == plan.content():
+            return Stage.DIVERGED
+        raise UserError(f"--out holds a run that diverged, give a new folder: {folder}")
     begun = {name for name in held if not name.endswith(".part")} <= {CONFIG, METRICS, WEIGHTS}
     if CONFIG in held and (CHECKPOINT in held or begun):
         if read_yaml(folder / CONFIG) == plan.content():
@@ -116,11 +122,13 @@ def new_run(folder: Path, plan: Plan) -> None:
     """Create the folder with the plan and an empty table of epochs.
 
     A folder with the same run, interrupted, is left unchanged. Raises UserError if it contains
-    anything else, including a finished run, or cannot be written.
+    anything else, including a finished or diverged run, or cannot be written.
     """
     stage = stage_of(folder, plan)
     if stage is Stage.FINISHED:
         raise UserError(f"--out holds a finished run, give a new folder to keep it: {folder}")
+    if stage is Stage.DIVERGED:
+        raise UserError(f"--out holds a run that diverged, give a new folder: {folder}")
     if stage is Stage.BEGUN:
         return
     try:
@@ -168,6 +176,16 @@ def keep(folder: Path, run: Run, epochs: list[Epoch], whole: bool = False) -> No
     """Write the table of epochs and a checkpoint. Raise UserError if that fails."""
     write_epochs(folder, epochs, whole)
     checkpoint.save(run, epochs, folder / CHECKPOINT, _key(folder, run))
+
+
+def diverge(folder: Path, epochs: list[Epoch], reason: str, whole: bool) -> None:
+    """Mark the run as diverged, with its table of epochs and neither weights nor checkpoint.
+
+    Raises UserError if that cannot be written.
+    """
+    write_epochs(folder, epochs, whole)
+    write_file(folder / DIVERGED, f"{reason}\n")
+    finish(folder)
 
 
 def finish(folder: Path) -> None:

@@ -4,7 +4,7 @@ import csv
 import io
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,22 +60,26 @@ def check_folder(out: Path, plans: dict[Path, Plan]) -> None:
             )
 
 
-def report(out: Path, planned: dict[Path, Plan], plans: dict[Path, Plan]) -> None:
+def report(out: Path, plans: dict[Path, Plan], trained: Sequence[Path]) -> None:
     """Print the runs' combined result, save it as a table, and add it to their model cards.
 
-    `plans` are those of the `planned` runs that did not diverge. Raises UserError if all did, a
-    table of epochs cannot be read, or a file cannot be written.
+    The runs in the folders `trained` did not diverge. Raises UserError if all others did, a table
+    of epochs cannot be read, or a file cannot be written.
     """
-    lost = [str(plan.config.seed) for folder, plan in planned.items() if folder not in plans]
-    if not plans:
-        raise UserError(f"every seed diverged ({', '.join(lost)}): {out}")
-    count = len(plans)
+    diverged = [str(plan.config.seed) for folder, plan in plans.items() if folder not in trained]
+    if not trained:
+        raise UserError(f"every seed diverged ({', '.join(diverged)}): {out}")
+    lost = f"{len(diverged)} of {len(plans)} seeds ({', '.join(diverged)}): no model"
+    count = f"{len(trained)} model{'' if len(trained) == 1 else 's'}"
     if next(iter(plans.values())).data.whole:
-        print(f"\nscore       none for {count} models: there are no validation images")
+        print(f"\nscore       none for {count}: there are no validation images")
+        if diverged:
+            print(f"diverged    {lost}")
         return
     rows = {
         plan.config.seed: [statistics.fmean(read_scores(folder, name, SCORED)) for name in COLUMNS]
         for folder, plan in plans.items()
+        if folder in trained
     }
     table = io.StringIO()
     csv.writer(table).writerows(
@@ -84,18 +88,18 @@ def report(out: Path, planned: dict[Path, Plan], plans: dict[Path, Plan]) -> Non
     write_file(out / TABLE, table.getvalue())
     found = together(row[0] for row in rows.values())
     lines = in_words(found)
-    if lost:
-        lines["diverged"] = f"{len(lost)} of {len(planned)} seeds ({', '.join(lost)}): not scored"
+    if diverged:
+        lines["diverged"] = lost
     print()
     for seed, row in rows.items():
         print(f"seed {seed:<7}{row[0]:.4f}, macro-F1 {row[1]:.4f}, balanced {row[2]:.4f}")
     for name, words in lines.items():
         print(f"{name:12}{words}")
-    first = next(iter(plans))
+    first = trained[0]
     print(f"            do not select one by score: use the first, {printable(str(first))}")
     print(f"saved       {printable(str(out / TABLE))}")
     words = " ".join(f"{name.capitalize()}: {text}." for name, text in lines.items())
-    for folder in plans:
+    for folder in trained:
         if (folder / card.FILE).exists():  # the user may have deleted it
             card.add(
                 folder,

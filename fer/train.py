@@ -58,7 +58,7 @@ class Options(Source):
     must be new, or that of an interrupted run."""
     seeds: int | None = None
     """Train this many models, with seeds starting at --seed, each in its own folder in --out, and
-    report mean and spread. No model is selected by its score."""
+    report mean and spread. No model is selected by its score; seeds that diverge are left out."""
     whole: bool = False
     """Also train on the validation images, so there is no score. Without --epochs and with a
     constant learning rate, train for the number of epochs that was best where --config was found.
@@ -168,40 +168,48 @@ def train(options: Options, origin: Origin | None) -> None:
     device = choose(options.device)
     prepared = prepare(options, origin, device)
     stages = {folder: runs.stage_of(folder, plan) for folder, plan in prepared.plans.items()}
-    trained = dict(prepared.plans)
+    trained = list(prepared.plans)
     if options.seeds is not None:
         seeds.check_folder(options.out, prepared.plans)
     started = False
     with Signals(counted=1) as signals:
         for folder, plan in prepared.plans.items():
-            if options.seeds is not None and stages[folder] is runs.Stage.FINISHED:
-                print(f"seed {plan.config.seed:<7}is finished")
+            stage, seed = stages[folder], plan.config.seed
+            if options.seeds is not None and stage is runs.Stage.FINISHED:
+                print(f"seed {seed:<7}is finished")
                 continue
+            if options.seeds is not None and stage is runs.Stage.DIVERGED:
+                print(f"seed {seed:<7}has diverged")
+                trained.remove(folder)
+                continue
+            if signals.soon:
+                print(f"stopped     before seed {seed}; the same command continues")
+                sys.exit(signals.exit_code)
             run = Run(plan.config, prepared.training, device)
             runs.new_run(folder, plan)
             if not started:
                 say_start(options, prepared, run)
                 started = True
             if options.seeds is not None:
-                print(f"\nseed        {plan.config.seed}", flush=True)
-            with runs.alone(folder):
-                runs.new_run(folder, plan)  # another process may have finished it since
-                try:
+                print(f"\nseed        {seed}", flush=True)
+            try:
+                with runs.alone(folder):
+                    runs.new_run(folder, plan)  # another process may have finished it since
                     done = one_run.finish(
                         run, prepared.validation, folder, plan, signals, options.onnx
                     )
-                except one_run.Diverged as error:
-                    if options.seeds is None:
-                        raise
-                    print(f"diverged    {error}; the other seeds go on", flush=True)
-                    del trained[folder]
-                    continue
+            except one_run.Diverged as error:
+                if options.seeds is None:
+                    raise
+                print(f"diverged    {error}", flush=True)
+                trained.remove(folder)
+                continue
             if not done:
                 sys.exit(signals.exit_code)
     if options.seeds is not None:
         seeds.report(options.out, prepared.plans, trained)
     data = f" {command.given('data', options.data)}" if options.data else ""
-    print(f"next        python -m fer.evaluate {command.operand(next(iter(trained)))}{data}")
+    print(f"next        python -m fer.evaluate {command.operand(trained[0])}{data}")
 
 
 def prepare(options: Options, origin: Origin | None, device: "torch.device") -> Prepared:

@@ -46,7 +46,7 @@ def main() -> None:
     line = command_line("study.emotions", sys.argv[1:], hidden(options.storage))
     for name in (NOTHING, *EMOTIONS):
         if time.monotonic() > until:
-            print(f"timeout before removing {name}; the same command continues")
+            print(f"timeout before study {name}; the same command continues")
             break
         pipeline = faces(options, remove=() if name == NOTHING else (name,))
         if name == NOTHING:

@@ -34,7 +34,7 @@ class Options(Stored):
     worlds: Count = 10
     """Number of models to test samplers on, each fitted to trials drawn with replacement."""
     out: Path | None = None
-    """JSON file to write all numbers to; an existing file is overwritten."""
+    """JSON file to write all numbers to; an existing file is replaced."""
 
     @model_validator(mode="after")
     def _a_file(self) -> "Options":

@@ -107,8 +107,8 @@ class PictureFolder(Options):
     """Where a comparison is drawn."""
 
     out: Path | None = None
-    """Folder to write a picture of each comparison to; made if it is missing, and pictures that
-    are there are replaced."""
+    """Folder to write a picture of each comparison to; created if it is missing, and existing
+    pictures are replaced."""
 
     @model_validator(mode="after")
     def _a_folder(self) -> Self:

@@ -30,7 +30,7 @@ class Options(Existing, Place, Pipelined):
     trial: int
     """Number of the trial."""
     out: Path | None = None
-    """JSON file to write both curves to; an existing file is overwritten."""
+    """JSON file to write both curves to; an existing file is replaced."""
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ class Options(Existing):
     """
 
     out: Path = Path("study.html")
-    """HTML file to write; an existing file is overwritten."""
+    """HTML file to write; an existing file is replaced."""
     data: Path | None = None
     """Images the study was trained on, to show the worst mistakes of the best trial: the page then
     contains their pixels. FER-2013 only."""

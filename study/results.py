@@ -17,8 +17,8 @@ class Options(Stored):
     """
 
     out: Path = Path("results")
-    """Folder to write results.md and its pictures to; made if it is missing, and files of theirs
-    that are there are replaced."""
+    """Folder to write results.md and its pictures to; created if it is missing, and existing files
+    of theirs are replaced."""
 
 
 def main() -> None:

@@ -67,14 +67,14 @@ def main() -> None:
     say(START)
     # Start workers now, so that they load their libraries while this process reads the data.
     from study.pipeline import split_name
-    from study.workers.pool import head_start, processes_of_a_processor
+    from study.workers.pool import default_processes, head_start
 
     preload = split_name(options.pipeline)[0] if options.pipeline else "fer.preload"
     count = 1
     if options.ray is not None:
         count = 0  # its workers are elsewhere
     elif options.device == "cpu" or not has_gpu():
-        count = options.workers or processes_of_a_processor()
+        count = options.workers or default_processes()
         options = options.model_copy(update={"workers": count})  # before workers take memory
     with head_start(preload, min(count, options.total or count)) as spare:
         search(options, until, spare, own)

@@ -15,4 +15,4 @@ def describe_duration(seconds: float) -> str:
 
 def counted(count: int, noun: str) -> str:
     """Format a number with its noun, in the plural if needed."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -283,7 +283,7 @@ def test_processes_that_begin_together_open_one_database(url: str) -> None:
     for process in processes:
         assert process.stdin is not None
         process.stdin.close()
-    assert [process.wait() for process in processes] == [0] * 4
+    assert [process.wait(600) for process in processes] == [0] * 4
     for process in processes:
         assert process.stdout is not None
         process.stdout.close()

@@ -88,31 +88,56 @@ def test_a_diverged_whole_run_says_so(command: Command) -> None:
     assert "the loss is not finite" in done.err
 
 
-def test_a_seed_that_diverges_is_told_and_the_others_are_trained(
+def test_a_seed_that_diverges_is_reported_and_the_others_are_trained(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(one_run, "fit", bursting(1))
-    line = ("fer.train", *SMALL, "--no-onnx", "--out", "many", "--seeds")
-    done = command(*line, 3)
+    monkeypatch.setattr(one_run, "fit", diverging(seed=1, epoch=2))
+    line = ("fer.train", *SMALL, "--no-onnx", "--out", "many", "--seeds", 3)
+    done = command(*line)
     assert done.code == 0, done
-    assert "diverged    the loss is not finite after epoch 1" in done.out
+    assert "diverged    the loss is not finite after epoch 2" in done.out
     assert "the mean of 2 seeds" in done.out
-    assert "diverged    1 of 3 seeds (1): not scored" in done.out
+    assert "diverged    1 of 3 seeds (1): no model" in done.out
     assert [row["seed"] for row in rows_of("many/seeds.csv")] == ["0", "2"]
     assert "Diverged: 1 of 3 seeds" in Path("many/seed-0/README.md").read_text()
     assert "next        python -m fer.evaluate many/seed-0" in done.out
-    monkeypatch.setattr(one_run, "fit", bursting(5))
-    done = command("fer.train", *SMALL, "--out", "other", "--seed", 5, "--seeds", 1)
+    # Not even its last epoch makes a model of it, whatever else lies in its folder.
+    Path("many/seed-1/notes.txt").touch()
+    monkeypatch.setattr(one_run, "fit", fit)
+    again = command(*line)
+    assert again.code == 0, again
+    assert "seed 1      has diverged" in again.out
+    assert "epoch " not in again.out
+    assert "the mean of 2 seeds" in again.out
+    evaluated = command("fer.evaluate", "many/seed-1")
+    assert evaluated.code == 2
+    assert "not a run folder" in evaluated.err
+    refused(
+        command, Path(), ["--out", "diverged", "many/seed-1"],
+        *("fer.train", *SMALL, "--lr", 0.001, "--seed", 1, "--seeds", 1, "--out", "many"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("whole", [(), ("--whole",)])
+def test_if_every_seed_diverges_there_is_no_model(
+    whole: tuple[str, ...], command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(one_run, "fit", diverging(seed=5, epoch=1))
+    done = command("fer.train", *SMALL, *whole, "--out", "run", "--seed", 5, "--seeds", 1)
     assert done.code == 2
-    assert "every seed diverged (5): other" in done.err
+    assert "every seed diverged (5): run" in done.err
+    done = command("fer.train", *SMALL, *whole, "--out", "two", "--seed", 5, "--seeds", 2)
+    assert done.code == 0, done
+    assert "diverged    1 of 2 seeds (5): no model" in done.out
 
 
-def bursting(seed: int) -> Any:
-    """Training, in which the loss of one seed is infinite from the first epoch on."""
+def diverging(seed: int, epoch: int) -> Any:
+    """Training in which the loss of one seed is infinite after an epoch."""
 
     def trained(run: Run, validation: data.Faces) -> Iterator[Any]:
-        for epoch in fit(run, validation):
-            yield replace(epoch, train_loss=math.inf) if run.config.seed == seed else epoch
+        for each in fit(run, validation):
+            lost = run.config.seed == seed and each.number == epoch
+            yield replace(each, train_loss=math.inf) if lost else each
 
     return trained
 

@@ -81,11 +81,11 @@ def test_workers_fit_the_cores_and_the_memory_of_the_container(
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
     monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory)
     monkeypatch.setattr(cgroups.cpu_limit, "__defaults__", (tree(HIDDEN_2),))
-    assert machine.available_cores() == pool.processes_of_a_processor() == 2
+    assert machine.available_cores() == pool.default_processes() == 2
     monkeypatch.setattr(cgroups.cpu_limit, "__defaults__", (Path("nowhere"),))
-    assert pool.processes_of_a_processor() == 64
+    assert pool.default_processes() == 64
     monkeypatch.setattr(cgroups.free_memory, "__defaults__", (Path("root"),))
-    assert pool.processes_of_a_processor() == int(4 * GIB / pool.BYTES_PER_WORKER)
+    assert pool.default_processes() == int(4 * GIB / pool.BYTES_PER_WORKER)
 
 
 class Memory:

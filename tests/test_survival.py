@@ -69,10 +69,12 @@ def workers(running: "subprocess.Popen[str]") -> list[psutil.Process]:
 
 def wait_for_report(running: "subprocess.Popen[str]", database: Path = Path("studies.db")) -> None:
     """Return once an epoch is stored; a study that ends first has failed."""
-    while running.poll() is None:
+    until = time.monotonic() + 600  # far beyond what a slow machine takes
+    while running.poll() is None and time.monotonic() < until:
         if has_report(database):
             return
         time.sleep(0.05)
+    running.kill()
     raise AssertionError(running.communicate())
 
 

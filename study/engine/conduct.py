@@ -141,7 +141,7 @@ def conduct(request: Request, conclude: Callable[[optuna.Study], None]) -> Condu
                     )
             if outcome != "finished":
                 say_stopped(study, total)
-            if outcome != "interrupted":  # the user wants to stop now
+            if outcome != "interrupted":  # after a signal, exit without the summary
                 conclude(study)
     return Conducted(name, stop.exit_code if outcome == "interrupted" else 0)
 

@@ -1,4 +1,4 @@
-"""Other processes on the study: send them heartbeats, and requeue trials of dead ones."""
+"""Other processes on the study: show them that this one is alive, requeue trials of dead ones."""
 
 import time
 from collections.abc import Callable
@@ -29,7 +29,7 @@ class Neighbours:
         self._ignored: set[int] = set()  # trials already reported
 
     def running(self) -> str:
-        """Return who runs trials, for a line that says what is waited for."""
+        """Return who runs trials, for the line that says what the study is waiting for."""
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         owners = {str(Owner.of(kept(trial, OWNER))) for trial in running}
         return ", ".join(sorted(owners)) or "other processes"

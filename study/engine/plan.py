@@ -75,7 +75,7 @@ def plan_lines(
         )
     if seconds is not None and seconds > LONG:
         lines.append(
-            "       That is long. Fewer images (--subset), --epochs or --trials shorten it; or "
-            "stop it by --timeout SECONDS and continue later"
+            "       That is long. Use fewer trials, epochs or images, or stop with "
+            "--timeout SECONDS and continue later"
         )
     return lines

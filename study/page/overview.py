@@ -87,7 +87,7 @@ def cards(study: optuna.Study, identity: Identity, *more: Html) -> Html:
             share = spent.saved_epochs / (spent.saved_epochs + spent.epochs)
             note = f"{share:.0%} of all, about {describe_duration(spent.saved_seconds)}, in "
             note += counted(pruned, "pruned trial")
-        found.append(card("saved by pruning", f"{spent.saved_epochs:,} epochs", note))
+        found.append(card("saved by pruning", counted(spent.saved_epochs, "epoch"), note))
     return within("cards", found)
 
 

@@ -1,4 +1,4 @@
-"""The processes that train: given trials, and replaced if they die.
+"""Worker processes that train trials, and are replaced when they die.
 
 Only the parent knows the study and its storage. Workers end with their parent.
 """
@@ -23,30 +23,30 @@ from study.workers.messages import Answer, Died, Imported, Job, Message, Ready, 
 
 LANES = 16  # of a GPU: more trials of the smallest batches find no gap to fill
 BYTES_PER_WORKER = 1.5e9
-# Workers that died one after the other before any was ready. Someone may be killing them, or
-# memory may be short for a while; what ends by itself as it starts will do so again.
+# Most deaths in a row before any worker is ready. Kills may stop, and memory may be short only
+# for a while; a worker that exits by itself as it starts will do so again.
 KILLED_STARTS, FAILED_STARTS = 30, 3
 
 
 class Process(Protocol):
-    """A process that was started."""
+    """A worker process."""
 
     def kill(self) -> None: ...
 
     def wait(self) -> int:
-        """Its exit code, once it has ended; negative if a signal ended it."""
+        """Wait for the process to end, and return its exit code; negative for a signal."""
         ...
 
 
 Started: TypeAlias = "tuple[Process, Connection[Any, Any]]"
-"""A process and the connection to it."""
+"""A process and its connection."""
 Start = Callable[[str], Started]
-"""Starts a worker, given the module to import first, and connects to it."""
+"""Start a worker, given the module to import first, and connect to it."""
 
 
 @dataclass(frozen=True)
 class Worker:
-    """A process, the connection to it, and its part of the task."""
+    """A process, its connection, and its share of the task."""
 
     process: Process
     connection: "Connection[Any, Any]"
@@ -54,12 +54,11 @@ class Worker:
 
 
 class Pool:
-    """Processes that train trials of one pipeline, on `lanes` lanes: a trial at once on each.
+    """Processes that train trials of one pipeline on `lanes` lanes, one trial per lane at a time.
 
-    Lanes are dealt out to the pipeline's devices in turn, those of a processor to a process each.
-    Every process first measures the pace of `examples`, beside the others, and answers Ready.
-    Processes of `spare` are used before others are started. A context manager: leaving it ends
-    them.
+    Lanes are dealt out to the pipeline's devices in turn; on a CPU each lane has its own process.
+    Every process first measures the speed of `examples`, concurrently with the others, and answers
+    Ready. Processes of `spare` are used before others are started. Leaving the context ends them.
     """
 
     def __init__(
@@ -83,7 +82,7 @@ class Pool:
         end(spare or [])
 
     def __len__(self) -> int:
-        """Lanes."""
+        """Number of lanes."""
         return self._lanes
 
     def __enter__(self) -> "Pool":
@@ -94,24 +93,24 @@ class Pool:
 
     @property
     def awaited(self) -> range:
-        """Lanes that must have been ready before the first trial begins: all of them."""
+        """Lanes that must be ready before the first trial: all of them."""
         return range(self._lanes)
 
     @property
     def status(self) -> str:
-        """What the first trial waits for."""
+        """Return what the first trial is waiting for."""
         return "starting workers and measuring their speed"
 
     def process_of(self, lane: int) -> int:
-        """The number of the process that has this lane."""
+        """Return the number of the process that serves a lane."""
         return lane % len(self._workers)
 
     def start(self, lane: int, job: Job) -> None:
-        """Put a trial on an idle lane."""
+        """Start a trial on an idle lane."""
         self._send(lane, job)
 
     def answer(self, lane: int, go_on: bool) -> None:
-        """After Trained: train another epoch, or stop here."""
+        """Answer a Trained message: train another epoch, or stop."""
         self._send(lane, Answer(go_on))
 
     def _send(self, lane: int, message: Job | Answer) -> None:
@@ -120,14 +119,14 @@ class Pool:
 
     @staticmethod
     def _tell(worker: Worker, message: object) -> None:
-        # Of a worker that is dead `messages` will tell.
+        # `messages` reports dead workers.
         with suppress(BrokenPipeError, ConnectionResetError):
             worker.connection.send(message)
 
     def messages(self, timeout: float) -> Iterator[tuple[int, Message]]:
-        """What the workers have to say, by lane, after at most `timeout` seconds.
+        """Yield the workers' messages with their lanes, waiting at most `timeout` seconds.
 
-        Raises RuntimeError if they die as soon as they are started.
+        Raises RuntimeError if workers keep dying as they start.
         """
         connections = {worker.connection: number for number, worker in enumerate(self._workers)}
         for connection in wait(list(connections), timeout):
@@ -145,7 +144,7 @@ class Pool:
             place, news = message
             if isinstance(news, Ready):
                 self._futile = 0
-                # Whoever replaces one that measured has nothing to measure.
+                # Speed is measured only once.
                 task = replace(worker.task, examples=())
                 self._workers[number] = replace(worker, task=task)
                 yield from ((lane, news) for lane in lanes)
@@ -153,7 +152,7 @@ class Pool:
                 yield lanes[place], news
 
     def _replace(self, number: int) -> str:
-        """Start another process in the place of one that ended; how that ended."""
+        """Replace a process that ended, and return how it ended."""
         worker = self._workers[number]
         exit_code = worker.process.wait()
         reason = in_words(exit_code)
@@ -170,7 +169,7 @@ class Pool:
 
 
 class LocalProcess:
-    """A process of this machine, which ends when its standard input does: with its parent."""
+    """A process on this machine. It ends with its standard input, so with its parent."""
 
     def __init__(self, popen: "subprocess.Popen[bytes]") -> None:
         self._popen = popen
@@ -179,20 +178,20 @@ class LocalProcess:
         self._popen.kill()
 
     def wait(self) -> int:
-        """Its exit code, once it has ended; negative if a signal ended it."""
+        """Wait for the process to end, and return its exit code; negative for a signal."""
         with self._popen:  # closes its standard input
             return self._popen.wait()
 
 
 def start_process(preload: str) -> "tuple[Process, Connection[Any, Any]]":
-    """Start a worker as a fresh interpreter that imports nothing of the caller's script."""
+    """Start a worker in a fresh interpreter that does not import the caller's script."""
     ours, theirs = Pipe()
     handle = theirs.fileno()
     code = (
         f"import sys; sys.path[:] = {[os.path.abspath(path) for path in sys.path]!r}; "  # noqa: PTH100
         f"from study.workers.worker import main; main({handle}, {preload!r})"
     )
-    # Ctrl-C and schedulers signal the whole group; the parent alone decides what it means.
+    # Ctrl-C and schedulers signal the whole process group; only the parent reacts.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         process = subprocess.Popen(
@@ -206,9 +205,9 @@ def start_process(preload: str) -> "tuple[Process, Connection[Any, Any]]":
 
 @contextmanager
 def head_start(preload: str, count: int) -> "Iterator[list[Started]]":
-    """Processes that load their libraries while the caller still reads its data.
+    """Start processes that load their libraries while the caller reads its data.
 
-    A pool takes those that it needs off the list, and ends the others.
+    A pool takes those it needs off the list and ends the others.
     """
     spare: list[Started] = []
     try:
@@ -220,7 +219,7 @@ def head_start(preload: str, count: int) -> "Iterator[list[Started]]":
 
 
 def end(processes: "list[Started]") -> None:
-    """End processes, and leave none of them on the list."""
+    """End all processes and empty the list."""
     for process, _ in processes:
         process.kill()
     for process, connection in processes:
@@ -230,7 +229,7 @@ def end(processes: "list[Started]") -> None:
 
 
 def in_words(exit_code: int) -> str:
-    """How a process ended."""
+    """Describe how a process ended."""
     if exit_code >= 0:
         return f"its worker ended with exit code {exit_code}"
     name = signal.Signals(-exit_code).name
@@ -239,21 +238,21 @@ def in_words(exit_code: int) -> str:
 
 
 def devices_for(pipeline: Pipeline, lanes: int) -> list[str]:
-    """Where worker processes compute: one for each GPU, on a processor one for each lane."""
+    """Return the device of each worker process: one per GPU, or one per lane on a CPU."""
     if "cpu" in pipeline.devices:
         return ["cpu"] * lanes
     return list(pipeline.devices[:lanes])
 
 
 def default_lanes(pipeline: Pipeline) -> int:
-    """How many trials at once the machine serves best: some a GPU, else a core each, if memory
+    """Return how many trials to train at once: LANES per GPU, else one per core if memory
     allows."""
     if "cpu" not in pipeline.devices:
         return LANES * len(pipeline.devices)
-    return processes_of_a_processor()
+    return default_processes()
 
 
-def processes_of_a_processor() -> int:
-    """How many worker processes this machine's processor serves best."""
+def default_processes() -> int:
+    """Return how many worker processes to start on a CPU: one per core, if memory allows."""
     fitting = int(available_memory() / BYTES_PER_WORKER)
     return max(1, min(available_cores(), fitting))

@@ -67,9 +67,8 @@ class RayPool:
             wanted["num_gpus"] = 1
         self._kind: Any = ray.remote(**wanted)(actor.Actor)
         self._version = {"Python": platform.python_version(), "this program": actor.program()}
-        in_a_module = (
-            type(pipeline).__module__ != "__main__"
-        )  # otherwise nodes cannot identify its code
+        # Nodes cannot identify the code of a script.
+        in_a_module = type(pipeline).__module__ != "__main__"
         self._installed = installed_of(own_identity(pipeline)) if in_a_module else {}
         self._states: dict[int, Path] = {}  # by lane
         self._futile, self._said = 0, ""

@@ -1,4 +1,4 @@
-"""The life of a worker process: one thread that trains a few trials at once, a lane each."""
+"""A worker process: one thread that trains several trials concurrently, one per lane."""
 
 import gc
 import importlib
@@ -35,48 +35,48 @@ NAP = 2e-4  # seconds between looks at a device that is busy with all lanes
 
 
 def main(handle: int, preload: str) -> None:
-    """What a worker process does: a Task, then Jobs on its lanes, until the parent ends.
+    """Run a worker process: receive a Task, then Jobs on its lanes, until the parent ends.
 
     `handle` is the file descriptor of its connection, `preload` a module to import before the
-    task comes. Its standard input ends with its parent.
+    task arrives. Its standard input ends with its parent.
     """
     threading.Thread(target=_end_with_parent, daemon=True).start()
     connection: Connection[Any, Any] = Connection(handle)
-    with output(lasting=True):  # no trial fails since nobody reads what it prints
-        with suppress(Exception):  # the task will say what is wrong with it
+    with output(lasting=True):  # a trial must not fail because nobody reads its output
+        with suppress(Exception):  # opening the pipeline will report it
             importlib.import_module(preload)
         with suppress(EOFError, OSError):  # the parent has ended
             connection.send(Imported())
             task: Task = connection.recv()
             session, ready = prepare(task)
-            gc.freeze()  # no collection between trials looks through the libraries again
+            gc.freeze()  # keep collections from scanning the libraries again
             connection.send((0, ready))
             serve(connection, session)
 
 
 def prepare(task: Task) -> tuple[Session, Ready]:
-    """Open the pipeline and measure its pace. Whatever goes wrong ends the process."""
+    """Open the pipeline and measure its speed. Any exception ends the process."""
     try:
         pipeline: Pipeline = pickle.loads(task.pipeline)
         session = pipeline.open(task.device)
         pace = session.pace(task.examples, task.lanes) if task.examples else None
         identity = own_identity(pipeline)
         return session, Ready(pace, session.memory, hardware_of(identity), installed_of(identity))
-    except OSError as error:  # which must not be taken for the end of the parent
+    except OSError as error:  # must not look like the end of the parent
         raise RuntimeError(f"the pipeline cannot be opened: {error}") from error
 
 
 @dataclass
 class Lane:
-    """A trial in training, and what it waits for."""
+    """A trial in training, and what it is waiting for."""
 
     training: Generator[OfTrial | Mark]
-    mark: Mark | None = None  # the device has to reach it first
-    asked: bool = False  # the parent has to say whether it should go on
+    mark: Mark | None = None  # until the device reaches it
+    asked: bool = False  # until the parent answers whether to go on
 
 
 class Link(Protocol):
-    """How a worker reaches its parent: a connection, or what stands for one in an actor."""
+    """A worker's link to its parent: a connection, or its counterpart in an actor."""
 
     def poll(self, timeout: float | None) -> bool: ...
 
@@ -86,7 +86,7 @@ class Link(Protocol):
 
 
 def serve(connection: Link, session: Session) -> None:
-    """Train whatever the parent puts on the lanes, taking turns, and tell it every epoch."""
+    """Train the parent's jobs on the lanes in turn, and report every epoch."""
     lanes: dict[int, Lane] = {}
     moved = False
     while True:
@@ -117,16 +117,16 @@ def serve(connection: Link, session: Session) -> None:
 
 
 def advance(lane: Lane) -> OfTrial | None:
-    """Let a lane do what it can without waiting; its news, if there are any."""
+    """Advance a lane without blocking; return its message, if any."""
     item = next(lane.training, Done())
     lane.mark = None if isinstance(item, OfTrial) else item
     return item if isinstance(item, OfTrial) else None
 
 
 def train(session: Session, job: Job) -> Generator[OfTrial | Mark]:
-    """A trial from where it was interrupted: what is to be told of it, and what to wait for.
+    """Train a trial, resuming it if it was interrupted; yield messages, and Marks to wait for.
 
-    Whatever exception a trial raises ends that trial alone.
+    An exception ends only the trial that raised it.
     """
     note, first = "", True
     try:
@@ -146,16 +146,16 @@ def train(session: Session, job: Job) -> Generator[OfTrial | Mark]:
                     note, first = "", False
     except MemoryError as error:
         yield OutOfMemory(" ".join(str(error).split())[:300] or "it says no more")
-    except Exception as error:  # whatever it is, the parent stores and counts it
+    except Exception as error:  # the parent stores and counts it
         frame = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(frame.filename).name}:{frame.lineno}"
         yield Broken(f"{type(error).__name__} at {place}", traceback.format_exc())
 
 
 def _plain(epoch: Scored) -> Epoch:
-    """An epoch in plain types, which the parent knows whatever the pipeline.
+    """Convert an epoch to plain types, which the parent can unpickle for any pipeline.
 
-    Raises TypeError if it is no epoch.
+    Raises TypeError if it is not an epoch.
     """
     if not hasattr(epoch, "score"):
         raise TypeError(
