@@ -8,6 +8,7 @@ import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from fer.config import Config
@@ -17,6 +18,7 @@ from study.engine.pruners import (
     MARGIN,
     MedianPruner,
     describe_pruner,
+    lower_quartile,
     make_pruner,
     noise_of,
 )
@@ -139,6 +141,37 @@ def test_a_schedule_that_gains_late_is_compared_with_its_own_kind() -> None:
     ]:
         study.enqueue_trial({"schedule": schedule})
         assert pruned(value) is decision
+
+
+def test_until_a_kind_has_enough_trials_only_the_worst_quarter_of_all_is_the_bar() -> None:
+    study = optuna.create_study(direction="maximize")
+    scores = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]  # lower quartile 0.3
+    space = {"schedule": CategoricalDistribution(["constant", "cosine", "one-cycle"])}
+    complete = [
+        optuna.create_trial(
+            params={"schedule": "constant" if i % 2 else "cosine"},
+            distributions=space,
+            value=score,
+            intermediate_values={1: score},
+        )
+        for i, score in enumerate(scores)
+    ]
+    for few, value, decision in [
+        (COMPARED - 1, 0.01, False),
+        (len(scores), 0.31, False),
+        (len(scores), 0.29, True),
+    ]:
+        study.enqueue_trial({"schedule": "one-cycle"})
+        trial = study.ask(space)
+        trial.report(value, 1)
+        frozen = study.get_trials(deepcopy=False)[trial.number]
+        pruner = MedianPruner(complete[:few], 1, ["schedule"])
+        assert pruner.prune(study, frozen) is decision
+
+
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=30).map(sorted))
+def test_the_lower_quartile_is_that_of_numpy(ordered: list[float]) -> None:
+    assert lower_quartile(ordered) == pytest.approx(np.quantile(ordered, 0.25), abs=1e-12)
 
 
 def test_a_trial_without_a_number_is_stopped() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -267,6 +268,19 @@ def test_a_study_of_format_2_is_judged_samplers_and_all(command: Command) -> Non
     assert result.code == 0, result
     assert "points on held-out settings" in result.out
     assert "0.00 points, that of the mean" not in result.out  # a study named twice counts once
+
+
+def test_the_shipped_bank_is_judged_by_the_documented_command(command: Command) -> None:
+    text = (BANK.parents[1] / "search.md").read_text()
+    asked = re.search(
+        r"^    python -m study\.judge --storage \S+ (--study .*)$", text, re.MULTILINE
+    )
+    assert asked is not None
+    storage = f"sqlite:///file:{BANK}?mode=ro&uri=true"
+    line = ("study.judge", "--storage", storage, *asked[1].split(), "--orders", 1)
+    result = command(*line)
+    assert result.code == 0, result
+    assert "121 complete curves of 30 epochs" in result.out
 
 
 def test_too_few_curves_and_studies_of_other_conditions_are_refused(command: Command) -> None:

@@ -33,16 +33,18 @@ def describe_pruner(name: str, epochs: int, curves_by: Sequence[str]) -> dict[st
     settings: dict[str, Any] = {"name": name, "earliest": earliest_pruning(name, epochs)}
     if name == "median":
         settings |= {"margin": MARGIN, "compared": COMPARED, "found": FOUND}
+        settings |= {"among_all": "lower quartile"} if curves_by else {}
     settings["second_chances"] = round(CHANCES[name], 4)
     return {**settings, **within}
 
 
 class Bar:
-    """The score a trial must reach at each epoch: the median of complete trials, minus MARGIN
-    times an epoch's noise.
+    """The score a trial must reach at each epoch, from the complete trials.
 
-    Scores are means of the last epochs, as in `study.spec.score`. Only curves of the same kind
-    are compared: with some learning rate schedules most of the gain comes at the end.
+    With enough trials of the same kind of curve, it is their median minus MARGIN times an epoch's
+    noise. Until then it is the lower quartile of all kinds minus the same margin: with some
+    learning rate schedules most of the gain comes at the end, so kinds compare poorly.
+    Scores are means of the last epochs, as in `study.spec.score`.
     """
 
     def __init__(self) -> None:
@@ -52,17 +54,31 @@ class Bar:
 
     def add(self, kind: Any, curve: Sequence[float], found: bool) -> None:
         """Add a complete trial's scores by epoch; `found` if the sampler proposed it."""
-        for epoch in range(1, len(curve) + 1):
-            bisect.insort(self._scores[kind, epoch], score_of(curve[:epoch]))
-        bisect.insort(self._noise[kind], noise_of(curve))
-        self._found[kind] += found
+        scores = [score_of(curve[:epoch]) for epoch in range(1, len(curve) + 1)]
+        for group in (kind, ANY_KIND):
+            for epoch, score in enumerate(scores, 1):
+                bisect.insort(self._scores[group, epoch], score)
+            bisect.insort(self._noise[group], noise_of(curve))
+            self._found[group] += found
 
     def at(self, kind: Any, epoch: int) -> float | None:
         """Return the lowest score that is not pruned after `epoch`; None with too few trials."""
-        scores = self._scores[kind, epoch]
-        if len(scores) < COMPARED or self._found[kind] < FOUND:
-            return None
-        return middle(scores) - MARGIN * middle(self._noise[kind])
+        for group, reference in ((kind, middle), (ANY_KIND, lower_quartile)):
+            scores = self._scores[group, epoch]
+            if len(scores) >= COMPARED and self._found[group] >= FOUND:
+                return reference(scores) - MARGIN * middle(self._noise[group])
+        return None
+
+
+ANY_KIND = object()
+
+
+def lower_quartile(ordered: Sequence[float]) -> float:
+    """Return the first quartile of sorted numbers, interpolated linearly."""
+    place = (len(ordered) - 1) / 4
+    low = int(place)
+    above = ordered[min(low + 1, len(ordered) - 1)]
+    return ordered[low] + (place - low) * (above - ordered[low])
 
 
 def middle(ordered: Sequence[float]) -> float:
@@ -82,10 +98,10 @@ def noise_of(curve: Sequence[float]) -> float:
 
 
 class MedianPruner(optuna.pruners.BasePruner):
-    """Prunes a trial that is below the `Bar` of the complete trials with its kind of curve.
+    """Prunes a trial that is below the `Bar` of the complete trials.
 
-    For studies that maximise. Kinds differ in the parameters `curves_by`. Trials are appended to
-    the list `complete` as they complete. No trial is pruned before epoch `earliest`.
+    For studies that maximise. Kinds of curves differ in the parameters `curves_by`. Trials are
+    appended to the list `complete` as they complete. No trial is pruned before epoch `earliest`.
     """
 
     def __init__(
@@ -131,7 +147,7 @@ def curve_of(trial: FrozenTrial) -> list[float]:
 
 
 def kind_of(trial: FrozenTrial, curves_by: Sequence[str]) -> tuple[Any, ...]:
-    """Return the kind of a trial's curve; only curves of the same kind are compared."""
+    """Return the kind of a trial's curve: its values of the parameters `curves_by`."""
     return tuple(trial.params.get(name) for name in curves_by)
 
 
@@ -163,6 +179,7 @@ def expected_share(name: str, epochs: int) -> float:
 
 
 def protected_trials(name: str, kinds: int) -> int:
-    """Return how many trials complete before any is pruned, with this many kinds of curves."""
+    """Return how many trials complete before pruning is in full effect, with this many kinds of
+    curves."""
     # Screening prunes from the start, but spares the control.
     return COMPARED * kinds if name == "median" else 1

@@ -199,16 +199,23 @@ def differences(
 ) -> list[str]:
     """Describe the differences, including what an older version did not store."""
     old, new = _flat(stored), _flat(identity)
-    ignored = (*ignored, "format")
-    missing = [key for key in new if key not in old and key not in ignored]
-    words = [
-        f"{key} was {_short(old[key])}, now {_short(new.get(key))}"
-        for key in old
-        if old[key] != new.get(key) and key not in ignored
-    ]
+    missing = [key for key in new if key not in old and key not in (*ignored, "format")]
+    words = changes(stored, identity, ignored)
     if missing:
         words.append(f"it was started by an older version that did not store {', '.join(missing)}")
     return words
+
+
+def changes(
+    stored: Identity, identity: Mapping[str, Any], ignored: tuple[str, ...] = ()
+) -> list[str]:
+    """Describe what differs from what is stored."""
+    old, new = _flat(stored), _flat(identity)
+    return [
+        f"{key} was {_short(old[key])}, now {_short(new.get(key))}"
+        for key in old
+        if old[key] != new.get(key) and key not in (*ignored, "format")
+    ]
 
 
 def same_question(stored: Any, identity: Identity) -> bool:
