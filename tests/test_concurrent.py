@@ -19,7 +19,7 @@ from study.workers import pool
 from tests.conftest import Command, trials
 
 CPU = torch.device("cpu")
-SMALL = ("--subset", "150", "--epochs", "3", "--trials", "10", "--study", "small")
+SMALL = ("--subset", "150", "--epochs", "3", "--trials", "8", "--study", "small")
 
 
 @pytest.fixture
@@ -51,26 +51,11 @@ def into(folder: str) -> tuple[str, str]:
     return "--storage", f"sqlite:///{folder}/studies.db"
 
 
-SLOW = """
-import time
-
-def progress(run, validation):
-    for item in original(run, validation):
-        if run.config.batch_size >= 64 and not hasattr(item, "query"):
-            time.sleep(0.15)
-        yield item
-"""
-
-
-@pytest.mark.long
-def test_a_study_with_one_seed_repeats_whatever_is_slow(
-    command: Command, sabotage: Callable[[str], None]
-) -> None:
+def test_a_study_with_one_seed_repeats_whatever_is_slow(command: Command) -> None:
     # So many that the sampler proposes from what it has seen.
-    many = ("--subset", 120, "--epochs", 3, "--trials", 16, "--study", "small", "--workers", 2)
-    assert command("study.run", *many, *into("first")).code == 0
-    sabotage(SLOW)
-    assert command("study.run", *many, *into("second")).code == 0
+    many = ("--trials", 24, "--study", "small", "--workers", 2, "--pipeline")
+    assert command("study.run", *many, "tests.paced:quick", *into("first")).code == 0
+    assert command("study.run", *many, "tests.paced:limping", *into("second")).code == 0
     assert course("first") == course("second")
 
 
@@ -147,16 +132,17 @@ def test_a_trial_that_kills_the_process_is_found_among_its_neighbours_and_only_i
     assert sum(trial.state == TrialState.COMPLETE for trial in trials()) == 4
 
 
-@pytest.mark.long
 def test_the_end_of_the_time_lets_the_epochs_of_all_lanes_end(
     one_process: None, command: Command
 ) -> None:
-    done = command("study.run", *SMALL, "--workers", 3, "--timeout", 8)
+    line = ("--trials", 4, "--study", "small", "--workers", 3, "--pipeline", "tests.paced:brisk")
+    done = command("study.run", *line, "--timeout", 2)
     assert done.code == 0, done
+    assert "stopped with" in done.out
     assert not [trial for trial in trials() if trial.state == TrialState.RUNNING]
-    again = command("study.run", *SMALL, "--workers", 3)
+    again = command("study.run", *line)
     assert again.code == 0, again
-    assert sum(trial.state in records.FINISHED for trial in trials()) == 10
+    assert sum(trial.state in records.FINISHED for trial in trials()) == 4
 
 
 LITTLE = """

@@ -12,6 +12,7 @@ import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
+from study.analysis import importance
 from study.analysis.importance import LEAST, importances, save_plot, varied
 from study.spec.space import place
 from tests.conftest import Command
@@ -154,8 +155,9 @@ def test_the_picture_has_a_bar_each(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_a_search_stands_on_the_results_page_with_its_best_and_its_beginning(
-    command: Command,
+    command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(importance, "RESAMPLES", 2)  # the ranges are tested above
     line = ("--trials", 11, "--subset", 150, "--epochs", 1, "--workers", 1, "--pruner", "none")
     mine = ("--study", "../my [b]", "--remove", "disgust")
     assert command("study.run", "--space", "extended", *line, *mine).code == 0

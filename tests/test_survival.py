@@ -32,7 +32,7 @@ pytestmark = pytest.mark.long
 KILLS = int(os.environ.get("CHAOS_KILLS", "3"))
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
 # Enough epochs that the study outlasts the kills.
-LONG = ("--trials", "6", "--epochs", str(6 + 2 * KILLS), "--pruner", "none")
+LONG = ("--trials", "6", "--epochs", str(4 + 2 * KILLS), "--pruner", "none")
 SMALL = ("--subset", "150", "--study", "small", "--workers", "2")
 # Where only what is around the training matters: 20 epochs of a tenth of a second each.
 PACED = (
