@@ -7,7 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -61,8 +61,14 @@ def says(running: "subprocess.Popen[str]") -> str:
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
     """Three nodes of one core each."""
+    with cluster(3) as found:
+        yield found
+
+
+@contextmanager
+def cluster(count: int) -> Iterator[Nodes]:
     controller = subprocess.Popen(
-        [sys.executable, "-m", "tests.nodes", "3"],
+        [sys.executable, "-m", "tests.nodes", str(count)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -84,13 +90,14 @@ def options(*more: object, pipeline: str = "pipeline", name: str = "ray") -> lis
     return [str(each) for each in given]
 
 
-def begin(*arguments: str) -> "subprocess.Popen[str]":
+def begin(*arguments: str, **environment: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", "study.run", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        env={**os.environ, **environment},
     )
 
 
@@ -197,6 +204,28 @@ def test_ctrl_c_ends_the_epochs_that_run_and_no_actor_hears_it(nodes: Nodes) -> 
     assert TrialState.RUNNING not in states
     assert nodes.workers() == []
     done = process("study.run", *given)
+    assert done.code == 0, done
+    assert len(trials("sqlite:///ray.db")) == 5
+
+
+def test_a_cluster_that_is_gone_ends_the_study_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "from study.workers import cluster; cluster.GONE_SECONDS = 3"
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    given = ("--trials", 5, "--pruner", "none")
+    with cluster(1) as alone:
+        running = begin(*options(*given, "--ray", alone.address), PYTHONPATH=path)
+        wait_for(lambda: has_report(Path("ray.db")), running)
+        for each in psutil.Process(alone.controller.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+        alone.controller.kill()
+        out = running.communicate(timeout=PATIENCE)[0]
+    assert running.returncode == 2, out
+    assert "the cluster's head is gone" in out.splitlines()[-1]
+    assert "Traceback" not in out
+    done = process("study.run", *options(*given))
     assert done.code == 0, done
     assert len(trials("sqlite:///ray.db")) == 5
 

@@ -117,15 +117,21 @@ class Head:
 
         Raises UserError if it has been unreachable for too long.
         """
+        error = self.unreachable()
+        if error is None:
+            self._seen = time.monotonic()
+        elif time.monotonic() - self._seen > GONE_SECONDS:
+            self.gone(error)
+        return error is None
+
+    def unreachable(self) -> OSError | None:
+        """Return why the head cannot be reached; None if it can."""
         try:
             if self._place[1]:
                 socket.create_connection(self._place, timeout=2.0).close()
         except OSError as error:
-            if time.monotonic() - self._seen > GONE_SECONDS:
-                self.gone(error)
-            return False
-        self._seen = time.monotonic()
-        return True
+            return error
+        return None
 
     def gone(self, error: Exception) -> NoReturn:
         """Raise UserError: the cluster is gone."""

@@ -91,6 +91,8 @@ class RayPool:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._head.unreachable() is not None:
+            return  # nothing of the cluster is left
         for worker in self._workers:
             with suppress(RayError):
                 ray.kill(worker.handle)
@@ -156,6 +158,9 @@ class RayPool:
             try:
                 said = ray.get(reference)
             except RayError as error:
+                if not self._head.answers():  # replacing the actor would block
+                    time.sleep(LOOK_SECONDS)
+                    return
                 yield self._lost(number, error)
                 continue
             if self._workers[number].node:
