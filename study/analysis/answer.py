@@ -83,7 +83,9 @@ def of_confirmation(study: optuna.Study, studies: Sequence[optuna.Study]) -> Ans
     verdict = told[best]
     real = verdict.word == "better"
     seeds = counted(next(len(each.seeds) for each in found if each.label == best), "fresh seed")
-    short = f"{'beats' if real else 'does not beat'} {control}: {verdict.points}, {seeds}"
+    is_worse = verdict.word == "worse"
+    relation = "beats" if real else "is worse than" if is_worse else "not told apart from"
+    short = f"{relation} {control}: {verdict.points}, {seeds}"
     return Answer(
         f"Confirmed over {seeds}: {words}." if real else f"Not confirmed over {seeds}: {words}.",
         short,

@@ -21,8 +21,8 @@ def more_trials(study: optuna.Study) -> str:
     scores = 100 * independent_scores(study)
     if len(scores) < LEAST:
         return (
-            f"More trials: the expected gain is unknown, since only {len(scores)} trials were "
-            f"drawn independently of others (it takes {LEAST}){latest_improvement(study)}."
+            f"More trials: the expected gain is unknown. It takes {LEAST} trials drawn "
+            f"independently of others, this study has {len(scores)}{latest_improvement(study)}."
         )
     generator = np.random.default_rng(kept(study, IDENTITY)["seed"])
     gain, low, high = gain_of_doubling(scores, generator)
