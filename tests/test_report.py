@@ -16,7 +16,7 @@ from optuna.trial import create_trial
 from study.analysis import importance
 from study.options import DEFAULT_URL
 from study.page.history import best_so_far, curves, history
-from study.page.render import all_trials, render
+from study.page.render import all_trials, asked, render
 from study.page.settings import draw, panels
 from study.page.trials import trials_of
 from study.storage.records import CONFIG, CONTINUES, RESULT, kept, result_of
@@ -387,3 +387,9 @@ def test_the_figures_of_thousands_of_trials_stay_small() -> None:
     assert sum(len(part.encode()) for part in parts) < 1_500_000
     assert "The best 500 of 1,200" in parts[-1]
     assert "one in 2 is drawn" in parts[1]
+
+
+def test_a_page_of_demo_faces_says_what_their_scores_are_worth() -> None:
+    known = {"epochs": 4, "split": "grouped"}
+    assert "say nothing about FER-2013" in asked({"data": "demo", **known}, 3)
+    assert "say nothing" not in asked({"data": "fer2013", **known}, 3)
