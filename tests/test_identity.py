@@ -23,7 +23,7 @@ from study.storage import studies as store
 from tests.conftest import Command, Result
 
 SMALL = ("--subset", "150", "--study", "small", "--workers", "1", "--epochs", "2")
-OLD_STUDIES = Path(__file__).parents[1] / "studies.db"
+OLD_STUDIES = Path(__file__).parent / "older_version.db"
 
 
 @pytest.fixture
