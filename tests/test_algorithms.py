@@ -8,7 +8,7 @@ import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from fer.config import Config
@@ -146,7 +146,8 @@ def test_a_schedule_that_gains_late_is_compared_with_its_own_kind() -> None:
 def test_until_a_kind_has_enough_trials_only_the_worst_quarter_of_all_is_the_bar() -> None:
     study = optuna.create_study(direction="maximize")
     scores = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]  # lower quartile 0.3
-    space = {"schedule": CategoricalDistribution(["constant", "cosine", "one-cycle"])}
+    schedules = CategoricalDistribution(["constant", "cosine", "one-cycle"])
+    space: dict[str, BaseDistribution] = {"schedule": schedules}
     complete = [
         optuna.create_trial(
             params={"schedule": "constant" if i % 2 else "cosine"},
