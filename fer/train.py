@@ -168,19 +168,16 @@ def train(options: Options, origin: Origin | None) -> None:
     device = choose(options.device)
     prepared = prepare(options, origin, device)
     stages = {folder: runs.stage_of(folder, plan) for folder, plan in prepared.plans.items()}
-    trained = list(prepared.plans)
+    trained = [folder for folder in stages if stages[folder] is not runs.Stage.DIVERGED]
+    past = {runs.Stage.FINISHED: "is finished", runs.Stage.DIVERGED: "has diverged"}
     if options.seeds is not None:
         seeds.check_folder(options.out, prepared.plans)
     started = False
     with Signals(counted=1) as signals:
         for folder, plan in prepared.plans.items():
             stage, seed = stages[folder], plan.config.seed
-            if options.seeds is not None and stage is runs.Stage.FINISHED:
-                print(f"seed {seed:<7}is finished")
-                continue
-            if options.seeds is not None and stage is runs.Stage.DIVERGED:
-                print(f"seed {seed:<7}has diverged")
-                trained.remove(folder)
+            if options.seeds is not None and stage in past:
+                print(f"seed {seed:<7}{past[stage]}")
                 continue
             if signals.soon:
                 print(f"stopped     before seed {seed}; the same command continues")

@@ -18,7 +18,6 @@ from study.engine.pruners import (
     MARGIN,
     MedianPruner,
     describe_pruner,
-    lower_quartile,
     make_pruner,
     noise_of,
 )
@@ -168,11 +167,6 @@ def test_until_a_kind_has_enough_trials_only_the_worst_quarter_of_all_is_the_bar
         frozen = study.get_trials(deepcopy=False)[trial.number]
         pruner = MedianPruner(complete[:few], 1, ["schedule"])
         assert pruner.prune(study, frozen) is decision
-
-
-@given(st.lists(st.floats(-1, 1), min_size=1, max_size=30).map(sorted))
-def test_the_lower_quartile_is_that_of_numpy(ordered: list[float]) -> None:
-    assert lower_quartile(ordered) == pytest.approx(np.quantile(ordered, 0.25), abs=1e-12)
 
 
 def test_a_trial_without_a_number_is_stopped() -> None:

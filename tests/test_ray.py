@@ -67,6 +67,7 @@ def nodes() -> Iterator[Nodes]:
 
 @contextmanager
 def cluster(count: int) -> Iterator[Nodes]:
+    """A cluster of one-core nodes, whose processes are gone afterwards."""
     controller = subprocess.Popen(
         [sys.executable, "-m", "tests.nodes", str(count)],
         stdin=subprocess.PIPE,
@@ -77,11 +78,13 @@ def cluster(count: int) -> Iterator[Nodes]:
     )
     address = says(controller)
     everything = psutil.Process(controller.pid).children(recursive=True)
-    yield Nodes(controller, address)
-    controller.communicate()
-    for each in everything:
-        if each.is_running():
-            each.kill()
+    try:
+        yield Nodes(controller, address)
+    finally:
+        controller.communicate()
+        for each in everything:
+            if each.is_running():
+                each.kill()
 
 
 def options(*more: object, pipeline: str = "pipeline", name: str = "ray") -> list[str]:

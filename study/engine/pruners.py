@@ -16,6 +16,7 @@ from study.storage.records import ORIGIN, result_of
 COMPARED = 8  # minimum number of trials to compare with
 FOUND = 4  # minimum number of these proposed by the sampler
 MARGIN = 2.0  # below their median, in standard deviations of an epoch's noise
+ANY_KIND = object()  # stands for the kinds of all trials together
 
 # Mean share trained of the epochs in which a trial may be pruned, including second chances.
 # Measured on studies of 30 trials of 5, 6 and 10 epochs, on the demo faces and on FER-2013.
@@ -63,22 +64,15 @@ class Bar:
 
     def at(self, kind: Any, epoch: int) -> float | None:
         """Return the lowest score that is not pruned after `epoch`; None with too few trials."""
-        for group, reference in ((kind, middle), (ANY_KIND, lower_quartile)):
+        for group in (kind, ANY_KIND):
             scores = self._scores[group, epoch]
             if len(scores) >= COMPARED and self._found[group] >= FOUND:
-                return reference(scores) - MARGIN * middle(self._noise[group])
+                if group is ANY_KIND:
+                    reference, *_ = statistics.quantiles(scores, n=4, method="inclusive")
+                else:
+                    reference = middle(scores)
+                return reference - MARGIN * middle(self._noise[group])
         return None
-
-
-ANY_KIND = object()
-
-
-def lower_quartile(ordered: Sequence[float]) -> float:
-    """Return the first quartile of sorted numbers, interpolated linearly."""
-    place = (len(ordered) - 1) / 4
-    low = int(place)
-    above = ordered[min(low + 1, len(ordered) - 1)]
-    return ordered[low] + (place - low) * (above - ordered[low])
 
 
 def middle(ordered: Sequence[float]) -> float:
