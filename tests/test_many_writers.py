@@ -30,7 +30,9 @@ def test_sixteen_writers_lose_no_report_and_keep_the_total(url: str) -> None:
 
 
 def test_a_second_shell_joins_the_study_and_the_total_stays(url: str) -> None:
-    command = [sys.executable, "-m", "study.run", *PACED, "--storage", url, "--trials", "12"]
+    # Without a pruner, as a second chance has the settings of the trial that it continues.
+    options = ("--storage", url, "--trials", "12", "--pruner", "none")
+    command = [sys.executable, "-m", "study.run", *PACED, *options]
     shells = [
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for _ in range(2)
