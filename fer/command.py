@@ -1,19 +1,22 @@
 """What all commands share: option parsing, one-line errors, exit codes."""
 
 import contextlib
+import inspect
 import io
 import os
 import re
 import reprlib
 import shlex
+import shutil
 import signal
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from types import FrameType, NoneType
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import tyro
 from pydantic import ValidationError
@@ -21,6 +24,9 @@ from tyro.constructors import (
     ConstructorRegistry,
     PrimitiveConstructorSpec,
     PrimitiveTypeInfo,
+    StructConstructorSpec,
+    StructFieldSpec,
+    StructTypeInfo,
 )
 
 from fer import home
@@ -54,6 +60,45 @@ def _or_none(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     )
 
 
+_LAID_OUT = object()
+"""Marker of a type whose fields are being laid out."""
+
+
+@_OPTIONS.struct_rule
+def _laid_out(info: StructTypeInfo) -> StructConstructorSpec | None:
+    """Help texts wrap at the width of the terminal, not where they wrap in the source.
+
+    What an option does without a value stands in its text: there is no "(default: none)".
+    """
+    if _LAID_OUT in info.markers:
+        return None  # for tyro's own rules
+    inner = replace(info, markers=(*info.markers, _LAID_OUT))
+    spec = ConstructorRegistry.get_struct_spec(inner)
+    if not isinstance(spec, StructConstructorSpec):
+        return None
+    return replace(spec, fields=tuple(_field_laid_out(each) for each in spec.fields))
+
+
+def _field_laid_out(option: StructFieldSpec) -> StructFieldSpec:
+    text = option.helptext
+
+    def joined() -> str | None:
+        words = text() if callable(text) else text
+        return None if words is None else " ".join(words.split())
+
+    kind: Any = option.type
+    if option.default in (None, ()):
+        kind = Annotated[kind, tyro.conf.arg(help_behavior_hint="")]
+    return replace(option, type=kind, helptext=joined)
+
+
+def _paragraphs(text: str | None) -> str:
+    """Return a docstring, filled to the width of the terminal."""
+    width = shutil.get_terminal_size().columns - 1
+    parts = inspect.cleandoc(text or "").split("\n\n")
+    return "\n\n".join(textwrap.fill(part, width) for part in parts)
+
+
 def parse(
     options: Callable[..., Any],
     program: str,
@@ -70,6 +115,8 @@ def parse(
     # The parser draws boxes around its errors; errors here must be one line.
     errors = io.StringIO()
     settings: dict[str, Any] = {"registry": _OPTIONS}
+    if not only_known and {"-h", "--help"} & set(sys.argv[1:] if argv is None else argv):
+        print(_paragraphs(options.__doc__), end="\n\n")  # the parser does not wrap it
     if default is not None:
         settings["default"] = default
     try:
@@ -81,6 +128,7 @@ def parse(
             found = tyro.cli(
                 options,
                 prog=f"python -m {program}",
+                description="",
                 args=argv,
                 config=(tyro.conf.OmitArgPrefixes,),
                 **settings,

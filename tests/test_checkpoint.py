@@ -11,8 +11,9 @@ from torch import Tensor
 from fer.config import Config
 from fer.data import Faces
 from fer.errors import UserError
+from fer.session import FaceSession
 from fer.training import checkpoint
-from fer.training.fit import Run, fit
+from fer.training.fit import Epoch, Run, fit
 from fer.training.stream import HostStream, Mark
 from tests.conftest import drawn_faces
 
@@ -110,6 +111,25 @@ def test_what_is_damaged_or_of_another_run_is_unusable(faces: Faces) -> None:
     for name in ("optimizer.99.step", "optimizer.x.step", "other"):
         save_file({**tensors, name: torch.zeros(3)}, KEPT, {"key": "key", "epochs": "[]"})
         refuse(".")
+
+
+def test_a_trial_with_an_unusable_checkpoint_says_so_and_is_trained_from_its_seed(
+    faces: Faces,
+) -> None:
+    session = FaceSession(lambda seed: (faces, faces), None, CPU)
+    settings = config("adam").model_dump()
+    undisturbed = list(session.train(settings, Path("calm"), "key"))
+    KEPT.write_bytes(Path("calm").read_bytes()[:1000])
+    said, *items = session.train(settings, KEPT, "key")
+    assert isinstance(said, str)
+    assert said.startswith("its checkpoint is unusable (")
+    assert said.endswith("trained again from its seed")
+    curves = [
+        [(each.number, each.score, each.values) for each in trained if isinstance(each, Epoch)]
+        for trained in (items, undisturbed)
+    ]
+    assert len(curves[0]) == 3
+    assert curves[0] == curves[1]
 
 
 def test_where_work_is_queued_all_is_copied_at_once_and_another_thread_writes_the_same_file(

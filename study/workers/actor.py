@@ -55,7 +55,7 @@ class Actor:
             work(Link(self._to_worker, self._to_parent), *task)
         except BaseException as error:  # SystemExit too: this actor is finished
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            self._to_parent.put((0, Fallen(reason, traceback.format_exc()), None))
+            self._to_parent.put((0, Fallen(reason, traceback.format_exc())))
 
     def tell(self, lane: int, message: Any, state: bytes | None = None) -> None:
         """Pass a message to the worker; with a Job, the checkpoint to resume from."""
@@ -97,7 +97,7 @@ def work(link: "Link", *task: Any) -> None:
 class Link:
     """A worker's connection to its parent, which keeps the checkpoints.
 
-    A checkpoint arrives with a Job and leaves with every epoch; here it is a temporary file.
+    A checkpoint arrives with a Job and leaves after every epoch; here it is a temporary file.
     """
 
     def __init__(self, inbox: "queue.SimpleQueue[Any]", outbox: "queue.SimpleQueue[Any]") -> None:
@@ -131,15 +131,15 @@ class Link:
         return replace(job, state=path)
 
     def send(self, message: "tuple[int, Message]") -> None:
-        """Send a message to the parent, a new epoch with its checkpoint."""
+        """Send a message to the parent, and after a new epoch its checkpoint."""
         from study.workers.messages import OfTrial, Trained
 
         lane, news = message
-        state = None
+        self._outbox.put((lane, news))  # the parent answers it while the checkpoint travels
         if isinstance(news, Trained):
             path = self._states[lane]
             if not news.resumed and path.exists():
-                state = np.fromfile(path, np.uint8)  # Ray copies an array less often than bytes
+                # Ray copies an array less often than bytes.
+                self._outbox.put((lane, np.fromfile(path, np.uint8)))
         elif isinstance(news, OfTrial):
             shutil.rmtree(self._states.pop(lane).parent, ignore_errors=True)
-        self._outbox.put((lane, news, state))

@@ -1,7 +1,7 @@
 """Workers on a Ray cluster, behind the interface of `study.workers.pool.Pool`.
 
 All state lives in the parent: it replaces dead actors itself (Ray never restarts them), and every
-epoch sends the trial's checkpoint back, so losing a node loses nothing.
+epoch sends the trial's checkpoint back, so losing a node costs each trial on it at most an epoch.
 """
 
 import os
@@ -71,6 +71,7 @@ class RayPool:
         in_a_module = type(pipeline).__module__ != "__main__"
         self._installed = installed_of(own_identity(pipeline)) if in_a_module else {}
         self._states: dict[int, Path] = {}  # by lane
+        self._notes: dict[int, str] = {}  # of checkpoints that could not be written, by lane
         self._futile, self._said = 0, ""
         self._places, self._looked, self._changed = self._count_places(), 0.0, time.monotonic()
         count = lanes
@@ -127,6 +128,7 @@ class RayPool:
     def start(self, lane: int, job: Job) -> None:
         """Start a trial on an idle lane, sending its checkpoint if there is one."""
         self._states[lane] = job.state
+        self._notes.pop(lane, None)
         state = job.state.read_bytes() if job.state.exists() else None
         self._tell(lane, job, state)
 
@@ -179,7 +181,7 @@ class RayPool:
     def _heard(self, number: int, said: Sequence[Any]) -> Iterator[tuple[int, Message]]:
         worker = self._workers[number]
         worker.says = worker.handle.hear.remote()
-        for place, news, state in said:
+        for place, news in said:
             lane = worker.lanes[place]
             match news:
                 case Fallen():
@@ -192,21 +194,21 @@ class RayPool:
                     worker.ready, self._changed = True, time.monotonic()
                     self._looked = 0.0  # the crew is told before the next message
                     yield from ((each, news) for each in worker.lanes)
-                case Trained():
-                    yield lane, self._kept(lane, news, state)
+                case np.ndarray():
+                    self._keep(lane, news)
+                case Trained() if lane in self._notes:
+                    yield lane, replace(news, note=self._notes.pop(lane))
                 case _:
                     yield lane, news
 
-    def _kept(self, lane: int, news: Trained, state: NDArray[np.uint8] | None) -> Trained:
-        """Write the checkpoint that came with an epoch."""
-        if state is not None:
-            path = self._states[lane]
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_file(path, state.data)
-            except (UserError, OSError) as error:
-                return replace(news, note=f"its checkpoint cannot be written: {error}")
-        return news
+    def _keep(self, lane: int, state: NDArray[np.uint8]) -> None:
+        """Write the checkpoint of the last epoch of a lane's trial."""
+        path = self._states[lane]
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_file(path, state.data)
+        except (UserError, OSError) as error:
+            self._notes[lane] = f"its checkpoint cannot be written: {error}"
 
     def _lost(self, number: int, error: RayError) -> tuple[int, Died]:
         """Replace an actor that Ray can no longer reach."""
