@@ -26,6 +26,7 @@ from fer.data import Faces, demo
 from fer.data.faces import USAGES, canonical
 from fer.training import device
 from study.options import DEFAULT_URL
+from study.spec.spec import Spec
 from study.workers import pool
 from tests.forked import fork_worker
 from tests.scripted import run as run  # the fixture, for all tests
@@ -133,6 +134,13 @@ def without_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
 def forked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fork the workers of commands that run in this process."""
     monkeypatch.setattr(pool, "start_process", fork_worker)
+
+
+@pytest.fixture(autouse=True)
+def one_example(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure speed on one example instead of five or six, of which each takes an epoch or two."""
+    examples = Spec.examples
+    monkeypatch.setattr(Spec, "examples", lambda spec: examples(spec)[:1])
 
 
 @pytest.fixture
