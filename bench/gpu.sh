@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 arguments=("$@")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-export FER_CACHE=$work/cache PYTHONUNBUFFERED=1 PYTHONPATH=$work/site:$PWD${PYTHONPATH:+:$PYTHONPATH}
+export FER_CACHE=${FER_CACHE:-$work/cache} PYTHONUNBUFFERED=1 PYTHONPATH=$work/site:$PWD${PYTHONPATH:+:$PYTHONPATH}
 for ((i = 0; i < $#; i++)); do
     if [ "${arguments[i]}" = --wheels ]; then
         python3 -m pip install -q --no-index --no-deps --target "$work/site" \

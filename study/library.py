@@ -64,8 +64,9 @@ def search_from_python(
 
     def conclude(found: optuna.Study) -> None:
         studies = load_studies(storage)
-        summary(found, spec.control, answer_of(found, studies))
-        next_commands(found.study_name, storage, {}, name_of(pipeline))
+        answer = answer_of(found, studies)
+        summary(found, spec.control, answer)
+        next_commands(found.study_name, storage, {}, name_of(pipeline), answer)
         show_study(found, studies, storage)
 
     with output(lasting=True):

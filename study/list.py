@@ -12,8 +12,9 @@ from study.options import Stored
 
 
 class Options(Stored):
-    """List the studies of a database, most recently active first: complete, pruned and running
-    trials, trials requested, best score, time since the last activity, and verdict.
+    """List the studies of a database, most recently active first: trials that are complete, were
+    stopped (pruned, diverged, out of memory), are running, or were asked for; best score, time
+    since the last activity, and verdict.
     """
 
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False

@@ -115,7 +115,8 @@ def search(
 
     def conclude(study: "optuna.Study") -> None:
         studies = load_studies(options.storage)
-        summary(study, spec.control, answer_of(study, studies))
+        answer = answer_of(study, studies)
+        summary(study, spec.control, answer)
         if study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
             names = ("data", "split", "split_seed", "holdout", "remove")
             given = {name: getattr(options, name) for name in names}
@@ -124,7 +125,7 @@ def search(
                 for name, value in given.items()
                 if value != Options.model_fields[name].default
             }
-            next_commands(study.study_name, options.storage, images, options.pipeline)
+            next_commands(study.study_name, options.storage, images, options.pipeline, answer)
         show_study(study, studies, options.storage)
 
     request = Request(

@@ -1,9 +1,12 @@
 """Which modules may import which, and what is loaded lazily."""
 
 import ast
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -165,10 +168,25 @@ def test_what_only_the_end_of_a_study_needs_does_not_delay_its_start() -> None:
 @pytest.mark.parametrize("module", ["study.run", "study.export", "fer.train", "bench"])
 def test_help_tells_every_option_in_a_line(module: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", module, "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "COLUMNS": "80"},
     )
     assert f"usage: python -m {module}" in done.stdout
     assert done.stderr == ""
+    if module == "study.run":  # what a missing value means stands in the text
+        assert not re.search(r"default:\W+none", done.stdout)
+    lines = [line[2:-2] for line in done.stdout.splitlines() if line.startswith("│")]
+    start = lines[0].index("show this help")
+    width = len(lines[0]) - start
+    for line, following in pairwise(lines):
+        beside, text, more = line[:start], line[start:].rstrip(), following[start:].split()
+        if (
+            beside.endswith(" ") and text and more and not following[:start].strip()
+        ):  # full, as the next word did not fit
+            assert len(f"{text} {more[0]}") > width, (line, following)
 
 
 COMMANDS = [
@@ -193,5 +211,5 @@ def test_a_command_may_be_started_by_its_path(file: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(file), "--help"], capture_output=True, text=True, check=True
     )
-    assert done.stdout.startswith("usage: python -m ")
+    assert "\nusage: python -m " in done.stdout
     assert done.stderr == ""

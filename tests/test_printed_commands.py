@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fer.command import given, operand, quoted
+from study.analysis.answer import Answer
 from study.analysis.summary import confirm_command, next_commands, option_in
 from study.analysis.tables import code
 from study.options import command_line
@@ -37,7 +38,7 @@ def test_a_value_or_path_that_begins_with_a_dash_is_no_option() -> None:
 
 def test_next_commands_name_study_database_and_images(capsys: pytest.CaptureFixture[str]) -> None:
     images = {"data": Path("my faces/a'b.csv"), "split_seed": -1, "remove": ("fear", "sad")}
-    next_commands("-x $y", URL, images, None)
+    next_commands("-x $y", URL, images, None, Answer("Not confirmed."))
     lines = [
         line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("  ")
     ]
@@ -55,6 +56,9 @@ def test_next_commands_name_study_database_and_images(capsys: pytest.CaptureFixt
     again = confirm_command("-x", "sqlite:///a b.db", "m:o", Path("-d"))
     where = ["--study=-x", "--storage", "sqlite:///a b.db"]
     assert words(again)[3:] == [*where, "--pipeline", "m:o", "--data=-d"]
+    # What is confirmed, or was not, need not be confirmed again.
+    next_commands("-x $y", URL, images, None, Answer("Not confirmed.", confirmed=False))
+    assert "study.confirm" not in capsys.readouterr().out
 
 
 def test_the_command_kept_with_a_study_has_its_words_and_options() -> None:

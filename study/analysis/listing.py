@@ -21,7 +21,7 @@ from study.storage.records import kept
 from study.storage.studies import COMMAND, last_activity
 
 FOREIGN = "foreign"
-HEAD = ("study", "kind", "done", "pruned", "running", "of", "best", "age")
+HEAD = ("study", "kind", "complete", "stopped", "running", "asked", "best", "age")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Listed:
     study: str
     kind: str  # see Kind; FOREIGN if this program did not create it
     complete: int
-    pruned: int  # including diverged and out of memory
+    stopped: int  # pruned, diverged or out of memory
     running: int
     asked: int | None  # number of finished trials at which the study ends; None if unlimited
     best: float | None
@@ -112,7 +112,7 @@ def in_lines(rows: Sequence[Listed], now: float, width: int) -> list[str]:
 
 def _facts(row: Listed, now: float) -> list[Any]:
     age = duration(now - row.last) if row.last else None
-    counts = (row.complete, row.pruned, row.running, row.asked)
+    counts = (row.complete, row.stopped, row.running, row.asked)
     return [printable(row.study), row.kind, *counts, row.best, age]
 
 

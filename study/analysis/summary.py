@@ -131,9 +131,17 @@ def named(name: str, url: str) -> str:
     return f"{given('study', name)}{where}"
 
 
-def next_commands(name: str, url: str, images: Mapping[str, Any], pipeline: str | None) -> None:
-    """Print what to do after the search `name` in the database `url`."""
-    say_next(next_steps(name, url, images, pipeline))
+def next_commands(
+    name: str, url: str, images: Mapping[str, Any], pipeline: str | None, answer: Answer
+) -> None:
+    """Print what to do after the search `name` in the database `url`.
+
+    Its `answer` may be that of a confirmation, which need not be repeated.
+    """
+    steps = next_steps(name, url, images, pipeline)
+    if answer.confirmed is not None:
+        del steps[confirm_command(name, url, pipeline, images.get("data"))]
+    say_next(steps)
 
 
 def say_next(steps: Mapping[str, str]) -> None:
