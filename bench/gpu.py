@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
@@ -22,6 +22,7 @@ from fer.errors import UserError
 from fer.files import write_file
 from fer.strict_json import to_json
 
+Section = Literal["study", "tests", "speed", "accuracy"]
 LINES = 15  # last lines of a section's output stored in the results
 
 
@@ -44,6 +45,8 @@ class Options:
     """Seeds of the accuracy comparison."""
     subset: int | None = None
     """Train on a subset of this many images."""
+    only: tuple[Section, ...] = ()
+    """Run only these sections; by default all."""
     patience: float = 1.0
     """Factor on the time limits of the sections, for a CPU."""
 
@@ -56,51 +59,66 @@ def main() -> None:
         raise UserError(f"cannot write {options.out}: {error.strerror}") from None
     results: dict[str, Any] = {"command": sys.argv[1:], "machine": machine(options.device)}
 
-    def section(name: str, limit: int, *arguments: object) -> None:
-        seconds = options.patience * limit
-        print(f"{name} (at most {seconds:.0f} s)", flush=True)
-        results[name] = ran(options.out / f"{name}.log", seconds, *map(str, arguments))
-        write_file(options.out / "results.json", to_json(results, indent=2, default=str))
-        print(
-            f"  exit code {results[name]['exit_code']}, {results[name]['seconds']} s", flush=True
-        )
-
-    images = ["--data", options.data.resolve()] if options.data else []
-    few = ["--subset", options.subset] if options.subset is not None else []
-    common = ["--device", options.device, *images]
+    chosen = options.only or get_args(Section)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        with utilisation(work / "utilisation.csv"):
-            section(
-                "study", 240, "-m", "study.run", "--study", "full", "--pruner", "none",
-                "--trials", options.trials, "--epochs", options.epochs, "--split", "stratified",
-                "--timeout", 220 * options.patience, "--storage", f"sqlite:///{work}/studies.db",
-                *common, *few,
-            )  # fmt: skip
-        results["study"] |= {
-            "trials": copied(work / "studies.db", options.out / "studies.db"),
-            "utilisation": means(work / "utilisation.csv"),
-        }
-        # Warnings of newer PyTorch versions must not fail, and xdist may be missing.
-        section(
-            "tests", 150, "-m", "pytest", "-m", "gpu", "-o", "addopts=", "-o",
-            "filterwarnings=default", "-p", "no:cacheprovider", "-ra", "tests/test_gpu.py",
-        )  # fmt: skip
-        section("speed", 110, "-m", "bench", "--quick", "--no-harness", "--json",
-                work / "speed.json", *common, *few)  # fmt: skip
-        results["speed"] |= {"figures": read(work / "speed.json")}
-        section("accuracy", 90, "-m", "bench.accuracy", "--seeds", options.seeds, "--epochs",
-                options.epochs, "--json", work / "accuracy.json", *common, *few)  # fmt: skip
-        results["accuracy"] |= {"figures": read(work / "accuracy.json")}
-    write_file(options.out / "results.json", to_json(results, indent=2, default=str))
+        for name, (limit, arguments) in sections(options, work).items():
+            if name not in chosen:
+                continue
+            seconds = options.patience * limit
+            print(f"{name} (at most {seconds:.0f} s)", flush=True)
+            with utilisation(work / f"{name}.csv"):
+                results[name] = ran(options.out / f"{name}.log", seconds, *arguments)
+            if name == "study":
+                results[name]["trials"] = copied(work / "studies.db", options.out / "studies.db")
+            results[name] |= {
+                "figures": read(work / f"{name}.json"),
+                "utilisation": means(work / f"{name}.csv"),
+            }
+            write_file(options.out / "results.json", to_json(results, indent=2, default=str))
+            print(
+                f"  exit code {results[name]['exit_code']}, {results[name]['seconds']} s",
+                flush=True,
+            )
     # Without a GPU, pytest exits with 5: no tests collected.
     allowed = {"tests": (0, 5)} if options.device == "cpu" else {}
-    sections = ("study", "tests", "speed", "accuracy")
-    failed = [
-        name for name in sections if results[name]["exit_code"] not in allowed.get(name, (0,))
-    ]
+    failed = [name for name in chosen if results[name]["exit_code"] not in allowed.get(name, (0,))]
     if failed:
         sys.exit(f"failed: {', '.join(failed)}; see {options.out / 'results.json'}")
+
+
+def sections(options: Options, work: Path) -> dict[Section, tuple[int, list[str]]]:
+    """Return each section's time limit in seconds, and the arguments of Python that run it.
+
+    A section that measures writes its figures to the folder `work`.
+    """
+    common = ["--device", options.device]
+    if options.data:
+        common += ["--data", str(options.data.resolve())]
+    if options.subset is not None:
+        common += ["--subset", str(options.subset)]
+    epochs = ["--epochs", str(options.epochs)]
+    study = [
+        "-m", "study.run", "--study", "full", "--pruner", "none", "--split", "stratified",
+        "--trials", str(options.trials), "--timeout", str(220 * options.patience),
+        "--storage", f"sqlite:///{work}/studies.db",
+    ]  # fmt: skip
+    # Warnings of newer PyTorch versions must not fail, and xdist may be missing.
+    tests = [
+        "-m", "pytest", "-m", "gpu", "-o", "addopts=", "-o", "filterwarnings=default",
+        "-p", "no:cacheprovider", "-ra", "tests/test_gpu.py",
+    ]  # fmt: skip
+    speed = ["-m", "bench", "--quick", "--no-harness", "--json", str(work / "speed.json")]
+    accuracy = [
+        "-m", "bench.accuracy", "--seeds", str(options.seeds),
+        "--json", str(work / "accuracy.json"),
+    ]  # fmt: skip
+    return {
+        "study": (240, [*study, *epochs, *common]),
+        "tests": (150, tests),
+        "speed": (110, [*speed, *common]),
+        "accuracy": (90, [*accuracy, *epochs, *common]),
+    }
 
 
 def ran(log: Path, limit: float, *arguments: str) -> dict[str, Any]:

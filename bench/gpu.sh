@@ -4,8 +4,8 @@
 #     bench/gpu.sh OUT [--data IMAGES] [--wheels FOLDER]
 #
 # FOLDER holds packages that the machine lacks, downloaded elsewhere by `bench/wheels.sh FOLDER`.
-# Runs a study of 100 trials x 30 epochs, the GPU tests, the benchmark and the accuracy comparison,
-# and rewrites OUT/results.json after each. Dry run on a CPU:
+# Runs a study of 100 trials x 30 epochs, the GPU tests, the benchmark and the accuracy comparison, or
+# those named after --only, and rewrites OUT/results.json after each. Dry run on a CPU:
 #
 #     bench/gpu.sh OUT --device cpu --trials 6 --epochs 1 --subset 300 --seeds 2 --patience 4
 set -euo pipefail

@@ -11,7 +11,7 @@ from fer.files import check_file, write_file
 from fer.strict_json import to_json
 from study.options import Count, Stored
 
-Sampler = Literal["tpe", "random", "tpe-grouped", "tpe-unit", "gp-unit"]
+Sampler = Literal["tpe", "random", "tpe-grouped", "tpe-unit", "tpe-hand", "gp-unit"]
 
 
 class Options(Stored):
@@ -30,7 +30,8 @@ class Options(Stored):
     """Seed of the orders and all other random draws."""
     samplers: tuple[Sampler, ...] = ()
     """Also run these samplers on a model of the score fitted to the trials; those ending in -unit
-    see one learning rate for all optimizers, as a position in its range. Takes minutes each."""
+    see one learning rate for all optimizers, as a position in its range; tpe-hand draws a part of
+    the trials around the hand-made settings. Takes minutes each."""
     worlds: Count = 10
     """Number of models to test samplers on, each fitted to trials drawn with replacement."""
     out: Path | None = None

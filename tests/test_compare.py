@@ -126,7 +126,7 @@ def test_settings_from_a_file_are_trained_as_they_are(command: Command) -> None:
 
 @pytest.mark.long
 def test_each_emotion_is_removed_in_turn_and_chance_stands_beside(command: Command) -> None:
-    line = ("study.emotions", "--seeds", 1, "--subset", 420, "--epochs", 1, "--workers", 1)
+    line = ("study.emotions", "--seeds", 1, "--subset", 280, "--epochs", 1, "--workers", 1)
     done = command(*line)
     assert done.code == 0, done
     assert {name.split("-")[2] for name in names()} == {"nothing", *EMOTIONS}

@@ -19,7 +19,7 @@ from study.workers import pool
 from tests.conftest import Command, trials
 
 CPU = torch.device("cpu")
-SMALL = ("--subset", "150", "--epochs", "3", "--trials", "8", "--study", "small")
+SMALL = ("--subset", "150", "--epochs", "2", "--trials", "8", "--study", "small")
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def test_a_trial_that_waits_for_memory_is_not_lost_when_the_time_is_over(
 ) -> None:
     sabotage(LITTLE.replace("LOG", str(own_folder / "log")))
     arguments = ("--subset", 600, "--epochs", 30, "--study", "small", "--trials", 3)
-    done = command("study.run", *arguments, "--workers", 3, "--timeout", 12)
+    done = command("study.run", *arguments, "--workers", 3, "--timeout", 6)
     assert done.code == 0, done
     assert "stopped with" in done.out
     assert not [trial for trial in trials() if trial.state == TrialState.RUNNING]

@@ -23,7 +23,7 @@ from optuna.pruners import (
 )
 from optuna.trial import TrialState, create_trial
 
-from study.judging import rules, sampling
+from study.judging import rules, sampling, stopping
 from study.judging.choosing import pooled_deviation
 from study.judging.curves import Curves, curves_of, settings_keys
 from study.judging.stopping import judge, ranks, regret, spent_within
@@ -34,6 +34,14 @@ from tests.blobs import Blobs
 from tests.conftest import Command
 
 EPOCHS = 10
+
+
+@pytest.fixture(autouse=True)
+def few_halves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard errors from fewer halves of the trials."""
+    monkeypatch.setattr(stopping, "HALVES", 3)
+
+
 # Two decimals, so that ties are common.
 drawn = st.lists(
     st.lists(st.integers(0, 99).map(lambda each: each / 100), min_size=EPOCHS, max_size=EPOCHS),
@@ -222,17 +230,32 @@ def test_samplers_begin_alike_and_one_that_learns_beats_chance() -> None:
     generator = np.random.default_rng(0)
     found, scores = with_best_rate(60, generator)
     by_hand = np.arange(60) < 2
-    parts = (found, scores, by_hand, Blobs.space, 0.001, 3, generator)
+    parts = (found, scores, by_hand, Blobs.space, 0.001, 2, generator)
     for world in sampling.worlds(*parts):
         searches = {
             name: sampling.search(world, sampling.CANDIDATES[name], 0)
-            for name in ("tpe", "random", "tpe-unit")
+            for name in ("tpe", "random", "tpe-unit", "tpe-hand")
         }
         starts = [truth[:2].tolist() for truth, _ in searches.values()]
-        assert starts[0] == starts[1] == starts[2]
+        assert starts[0] == starts[1] == starts[2] == starts[3]
         regrets = sampling.regrets(world, ["tpe", "random"], 0)
         assert all(each >= 0 for row in regrets.values() for each in row)
         assert np.mean(searches["tpe"][0][30:]) > np.mean(searches["random"][0][30:])
+
+
+def test_settings_near_others_lie_in_the_space_and_mostly_have_their_choices() -> None:
+    generator = np.random.default_rng(0)
+    hand = {"rule": "sign", "lr": 0.5, "decay": 0.0}
+    drawn = [sampling.near(hand, Blobs.space, generator) for _ in range(300)]
+    assert all(each["decay"] == 0.0 for each in drawn)
+    ranges = {"sign": (1e-3, 1.0), "plain": (1e-3, 10.0)}
+    assert all(ranges[each["rule"]][0] <= each["lr"] <= ranges[each["rule"]][1] for each in drawn)
+    same = [each["lr"] for each in drawn if each["rule"] == "sign"]
+    assert 0.8 < len(same) / 300 < 0.98
+    assert 0.2 < np.median(same) < 0.9
+    sizes = {"n": IntDistribution(2, 10, step=2), "decay": FloatDistribution(0.0, 1.0)}
+    for each in (sampling.near({"n": 6, "decay": 0.3}, sizes, generator) for _ in range(50)):
+        assert each["n"] in (2, 4, 6, 8, 10)
 
 
 BANK = Path(__file__).parents[1] / "docs" / "bank" / "bank.db"

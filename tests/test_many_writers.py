@@ -16,7 +16,7 @@ PACED = ("--pipeline", "tests.paced:brisk", "--study", "shared", "--workers", "1
 
 
 def test_sixteen_writers_lose_no_report_and_keep_the_total(url: str) -> None:
-    total = 200
+    total = 120
     writers = write_together(url, 16, total)
     stored = trials(url, STUDY)
     assert [trial.number for trial in stored] == list(range(total))

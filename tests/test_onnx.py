@@ -114,6 +114,7 @@ def test_a_training_writes_it_where_the_extra_is_installed(command: Command) -> 
     assert "model.onnx" in done.out
     assert "onnx" in yaml.safe_load(Path("run/README.md").read_text().split("---")[1])["tags"]
     content = Path("run/model.onnx").read_bytes()
+    assert Path("run/model.onnx").stat().st_mode == Path("run/metrics.csv").stat().st_mode
     face = images(1)[0]
     Image.fromarray(face).save("face.png")
     assert command("fer.predict", "run", "face.png", "--table", "table.csv").code == 0

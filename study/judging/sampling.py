@@ -9,7 +9,12 @@ import numpy as np
 import optuna
 from numpy.random import Generator
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.samplers import BaseSampler, GPSampler, TPESampler
 
 from study.engine.samplers import SAMPLERS, make_sampler
@@ -20,6 +25,9 @@ from study.spec.space import place, suggest, value_at
 TRIALS = 100
 SHOWN = (25, 50, 100)
 DRAWN = 2000  # random settings to find the best of a world
+FALL = 20  # trials after which half of them are still drawn around the hand-made settings
+NEAR = 0.15  # standard deviation around a position in a range of 0..1
+SWAPPED = 0.2  # probability that a choice is drawn anew
 
 
 @dataclass(frozen=True)
@@ -27,11 +35,14 @@ class Candidate:
     """A sampler for each seed, and whether all optimizers share one learning rate.
 
     With `unit`, a setting that has a range for each value of another one is a position 0..1 in
-    whichever range applies, so that a sampler without conditional parameters can learn it.
+    whichever range applies, so that a sampler without conditional parameters can learn it. With
+    `by_hand`, a share of the trials is drawn around the best hand-made settings instead; it falls
+    as FALL / (FALL + trials so far), from all (a prior as in PriorBand, arXiv 2306.12370).
     """
 
     sampler: Callable[[int], BaseSampler]
     unit: bool = False
+    by_hand: bool = False
 
 
 CANDIDATES: Mapping[str, Candidate] = {
@@ -39,6 +50,7 @@ CANDIDATES: Mapping[str, Candidate] = {
     "random": Candidate(lambda seed: make_sampler("random", seed, 0)),
     "tpe-grouped": Candidate(lambda seed: TPESampler(**SAMPLERS["tpe"], group=True, seed=seed)),
     "tpe-unit": Candidate(lambda seed: make_sampler("tpe", seed, 0), unit=True),
+    "tpe-hand": Candidate(lambda seed: make_sampler("tpe", seed, 0), by_hand=True),
     "gp-unit": Candidate(
         lambda seed: GPSampler(seed=seed, n_startup_trials=10, deterministic_objective=False),
         unit=True,
@@ -97,10 +109,14 @@ def search(
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study = optuna.create_study(direction="maximize", sampler=candidate.sampler(seed))
     asked = in_places(space) if candidate.unit else space
-    truth, seen = [], []
+    truth: list[float] = []
+    seen: list[float] = []
     for number in range(TRIALS):
         if number < len(world.begin):
             study.enqueue_trial(parameters(world.begin[number], space, candidate.unit))
+        elif candidate.by_hand and world.begin and generator.random() < FALL / (FALL + number):
+            best = world.begin[int(np.argmax(seen[: len(world.begin)]))]
+            study.enqueue_trial(parameters(near(best, space, generator), space, candidate.unit))
         trial = study.ask()
         settings = suggest(trial, asked, world.base)
         if candidate.unit:
@@ -109,6 +125,31 @@ def search(
         seen.append(truth[-1] + generator.normal(0, world.noise))
         study.tell(trial, seen[-1])
     return np.array(truth), np.array(seen)
+
+
+def near(settings: Settings, space: Space, generator: Generator) -> dict[str, Any]:
+    """Draw settings around others: numbers near theirs, most choices the same."""
+    found = dict(settings)
+    for name, kind in space.items():
+        key, within = (kind.setting, kind.distribution) if isinstance(kind, Only) else (name, kind)
+        if isinstance(kind, Only) and not kind.applies(found):
+            continue
+        if isinstance(within, CategoricalDistribution):
+            if generator.random() < SWAPPED:
+                found[key] = within.choices[generator.integers(len(within.choices))]
+        elif within._contains(within.to_internal_repr(settings[key])):
+            at = place(settings[key], within) + NEAR * generator.standard_normal()
+            found[key] = _number_at(float(np.clip(at, 0, 1)), within)
+        else:  # the range of another choice
+            found[key] = _number_at(generator.random(), within)
+    return found
+
+
+def _number_at(position: float, within: BaseDistribution) -> float:
+    number = value_at(position, within)
+    if isinstance(within, IntDistribution):
+        return within.low + within.step * round((number - within.low) / within.step)
+    return number
 
 
 def in_places(space: Space) -> Space:
