@@ -74,7 +74,8 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         monkeypatch.setattr(sys, "argv", [module, *map(str, arguments)])
         capsys.readouterr()
         code = 0
-        sys.modules.pop(module, None)
+        for name in (module, f"{module}.__main__"):
+            sys.modules.pop(name, None)
         try:
             runpy.run_module(module, run_name="__main__")
         except SystemExit as exit:
