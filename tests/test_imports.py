@@ -183,9 +183,8 @@ def test_help_tells_every_option_in_a_line(module: str) -> None:
     width = len(lines[0]) - start
     for line, following in pairwise(lines):
         beside, text, more = line[:start], line[start:].rstrip(), following[start:].split()
-        if (
-            beside.endswith(" ") and text and more and not following[:start].strip()
-        ):  # full, as the next word did not fit
+        goes_on = beside.endswith(" ") and text and more and not following[:start].strip()
+        if goes_on:  # in another line, as the next word did not fit
             assert len(f"{text} {more[0]}") > width, (line, following)
 
 

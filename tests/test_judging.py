@@ -182,6 +182,13 @@ def test_a_place_in_a_range_and_its_number_are_inverse(
     assert place(value, distribution) == pytest.approx(where, abs=1e-6)
 
 
+def test_the_ends_of_a_range_are_exactly_in_it() -> None:
+    rate = FloatDistribution(1e-5, 1e-2, log=True)  # exp(log(0.01)) is above 0.01
+    assert (value_at(0.0, rate), value_at(1.0, rate)) == (1e-5, 1e-2)
+    assert value_at(1.5, rate) > 1e-2
+    assert value_at(0.4, IntDistribution(2, 10, step=4)) == 6
+
+
 def test_the_space_of_a_study_is_read_back_as_it_was_described() -> None:
     space = {
         **Blobs.space,

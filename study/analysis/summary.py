@@ -140,7 +140,7 @@ def next_commands(
     """
     steps = next_steps(name, url, images, pipeline)
     if answer.confirmed is not None:
-        del steps[confirm_command(name, url, pipeline, images.get("data"))]
+        steps = {line: why for line, why in steps.items() if "study.confirm" not in line}
     say_next(steps)
 
 

@@ -9,12 +9,7 @@ import numpy as np
 import optuna
 from numpy.random import Generator
 from numpy.typing import NDArray
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.samplers import BaseSampler, GPSampler, TPESampler
 
 from study.engine.samplers import SAMPLERS, make_sampler
@@ -25,7 +20,7 @@ from study.spec.space import place, suggest, value_at
 TRIALS = 100
 SHOWN = (25, 50, 100)
 DRAWN = 2000  # random settings to find the best of a world
-FALL = 20  # trials after which half of them are still drawn around the hand-made settings
+FALL = 20  # trials after which half are drawn around the hand-made settings
 NEAR = 0.15  # standard deviation around a position in a range of 0..1
 SWAPPED = 0.2  # probability that a choice is drawn anew
 
@@ -137,19 +132,12 @@ def near(settings: Settings, space: Space, generator: Generator) -> dict[str, An
         if isinstance(within, CategoricalDistribution):
             if generator.random() < SWAPPED:
                 found[key] = within.choices[generator.integers(len(within.choices))]
-        elif within._contains(within.to_internal_repr(settings[key])):
+            continue
+        at = generator.random()
+        if not isinstance(kind, Only) or kind.applies(settings):  # else another choice's range
             at = place(settings[key], within) + NEAR * generator.standard_normal()
-            found[key] = _number_at(float(np.clip(at, 0, 1)), within)
-        else:  # the range of another choice
-            found[key] = _number_at(generator.random(), within)
+        found[key] = value_at(float(np.clip(at, 0, 1)), within)
     return found
-
-
-def _number_at(position: float, within: BaseDistribution) -> float:
-    number = value_at(position, within)
-    if isinstance(within, IntDistribution):
-        return within.low + within.step * round((number - within.low) / within.step)
-    return number
 
 
 def in_places(space: Space) -> Space:

@@ -116,12 +116,18 @@ def place(value: float, within: BaseDistribution) -> float:
 
 
 def value_at(place: float, within: BaseDistribution) -> float:
-    """Return the number at a position, 0..1, in its range."""
+    """Return the number at a position in its range, 0..1; other positions lie outside."""
     assert isinstance(within, FloatDistribution | IntDistribution)
     low, high = float(within.low), float(within.high)
-    if within.log:
-        return math.exp(math.log(low) + place * (math.log(high) - math.log(low)))
-    return low + place * (high - low)
+    if place in (0, 1):  # exactly: rounding could leave the range
+        number = high if place else low
+    elif within.log:
+        number = math.exp(math.log(low) + place * (math.log(high) - math.log(low)))
+    else:
+        number = low + place * (high - low)
+    if isinstance(within, IntDistribution):
+        return within.low + within.step * round((number - low) / within.step)
+    return number
 
 
 def describe(space: Space) -> dict[str, Any]:
