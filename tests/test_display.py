@@ -60,7 +60,7 @@ def test_80_columns_have_score_epochs_seconds_the_first_settings_and_the_tag(sho
     for word in ("0.3355", "3 epochs", "12 s", "adam", "[hand-tuned]", "best so far"):
         assert word in line
     (line,) = show(80, ended())
-    assert "lr 2.0e-04" in line
+    assert "lr 0.0002" in line
 
 
 def test_a_wide_terminal_says_when_it_was_best(show: Show) -> None:
@@ -70,7 +70,7 @@ def test_a_wide_terminal_says_when_it_was_best(show: Show) -> None:
 
 def test_a_pipe_has_every_setting_and_how_far_the_study_is(show: Show) -> None:
     (line,) = show(None, ended("hand-tuned"))
-    assert "adam     lr 2.0e-04  max      max      max" in line
+    assert "adam     lr 0.0002   max      max      max" in line
     assert "1/9 trials" in line
 
 

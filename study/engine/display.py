@@ -271,7 +271,7 @@ def _cells(name: str, distribution: BaseDistribution) -> list[str]:
             return [_cell(name, choice) for choice in choices]
         case IntDistribution(low=low, high=high):
             return [_cell(name, low), _cell(name, high)]
-    return [_cell(name, 0.1)]
+    return [_cell(name, 1.2e-05)]
 
 
 def _cell(name: str, value: Any) -> str:
@@ -279,5 +279,5 @@ def _cell(name: str, value: Any) -> str:
         case str():
             return value
         case float():
-            return f"{name} {value:.1e}"
+            return f"{name} {value:.2g}"
     return f"{name} {value}"

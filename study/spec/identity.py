@@ -253,7 +253,13 @@ def _flat(identity: Mapping[str, Any]) -> Identity:
 
 def in_words(algorithm: Mapping[str, Any]) -> str:
     """Describe a sampler or pruner with its settings."""
-    settings = [f"{key} {value}" for key, value in algorithm.items() if key != "name"]
+    if algorithm["name"] == "none":
+        return "none"
+    settings = [
+        f"{key.replace('_', ' ')} {', '.join(value) if isinstance(value, list) else value}"
+        for key, value in algorithm.items()
+        if key != "name"
+    ]
     return f"{algorithm['name']} ({', '.join(settings)})" if settings else str(algorithm["name"])
 
 

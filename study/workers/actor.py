@@ -4,7 +4,9 @@ The class is pickled by value, so that a node without this program can report th
 program is imported before that check.
 """
 
+import fcntl
 import hashlib
+import os
 import platform
 import queue
 import shutil
@@ -14,6 +16,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from study.workers.messages import Job, Message
 
 PACKAGES = ("fer", "study")
+FOLDERS = "study-actor-"  # temporary ones, with a checkpoint each
 
 
 class Actor:
@@ -69,6 +73,35 @@ class Actor:
         return said
 
 
+def locked_folder() -> tuple[Path, int]:
+    """Return a new temporary folder and a descriptor that locks it while this process lives.
+
+    Folders of actors that were killed, no longer locked, are removed.
+    """
+    for each in Path(tempfile.gettempdir()).glob(f"{FOLDERS}*"):
+        with suppress(OSError):  # a living actor's or another user's
+            lock = lock_of(each)
+            shutil.rmtree(each, ignore_errors=True)
+            os.close(lock)
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=FOLDERS))
+        with suppress(BlockingIOError, FileNotFoundError):  # another actor took it for abandoned
+            lock = lock_of(folder)
+            if folder.exists():
+                return folder, lock
+
+
+def lock_of(folder: Path) -> int:
+    """Lock a folder and return the descriptor that holds it. Raise OSError if it is locked."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 def program() -> str:
     """Return a hash of this program's files as installed here; empty if it is not installed."""
     found = hashlib.sha256()
@@ -103,7 +136,7 @@ class Link:
     def __init__(self, inbox: "queue.SimpleQueue[Any]", outbox: "queue.SimpleQueue[Any]") -> None:
         self._inbox, self._outbox = inbox, outbox
         self._next: tuple[int, Any, bytes | None] | None = None
-        self._states: dict[int, Path] = {}  # by lane
+        self._states: dict[int, tuple[Path, int]] = {}  # with the lock of its folder, by lane
 
     def poll(self, timeout: float | None) -> bool:
         """Wait at most `timeout` seconds (None: forever) and return whether there is a message."""
@@ -124,8 +157,9 @@ class Link:
         return lane, self._begun(lane, message, state) if isinstance(message, Job) else message
 
     def _begun(self, lane: int, job: "Job", state: bytes | None) -> "Job":
-        path = Path(tempfile.mkdtemp(prefix="study-")) / job.state.name
-        self._states[lane] = path
+        folder, lock = locked_folder()
+        path = folder / job.state.name
+        self._states[lane] = path, lock
         if state is not None:
             path.write_bytes(state)
         return replace(job, state=path)
@@ -137,9 +171,11 @@ class Link:
         lane, news = message
         self._outbox.put((lane, news))  # the parent answers it while the checkpoint travels
         if isinstance(news, Trained):
-            path = self._states[lane]
+            path, _ = self._states[lane]
             if not news.resumed and path.exists():
                 # Ray copies an array less often than bytes.
                 self._outbox.put((lane, np.fromfile(path, np.uint8)))
         elif isinstance(news, OfTrial):
-            shutil.rmtree(self._states.pop(lane).parent, ignore_errors=True)
+            path, lock = self._states.pop(lane)
+            shutil.rmtree(path.parent, ignore_errors=True)
+            os.close(lock)
