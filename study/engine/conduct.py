@@ -33,6 +33,7 @@ from study.engine.schedule import Schedule
 from study.engine.stop import Stop
 from study.options import Running, Search, Seeds
 from study.pipeline import Only, Pipeline
+from study.spec.code import commit_of
 from study.spec.identity import (
     IDENTITY,
     Identity,
@@ -198,7 +199,13 @@ def open_study(
     spec = request.spec
     waiting = [studies.waiting(parameters, origin) for origin, parameters in spec.queue.items()]
     study_id, new = studies.begin_or_check(
-        database, name, identity, waiting, request.command, request.search.change_search
+        database,
+        name,
+        identity,
+        waiting,
+        command=request.command,
+        commit=commit_of(request.pipeline),
+        change_search=request.search.change_search,
     )
     database.work_on(study_id, lambda trial: misfit(trial, spec))
     study = optuna.load_study(

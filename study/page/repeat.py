@@ -23,7 +23,7 @@ from study.page.markup import (
 from study.spec.identity import Identity, in_words
 from study.spec.misfit import in_words as range_in_words
 from study.storage.records import kept
-from study.storage.studies import COMMAND, SEARCH_CHANGES
+from study.storage.studies import COMMAND, COMMIT, SEARCH_CHANGES
 
 
 def repeat_section(
@@ -33,13 +33,7 @@ def repeat_section(
     made = study.user_attrs.get(COMMAND, "")
     versions = identity.get("versions", {})
     packages = " ".join(f"{name}=={version}" for name, version in versions.items())
-    steps = [
-        Html(
-            "Check out the training code with the hash "
-            + tagged("code", shortened(identity.get("code", "not stored")))
-            + "."
-        )
-    ]
+    steps = [code_step(shortened(identity.get("code", "")), kept(study, COMMIT, ""))]
     if packages:
         steps.append(Html("Install the same packages." + command(f"pip install {packages}")))
     if "data_sha256" in identity:
@@ -64,6 +58,20 @@ def repeat_section(
     page = f"python -m study.report {named(study.study_name, url)}"
     steps.append(Html("Rewrite this page." + command(page)))
     return section("How to reproduce it", items(steps, "ol"))
+
+
+def code_step(code: str, commit: str) -> Html:
+    """Return the step to the training code with the hash `code`."""
+    if not commit:
+        known = f", its hash is {code}" if code else ""
+        return Html(f"Use the version of the training code that started the study{known}.")
+    at, *changed = commit.split(maxsplit=1)
+    return Html(
+        "Check out the training code"
+        + (f", which had {changed[0].removeprefix('with ')}" if changed else "")
+        + "."
+        + command(f"git checkout {at}")
+    )
 
 
 def shortened(text: Any) -> str:

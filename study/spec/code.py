@@ -2,6 +2,8 @@
 
 import ast
 import hashlib
+import inspect
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -31,6 +33,28 @@ def code_of(pipeline: Pipeline) -> dict[str, str]:
         return {}
     parts = [*statement_hashes(used), *_other_names(used)]
     return {"code": hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()[:12]}
+
+
+def commit_of(pipeline: Pipeline) -> str:
+    """Return the Git commit of a pipeline's code, followed by "with uncommitted changes" if there
+    are any in its folder; empty if its module is not under version control."""
+    try:
+        file = Path(inspect.getfile(type(pipeline)))
+        _git(file.parent, "ls-files", "--error-unmatch", file.name)
+        head = _git(file.parent, "rev-parse", "HEAD").strip()
+        changed = _git(file.parent, "status", "--porcelain", "--untracked-files=no", "--", ".")
+    except (
+        TypeError,
+        OSError,
+        subprocess.CalledProcessError,
+    ):  # such as a notebook
+        return ""
+    return f"{head} with uncommitted changes" if changed else head
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    line = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
+    return subprocess.run(line, capture_output=True, text=True, check=True).stdout
 
 
 def _parse(source: str | bytes) -> list[ast.stmt]:

@@ -143,10 +143,13 @@ def is_search(stored: Any) -> bool:
     return kind_of(stored) == Kind.SEARCH
 
 
-def check(name: str, stored: Any, identity: Identity, change_search: bool = False) -> None:
+def check(
+    name: str, stored: Any, identity: Identity, change_search: bool = False, commit: str = ""
+) -> None:
     """Raise UserError naming the differences if a study was started with another identity.
 
-    The hardware may differ and, with `change_search`, the sampler and pruner.
+    The hardware may differ and, with `change_search`, the sampler and pruner. The
+    `commit` of its training code is named if the code differs.
     """
     if stored is None:
         raise UserError(f"study {name!r} was not created by study.run; choose another --study")
@@ -156,6 +159,8 @@ def check(name: str, stored: Any, identity: Identity, change_search: bool = Fals
     if different:
         only_search = all(words.startswith(SEARCH) for words in different)
         hint = "choose another --study or the settings it was started with"
+        if commit and any(words.startswith("code ") for words in different):
+            hint = f"choose another --study, or check out commit {commit}"
         if only_search:
             hint = (
                 "choose another --study, use its current sampler and pruner, or change them "

@@ -36,6 +36,8 @@ from study.storage.records import ORIGIN, OWNER, kept
 
 COMMAND = "command"
 """User attribute with the last command that worked on a study, without passwords."""
+COMMIT = "commit"
+"""System attribute with the Git commit of the training code that created a study, if known."""
 SEARCH_CHANGES = "search_changes"
 """System attribute with each change of sampler and pruner, and the first trial it applies to."""
 METRIC_NAMES = "study:metric_names"
@@ -48,6 +50,7 @@ def begin_or_check(
     identity: Identity,
     queue: list[FrozenTrial],
     command: str = "",
+    commit: str = "",
     change_search: bool = False,
 ) -> tuple[int, bool]:
     """Create the study `name` with `queue` as its first trials, or check that it can continue.
@@ -59,6 +62,7 @@ def begin_or_check(
     try:
         made_by = {COMMAND: command} if command else {}
         own = {IDENTITY: identity, METRIC_NAMES: [identity.get("metric", "score")]}
+        own |= {COMMIT: commit} if commit else {}
         new = begin_study(database, name, own, made_by, queue)
         study = optuna.load_study(study_name=name, storage=database)
         study_id = database.get_study_id_from_name(name)
@@ -67,7 +71,7 @@ def begin_or_check(
         raise UserError(f"cannot write to storage {hidden(database.url)}: {reason}") from None
     if not new:
         stored = current(study)
-        check(name, stored, identity, change_search)
+        check(name, stored, identity, change_search, kept(study, COMMIT, ""))
         assert stored is not None
         keep_apart(database, study_id, (IDENTITY, SEARCH_CHANGES, SESSIONS))
         database.set_study_system_attr(study_id, METRIC_NAMES, own[METRIC_NAMES])
