@@ -12,6 +12,7 @@ from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
 from study.analysis.answer import answer_of
+from study.analysis.chosen import winner_of
 from study.analysis.flattery import lead_without_flattery
 from study.analysis.worth import expected_best, gain_of_doubling, more_trials
 from study.spec.identity import IDENTITY
@@ -126,6 +127,13 @@ def test_only_a_confirmation_says_that_the_hand_is_beaten() -> None:
     answer = answer_of(study, [luck])
     assert answer.confirmed is False
     assert answer.words.startswith("Not confirmed over 4 fresh seeds: no winner")
+    real.enqueue_trial({"lr": 2, "seed": 4})  # two more seeds were asked for
+    real.ask()
+    real.enqueue_trial({"lr": 1, "seed": 4})
+    answer = answer_of(study, [real])
+    assert answer.confirmed is None  # a look before the end
+    assert answer.words.startswith("Not confirmed yet, 2 runs to come. So far a real winner")
+    assert winner_of(real, []).confirmed is False
     begun = confirmation(0.56, search=study.study_name)
     assert answer_of(study, [begun]).confirmed is None  # one seed confirms nothing
 

@@ -72,7 +72,7 @@ def test_one_seed_is_no_verdict() -> None:
     )
     assert claimed([LOW, HIGH, once], "low")[0] == "does not hold"  # whatever the other gives
     rows = effect_rows([LOW, once], "", "low", judge([LOW, once], "low"))
-    assert rows[2][-2:] == ["+20.00", "one seed"]
+    assert rows[2][3:5] == ["+20.00", "one seed"]
 
 
 def test_a_value_that_diverged_is_worse_and_a_control_that_did_ends_all_verdicts() -> None:
@@ -83,10 +83,10 @@ def test_a_value_that_diverged_is_worse_and_a_control_that_did_ends_all_verdicts
     assert judge([LOW, gone, NEAR], "high") == {}
     assert claimed([LOW, gone, NEAR], "high") == ("no verdict", "high diverged")
     rows = effect_rows([LOW, gone], "", "low", judge([LOW, gone], "low"))
-    assert [row[-2:] for row in rows[1:]] == [["", ""], ["1 diverged", "worse"]]
+    assert [row[3:5] for row in rows[1:]] == [["", ""], ["1 diverged", "worse"]]
     rows = effect_rows([LOW, gone], "", "high", {})
-    assert [row[-1] for row in rows[1:]] == ["", "1 diverged"]
-    assert effect_rows([LOW], "", "", {})[0][-1] == "seeds"
+    assert [row[3] for row in rows[1:]] == ["", "1 diverged"]
+    assert effect_rows([LOW], "", "", {})[0] == ["", "score", "seeds", "standard error"]
 
 
 def test_nothing_is_told_apart_where_all_seeds_differ_alike() -> None:

@@ -20,7 +20,7 @@ from study.analysis.verdicts import claim, judge, known
 from study.spec.identity import IDENTITY, kind_of
 from study.spec.report import FACTORS
 from study.spec.spec import Kind
-from study.storage.records import ORIGIN, Result, kept, scored
+from study.storage.records import ORIGIN, Result, kept, scored, to_come
 from study.words import counted
 
 Ranked = Sequence[tuple[FrozenTrial, Result]]
@@ -37,7 +37,7 @@ class Answer:
     gain: float | None = None  # of the best over the hand-made settings
     low: float | None = None
     high: float | None = None
-    confirmed: bool | None = None  # None before a confirmation
+    confirmed: bool | None = None  # None before a confirmation has all its runs
 
 
 def answer_of(study: optuna.Study, studies: Iterable[optuna.Study]) -> Answer:
@@ -84,6 +84,12 @@ def of_confirmation(study: optuna.Study, studies: Sequence[optuna.Study]) -> Ans
     real = verdict.word == "better"
     seeds = counted(next(len(each.seeds) for each in found if each.label == best), "fresh seed")
     is_worse = verdict.word == "worse"
+    if left := to_come(study):  # looking early and often finds winners by chance
+        return Answer(
+            f"Not confirmed yet, {counted(left, 'run')} to come. So far {words}.",
+            f"{verdict.points} so far, {counted(left, 'run')} to come",
+            *(verdict.mean, verdict.low, verdict.high),
+        )
     relation = "beats" if real else "is worse than" if is_worse else "not told apart from"
     short = f"{relation} {control}: {verdict.points}, {seeds}"
     return Answer(

@@ -15,7 +15,8 @@ from study.analysis.effects import Effect, effects, trials_of
 from study.analysis.noise import noise_elsewhere
 from study.analysis.verdicts import Verdict, judge
 from study.spec.identity import IDENTITY
-from study.storage.records import ORIGIN, finished, kept
+from study.storage.records import ORIGIN, finished, kept, to_come
+from study.words import counted
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,15 @@ class Winner:
     control: str
     verdict: Verdict | None
     among: int
+    to_come: int  # runs
 
     @property
     def confirmed(self) -> bool | None:
-        """Whether they beat the control by more than noise; None for the control itself."""
+        """Whether they beat the control by more than noise, with all runs made; None for the
+        control itself."""
         if self.effect.label == self.control:
             return None
-        return self.verdict is not None and self.verdict.word == "better"
+        return self.verdict is not None and self.verdict.word == "better" and not self.to_come
 
     @property
     def in_words(self) -> str:
@@ -49,7 +52,8 @@ class Winner:
         if label == self.control:
             return f"the control's settings, {label}: no others have a higher mean"
         told = f", {self.verdict.points} points against {self.control}" if self.verdict else ""
-        return f"{label}, {'confirmed' if self.confirmed else 'not confirmed'}{told}"
+        left = f" yet, {counted(self.to_come, 'run')} to come" if self.to_come else ""
+        return f"{label}, {'confirmed' if self.confirmed else 'not confirmed'}{left}{told}"
 
     def provenance(self, metric: str, studies: Sequence[optuna.Study]) -> dict[str, Any]:
         """Return their provenance in plain types. The search may be among the `studies`."""
@@ -105,6 +109,7 @@ def winner_of(study: optuna.Study, studies: Sequence[optuna.Study]) -> Winner:
         control,
         verdicts.get(best.label),
         len(trained),
+        to_come(study),
     )
 
 
@@ -122,7 +127,7 @@ def confirmation_for(
     verdicts = judge(found, winner.control, elsewhere=noise_elsewhere(studies, identity))
     own = {label: each for label, each in verdicts.items() if is_of(label, trial)}
     verdict = next(iter(own.values()), None)
-    confirmed = None if verdict is None else verdict.word == "better"
+    confirmed = None if verdict is None else verdict.word == "better" and not winner.to_come
     known = {"confirmation": again.study_name, **told(confirmed, winner.control, verdict)}
     choice = "these settings too" if is_of(winner.effect.label, trial) else "others"
     line = f"its confirmation would choose {choice}: {winner.in_words}"

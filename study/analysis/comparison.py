@@ -20,6 +20,7 @@ from study.analysis.verdicts import (
 from study.spec.identity import Identity
 
 HELD_OUT = "held out"
+ERROR = "standard error"
 NAMED = 16  # minimum width of the column of names, which wraps
 
 
@@ -65,11 +66,10 @@ def effects_table(
     """Return `effect_rows` as a table for a terminal `width` columns wide.
 
     On a narrow terminal, headings and names wrap, and columns that do not fit are dropped: first
-    the values other than the score, then the standard error, last the holdout.
+    the values other than the score, then the holdout, last the standard error.
     """
     rows = effect_rows(found, title, control, verdicts)
-    between = rows[0][2 : rows[0].index("seeds")]
-    return fitted_table(rows, sorted(between, key=lambda name: name != HELD_OUT), width)
+    return fitted_table(rows, rows[0][rows[0].index(ERROR) :], width)
 
 
 def fitted_table(rows: Sequence[Sequence[str]], optional: Sequence[str], width: int) -> Table:
@@ -101,25 +101,31 @@ def fitted_table(rows: Sequence[Sequence[str]], optional: Sequence[str], width: 
 def effect_rows(
     found: Sequence[Effect], title: str, control: str, verdicts: Mapping[str, Verdict]
 ) -> list[list[str]]:
-    """Return a header and one row per value: scores, difference to `control` in points, verdict.
+    """Return a header and one row per value: score, seeds, difference to `control` in points,
+    verdict, and details of the scores.
 
-    The last two columns are omitted if no row has them.
+    Difference and verdict are omitted if no row has them.
     """
     values = list(dict.fromkeys(name for effect in found for name in effect.values))[:SHOWN]
     held = [HELD_OUT] if any(effect.holdout for effect in found) else []
-    rows = [[title, "score", "standard error", *values, *held, "seeds"]]
-    for effect in found:
-        told = [effect.values.get(name) for name in values] + [effect.holdout] * len(held)
-        means = (statistics.fmean(each or (math.nan,)) for each in told)
-        numbers = (
-            f"{each:.4f}".replace("nan", "-") for each in (effect.mean, effect.error, *means)
-        )
-        rows.append([effect.label, *numbers, str(len(effect.scores))])
+    scores, details = [[title, "score", "seeds"]], [[ERROR, *held, *values]]
     judged = [[f"points against {control}" if control else "", "verdict"]]
     for effect in found:
+        scores.append([effect.label, in_figures(effect.mean), str(len(effect.scores))])
+        told = [effect.holdout] * len(held) + [effect.values.get(name) for name in values]
+        means = (statistics.fmean(each or (math.nan,)) for each in told)
+        details.append([*map(in_figures, (effect.error, *means))])
         verdict = verdicts.get(effect.label)
         lost = f"{effect.diverged} diverged" if effect.diverged else ""
         points = verdict.points if verdict else ""
         judged.append([lost or points, verdict.word if verdict else ""])
     kept = [column for column in zip(*judged, strict=True) if any(column[1:])]
-    return [[*row, *more] for row, *more in zip(rows, *kept, strict=True)]
+    return [
+        [*score, *verdict, *detail]
+        for score, detail, *verdict in zip(scores, details, *kept, strict=True)
+    ]
+
+
+def in_figures(value: float) -> str:
+    """Format a score; `-` if there is none."""
+    return f"{value:.4f}".replace("nan", "-")

@@ -13,7 +13,8 @@ from study.analysis.effects import Effect, effects
 from study.analysis.noise import Noise
 from study.analysis.verdicts import ALPHA, Verdict, highest, known
 from study.spec.identity import IDENTITY, Identity
-from study.storage.records import kept
+from study.storage.records import kept, to_come
+from study.words import counted
 
 SAME = ("epochs", "subset", "split_seed", "scored_epochs")
 """What a confirmation and its search must share for their scores to be comparable."""
@@ -36,6 +37,7 @@ def in_words(
     alike = all(identity.get(key) == of_search.get(key) for key in SAME)
     said = [
         f"{in_brackets(found, identity)}\n",
+        f"{counted(left, 'run')} to come; so far:" if (left := to_come(study)) else "",
         confirmed(found, verdicts, control),
         *odds.in_words(found, control, noise),
         flattered(found, searched) if alike else "",

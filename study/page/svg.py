@@ -13,7 +13,7 @@ from html import escape
 LEFT, RIGHT, TOP, BOTTOM = 48, 10, 10, 38
 """Margins in units of the figure, about one pixel each."""
 LEAST = 4  # minimum number of intervals between ticks
-LETTER = 6.2  # mean width of a letter
+LETTER = 6.8  # width of a letter, generous: fonts differ
 FAR = 1e5  # ticks at or above this, or at or below its inverse, use scientific notation
 
 MARKS = {

@@ -223,6 +223,12 @@ def finished(study: optuna.Study) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=FINISHED)
 
 
+def to_come(study: optuna.Study) -> int:
+    """Return how many trials are queued or running."""
+    states = (TrialState.WAITING, TrialState.RUNNING)
+    return len(study.get_trials(deepcopy=False, states=states))
+
+
 def scored(study: optuna.Study) -> list[tuple[FrozenTrial, Result]]:
     """Return the finished trials with a score that this program trained, with their results.
 
