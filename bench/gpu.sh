@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run all GPU measurements in one command, in at most ten minutes, without network access:
+# Run the GPU measurements in one command, in about ten minutes, without network access:
 #
 #     bench/gpu.sh OUT [--data IMAGES] [--wheels FOLDER]
 #
@@ -9,11 +9,11 @@
 #
 #     bench/gpu.sh OUT --device cpu --trials 6 --epochs 1 --subset 300 --seeds 2 --patience 4
 set -euo pipefail
-cd "$(dirname "$0")/.."
+home=$(cd "$(dirname "$0")/.." && pwd)
 arguments=("$@")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-export FER_CACHE=${FER_CACHE:-$work/cache} PYTHONUNBUFFERED=1 PYTHONPATH=$work/site:$PWD${PYTHONPATH:+:$PYTHONPATH}
+export FER_CACHE=${FER_CACHE:-$work/cache} PYTHONUNBUFFERED=1 PYTHONPATH=$work/site:$home${PYTHONPATH:+:$PYTHONPATH}
 for ((i = 0; i < $#; i++)); do
     if [ "${arguments[i]}" = --wheels ]; then
         python3 -m pip install -q --no-index --no-deps --target "$work/site" \

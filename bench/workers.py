@@ -197,5 +197,7 @@ if __name__ == "__main__":
             with tempfile.TemporaryDirectory() as folder:
                 url = f"sqlite:///{folder}/s.db"
                 saturate(int(lanes), float(seconds), float(length), url)
-        case _:
+        case []:
             compare(rounds=5)
+        case _:
+            sys.exit("usage: python -m bench.workers [saturate WORKERS SECONDS LENGTH]")

@@ -16,7 +16,15 @@ python -m study.run --storage "$STUDY_STORAGE" --study faces --trials 500 \
     --workers "$SLURM_CPUS_PER_TASK" --checkpoints "$HOME/studies.checkpoints" "$@" &
 study=$!
 # On preemption or at the time limit: stop after the current epoch, or now if that takes too long.
-trap 'kill -USR1 "$study"; sleep 240; kill -TERM "$study" 2>/dev/null || true' USR1 TERM
+stop() {
+    kill -USR1 "$study"
+    for ((i = 0; i < 240; i++)); do
+        kill -0 "$study" 2>/dev/null || return 0
+        sleep 1
+    done
+    kill -TERM "$study" 2>/dev/null || true
+}
+trap stop USR1 TERM
 
 code=0
 wait "$study" || code=$?

@@ -28,7 +28,15 @@ python -m study.run --ray "$address" --study faces --trials 500 \
     --storage sqlite:///studies.db "$@" &
 study=$!
 # The first signal stops the study after the current epochs, the second now; both keep all results.
-trap 'kill -USR1 "$study"; sleep 420; kill -TERM "$study" 2>/dev/null || true' USR1 TERM
+stop() {
+    kill -USR1 "$study"
+    for ((i = 0; i < 420; i++)); do
+        kill -0 "$study" 2>/dev/null || return 0
+        sleep 1
+    done
+    kill -TERM "$study" 2>/dev/null || true
+}
+trap stop USR1 TERM
 
 code=0
 wait "$study" || code=$?

@@ -1,14 +1,13 @@
 """The checkpoints that a Ray actor keeps, without a cluster."""
 
-import os
 import subprocess
 import sys
-import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-pytest.importorskip("ray", reason="the extra [ray] is not installed")
+pytestmark = pytest.mark.skipif(not find_spec("ray"), reason="the extra [ray] is not installed")
 
 
 def another() -> "subprocess.Popen[str]":
@@ -31,17 +30,15 @@ def folder_of(process: "subprocess.Popen[str]") -> Path:
 def test_the_next_actor_removes_the_folder_of_a_killed_one_and_leaves_that_of_a_living_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from study.workers.actor import locked_folder
-
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(tempfile, "tempdir", None)
     with another() as dead, another() as alive:
         killed, kept = folder_of(dead), folder_of(alive)
         dead.kill()
         dead.wait()
-        own, lock = locked_folder()
-        assert set(tmp_path.glob("study-*")) == {own, kept}
-        assert (kept / "a.state").exists()
-        assert not killed.exists()
-        os.close(lock)
+        with another() as last:
+            own = folder_of(last)
+            assert set(tmp_path.glob("study-*")) == {own, kept}
+            assert (kept / "a.state").exists()
+            assert not killed.exists()
+            last.communicate()
         alive.communicate()

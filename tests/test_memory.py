@@ -66,10 +66,11 @@ def test_memory_is_given_back_where_less_is_free_than_wanted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     card = Card(monkeypatch, free=10, kept=30)
-    make_room(GPU, 10)
+    assert make_room(GPU, 10)
     assert not card.returned
-    make_room(GPU, 11)
+    assert make_room(GPU, 11)
     assert len(card.returned) == 1
+    assert not make_room(GPU, 41)
 
 
 def test_after_a_trial_a_gpu_gives_memory_back_only_if_it_is_short(
@@ -110,7 +111,8 @@ def test_a_capture_finds_room_for_what_its_run_still_wants(
     captured.capture(lambda: None)  # 20 of the 25 are there: no more is wanted
     assert len(card.returned) == 1
     card.free = 4
-    captured.capture(lambda: None)
+    with pytest.raises(RuntimeError, match="GiB are free for it"):
+        captured.capture(lambda: None)  # cuDNN might choose other algorithms
     assert len(card.returned) == 2
 
 

@@ -124,6 +124,18 @@ def test_workers_that_die_before_any_is_ready_end_the_study(
             list(pool.messages(0))
 
 
+def test_workers_that_die_together_while_they_train_are_all_replaced(starter: Starter) -> None:
+    with Pool(Blobs(), FAILED_STARTS, [], starter) as pool:
+        for worker in starter.started[:FAILED_STARTS]:
+            worker.connection.send((0, Ready(1.0)))
+        while list(pool.messages(0)):
+            pass
+        for worker in starter.started[:FAILED_STARTS]:
+            worker.dies(-signal.SIGSEGV)
+        assert len(list(pool.messages(0))) == FAILED_STARTS
+        assert len(starter.started) == 2 * FAILED_STARTS
+
+
 def test_a_processor_gets_a_process_a_core_and_a_gpu_many_lanes() -> None:
     assert default_lanes(Blobs()) >= 1
     assert default_lanes(Blobs(devices=("cuda:0", "cuda:1"))) == 32

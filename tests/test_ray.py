@@ -9,8 +9,10 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
+from unittest import mock
 
 import psutil
 import pytest
@@ -20,8 +22,10 @@ from bench.harness import has_report
 from study.storage import records
 from tests.conftest import REAL_DATA, process, trials
 
-pytest.importorskip("ray", reason="the extra [ray] is not installed")
-pytestmark = pytest.mark.long
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(not find_spec("ray"), reason="the extra [ray] is not installed"),
+]
 
 PATIENCE = 120.0  # seconds that something which happens is waited for
 
@@ -32,6 +36,7 @@ class Nodes:
 
     controller: "subprocess.Popen[str]"
     address: str
+    client: str
 
     def tell(self, order: str) -> None:
         print(order, file=into(self.controller), flush=True)
@@ -76,10 +81,10 @@ def cluster(count: int) -> Iterator[Nodes]:
         cwd=Path(__file__).parents[1],
         start_new_session=True,
     )
-    address = says(controller)
+    addresses = says(controller), says(controller)
     everything = psutil.Process(controller.pid).children(recursive=True)
     try:
-        yield Nodes(controller, address)
+        yield Nodes(controller, *addresses)
     finally:
         controller.communicate()
         for each in everything:
@@ -231,6 +236,36 @@ def test_a_cluster_that_is_gone_ends_the_study_in_one_line(tmp_path: Path) -> No
     done = process("study.run", *options(*given))
     assert done.code == 0, done
     assert len(trials("sqlite:///ray.db")) == 5
+
+
+def test_a_client_of_a_cluster_trains_there_and_its_end_is_one_line(nodes: Nodes) -> None:
+    given = options("--trials", 5, "--pruner", "none")
+    running = begin(*given, "--ray", nodes.client, RAY_CLIENT_RECONNECT_GRACE_PERIOD="1")
+    wait_for(lambda: has_report(Path("ray.db")), running)
+    nodes.tell("cut")
+    out = running.communicate(timeout=PATIENCE)[0]
+    assert running.returncode == 2, out
+    assert "the cluster's head is gone" in out.splitlines()[-1]
+    assert "Traceback" not in out
+    done = process("study.run", *given)
+    assert done.code == 0, done
+    assert len(trials("sqlite:///ray.db")) == 5
+
+
+def test_only_a_node_that_is_gone_excuses_its_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayError
+
+    from study.workers import ray_pool
+
+    said = "1 worker(s) were killed due to the node running low on memory"
+    full: RayError = OutOfMemoryError(said)  # type: ignore[no-untyped-call]
+    monkeypatch.setattr(ray_pool, "alive", lambda: [{"NodeID": "here"}])
+    handle: Any = mock.Mock()
+    here, there = (ray_pool.Worker(handle, None, [0], "a", each) for each in ("here", "there"))
+    for error in (full, RayActorError()):
+        assert not ray_pool.is_lost(here, error)
+        assert ray_pool.is_lost(there, error)
+    assert ray_pool.is_lost(here, ActorUnavailableError("no connection", b"1" * 16))
 
 
 @pytest.mark.skipif(not REAL_DATA.exists(), reason="the real images are not beside the project")

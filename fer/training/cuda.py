@@ -43,7 +43,8 @@ class CudaStream:
 
     def capture(self, work: Work) -> Work:
         # Not torch.cuda.graph: it synchronises the device, and so waits for every other run.
-        make_room(self._device, self._wanted)
+        if not make_room(self._device, self._wanted):
+            raise RuntimeError(f"less than {self._wanted / 2**30:.1f} GiB are free for it")
         before = torch.cuda.memory_reserved(self._device)
         graph = torch.cuda.CUDAGraph()
         collects = gc.isenabled()
@@ -58,7 +59,9 @@ class CudaStream:
                 with suppress(RuntimeError):
                     graph.capture_end()
                 with suppress(RuntimeError):  # not ended by a failed capture up to PyTorch 2.12
-                    torch._C._cuda_endAllocateToPool(self._device.index or 0, self._pool)
+                    index = self._device.index or 0
+                    torch._C._cuda_endAllocateToPool(index, self._pool)
+                    torch._C._cuda_releasePool(index, self._pool)  # nor counted out of its users
                 raise
         finally:
             if collects:

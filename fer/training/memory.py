@@ -74,14 +74,15 @@ def tidy(device: torch.device) -> None:
     give_back()
 
 
-def make_room(device: torch.device, wanted: float) -> None:
-    """Release a GPU's cached memory unless `wanted` bytes are free.
+def make_room(device: torch.device, wanted: float) -> bool:
+    """Release a GPU's cached memory unless `wanted` bytes are free, and return whether they are.
 
     PyTorch cannot do so during a capture; cuDNN would then silently choose an algorithm that needs
     less memory and rounds differently.
     """
     if torch.cuda.mem_get_info(device)[0] < wanted:
         give_back()
+    return torch.cuda.mem_get_info(device)[0] >= wanted
 
 
 def _c_library(name: str) -> Any:

@@ -43,10 +43,11 @@ class Actor:
         self._to_worker: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._to_parent: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
-    def greeting(self) -> tuple[str, str, str]:
-        """Return the name of the node and the versions of Python and this program there."""
-        node = ray.get_runtime_context().get_node_id()[:6]
-        return f"{socket.gethostname()}/{node}", platform.python_version(), program()
+    def greeting(self) -> tuple[str, str, str, str]:
+        """Return the host and the id of the node, and the versions of Python and this program
+        there."""
+        node = ray.get_runtime_context().get_node_id()
+        return socket.gethostname(), node, platform.python_version(), program()
 
     def open(self, *task: Any) -> None:
         """Start working; the arguments are those of a Task."""
@@ -89,6 +90,7 @@ def locked_folder() -> tuple[Path, int]:
             lock = lock_of(folder)
             if folder.exists():
                 return folder, lock
+            os.close(lock)
 
 
 def lock_of(folder: Path) -> int:

@@ -31,6 +31,8 @@ def connected(address: str) -> Iterator["Head"]:
 
     Raises UserError if there is none, or if its Python or Ray differ.
     """
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS") or "auto"
     _reach(address)
     rays_worker.print_to_stdstream = lambda *_, **__: None  # this program reports deaths itself
     with _signals_kept():
@@ -83,8 +85,6 @@ def _signals_kept() -> Iterator[None]:
 
 def _reach(address: str) -> None:
     """Raise UserError if the address is invalid or nothing listens there."""
-    if address == "auto":
-        address = os.environ.get("RAY_ADDRESS", "auto")
     if address in ("auto", "local"):
         return
     url = urlsplit(address if "://" in address else f"//{address}")
@@ -107,7 +107,8 @@ class Head:
 
     def __init__(self, address: str) -> None:
         self._address, self._place = address, ("", 0)
-        if not address.startswith("ray://"):  # a client notices a lost connection itself
+        self._client = address.startswith("ray://")  # it notices a lost connection itself
+        if not self._client:
             url = urlsplit(f"//{ray.get_runtime_context().gcs_address}")
             self._place = url.hostname or "", url.port or 0
         self._seen = time.monotonic()
@@ -126,6 +127,8 @@ class Head:
 
     def unreachable(self) -> OSError | None:
         """Return why the head cannot be reached; None if it can."""
+        if self._client and not ray.is_initialized():
+            return ConnectionError("the connection was lost")
         try:
             if self._place[1]:
                 socket.create_connection(self._place, timeout=2.0).close()

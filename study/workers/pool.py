@@ -23,8 +23,8 @@ from study.workers.messages import Answer, Died, Imported, Job, Message, Ready, 
 
 LANES = 16  # of a GPU: more trials of the smallest batches find no gap to fill
 BYTES_PER_WORKER = 1.5e9
-# Most deaths in a row before any worker is ready. Kills may stop, and memory may be short only
-# for a while; a worker that exits by itself as it starts will do so again.
+# Most deaths of workers as they start, in a row before one is ready. Kills may stop, and memory
+# may be short only for a while; a worker that exits by itself as it starts will do so again.
 KILLED_STARTS, FAILED_STARTS = 30, 3
 
 
@@ -51,6 +51,7 @@ class Worker:
     process: Process
     connection: "Connection[Any, Any]"
     task: Task
+    ready: bool = False
 
 
 class Pool:
@@ -146,7 +147,7 @@ class Pool:
                 self._futile = 0
                 # Speed is measured only once.
                 task = replace(worker.task, examples=())
-                self._workers[number] = replace(worker, task=task)
+                self._workers[number] = replace(worker, task=task, ready=True)
                 yield from ((lane, news) for lane in lanes)
             else:
                 yield lanes[place], news
@@ -157,7 +158,7 @@ class Pool:
         exit_code = worker.process.wait()
         reason = in_words(exit_code)
         most = KILLED_STARTS if exit_code == -signal.SIGKILL else FAILED_STARTS
-        self._futile += 1
+        self._futile += not worker.ready
         if self._futile >= most:
             raise RuntimeError(
                 f"{self._futile} worker processes ended before one could train; the last one: "

@@ -34,6 +34,7 @@ from study.workers.pool import FAILED_STARTS, KILLED_STARTS, LANES
 
 LOOK_SECONDS = 2.0  # between checks of which nodes exist
 PATIENCE = 15.0  # seconds to wait for an actor on a free slot before starting without it
+UNREACHABLE = (RayError, ConnectionError)  # of an actor; of the cluster, for a client
 
 
 @dataclass
@@ -44,6 +45,7 @@ class Worker:
     says: Any  # reference to its next messages
     lanes: Sequence[int]
     node: str = ""  # empty until Ray has placed it
+    node_id: str = ""
     ready: bool = False
 
 
@@ -78,7 +80,7 @@ class RayPool:
         if self._unit == "GPU":
             count = min(lanes, max(self._places, -(-lanes // LANES)))
         self._lanes = [range(number, lanes, count) for number in range(count)]
-        self._workers = [self._begin(lanes) for lanes in self._lanes]
+        self._workers = [self._begin(own) for own in self._lanes]
 
     def _begin(self, lanes: Sequence[int]) -> Worker:
         handle = self._kind.remote([os.path.abspath(path) for path in sys.path])  # noqa: PTH100
@@ -95,7 +97,7 @@ class RayPool:
         if self._head.unreachable() is not None:
             return  # nothing of the cluster is left
         for worker in self._workers:
-            with suppress(RayError):
+            with suppress(*UNREACHABLE):
                 ray.kill(worker.handle)
 
     def process_of(self, lane: int) -> int:
@@ -138,23 +140,29 @@ class RayPool:
 
     def _tell(self, lane: int, message: Job | Answer, state: bytes | None) -> None:
         worker = self._workers[self.process_of(lane)]
-        worker.handle.tell.remote(worker.lanes.index(lane), message, state)
+        try:
+            worker.handle.tell.remote(worker.lanes.index(lane), message, state)
+        except ConnectionError as error:  # of a client
+            self._head.gone(error)
 
     def messages(self, timeout: float) -> Iterator[tuple[int, Message]]:
         """Yield the actors' messages with their lanes, waiting at most `timeout` seconds.
 
         Raises RuntimeError if actors keep dying as they start, UserError if a node has another
-        version of the program.
+        version of the program or the cluster is gone.
         """
+        try:
+            yield from self._messages(timeout)
+        except ConnectionError as error:  # of a client
+            self._head.gone(error)
+
+    def _messages(self, timeout: float) -> Iterator[tuple[int, Message]]:
         if crew := self._crew():
             yield 0, crew
         speakers = {worker.says: number for number, worker in enumerate(self._workers)}
-        try:
-            ready, _ = ray.wait(list(speakers), timeout=timeout)
-            if ready:
-                ready, _ = ray.wait(list(speakers), num_returns=len(speakers), timeout=0)
-        except ConnectionError as error:  # of a client
-            self._head.gone(error)
+        ready, _ = ray.wait(list(speakers), timeout=timeout)
+        if ready:
+            ready, _ = ray.wait(list(speakers), num_returns=len(speakers), timeout=0)
         for reference in ready:
             number = speakers[reference]
             try:
@@ -170,10 +178,11 @@ class RayPool:
             else:
                 self._placed(self._workers[number], *said)
 
-    def _placed(self, worker: Worker, node: str, *version: str) -> None:
+    def _placed(self, worker: Worker, host: str, node_id: str, *version: str) -> None:
         """Handle the placement of an actor: check its node, then open the pipeline there."""
+        node = f"{host}/{node_id[:6]}"
         check_installed(node, dict(zip(self._version, version, strict=True)), self._version)
-        worker.node, self._changed = node, time.monotonic()
+        worker.node, worker.node_id, self._changed = node, node_id, time.monotonic()
         device = "cpu" if self._device == "cpu" else "cuda:0"  # the one that Ray lets it see
         worker.handle.open.remote(self._pipeline, device, len(worker.lanes), self._examples)
         worker.says = worker.handle.hear.remote()
@@ -211,10 +220,10 @@ class RayPool:
             self._notes[lane] = f"its checkpoint cannot be written: {error}"
 
     def _lost(self, number: int, error: RayError) -> tuple[int, Died]:
-        """Replace an actor that Ray can no longer reach."""
-        node, said = self._workers[number].node, str(error)
-        if isinstance(error, ActorUnavailableError) or "node" in said.partition("Worker exit")[0]:
-            return self._replace(number, f"its node {node} was lost", innocent=True)
+        """Replace an actor that Ray can no longer reach. Only a lost node excuses its trial."""
+        worker = self._workers[number]
+        if worker.node and is_lost(worker, error):
+            return self._replace(number, f"its node {worker.node} was lost", innocent=True)
         memory = ", often because memory ran out (see --workers)"
         return self._replace(number, f"its worker was killed or ended by itself{memory}")
 
@@ -222,9 +231,9 @@ class RayPool:
         self, number: int, reason: str, most: int = KILLED_STARTS, innocent: bool = False
     ) -> tuple[int, Died]:
         worker = self._workers[number]
-        with suppress(RayError):
+        with suppress(*UNREACHABLE):
             ray.kill(worker.handle)  # it may live on behind a broken connection
-        self._futile += not innocent
+        self._futile += not (innocent or worker.ready)
         if self._futile >= most:
             raise RuntimeError(
                 f"{self._futile} workers ended before one could train; the last one: {reason}"
@@ -236,9 +245,7 @@ class RayPool:
 
     def _count_places(self) -> int:
         """Count the slots (GPUs or cores) of all nodes alive."""
-        nodes = ray.nodes()  # type: ignore[no-untyped-call]
-        alive = [node["Resources"] for node in nodes if node["Alive"]]
-        return sum(int(resources.get(self._unit, 0)) for resources in alive)
+        return sum(int(node["Resources"].get(self._unit, 0)) for node in alive())
 
     def _crew(self) -> Crew | None:
         """Return a note of the current workers if they have changed."""
@@ -259,6 +266,20 @@ class RayPool:
             return None
         self._said = text
         return Crew(len(self._lanes_of(at_work)), text)
+
+
+def alive() -> list[dict[str, Any]]:
+    """Return Ray's descriptions of the nodes that are alive."""
+    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def is_lost(worker: Worker, error: RayError) -> bool:
+    """Whether an actor ended with its node, or the network to it.
+
+    The error's text does not tell: Ray names the node of a worker that ran out of memory, too.
+    """
+    unreachable = isinstance(error, ActorUnavailableError)  # Ray knows of no death of the worker
+    return unreachable or worker.node_id not in {node["NodeID"] for node in alive()}
 
 
 def check_installed(node: str, theirs: Mapping[str, str], ours: Mapping[str, str]) -> None:
