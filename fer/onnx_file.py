@@ -34,7 +34,7 @@ def require() -> None:
     lacking = [name for name in PACKAGES if find_spec(name) is None]
     if lacking:
         raise UserError(
-            f"an ONNX file needs the extra [onnx], {', '.join(lacking)} is not installed: "
+            f"an ONNX file needs the extra [onnx] (missing: {', '.join(lacking)}): "
             "pip install -e '.[onnx]'"
         )
 

@@ -134,8 +134,14 @@ def best_length(settings: Config, origin: Origin) -> Config:
     Unchanged if that is unknown, was found with another number of epochs, or does not apply
     because the learning rate is not constant.
     """
-    known = origin.best_epoch is not None and origin.epochs == settings.epochs
-    if not known or settings.schedule != "constant":
+    if origin.best_epoch is None or settings.schedule != "constant":
+        return settings
+    if origin.epochs != settings.epochs:
+        say(
+            f"epochs      {settings.epochs}: the best number is known for trials of "
+            f"{origin.epochs} only ({origin.best_epoch}; --epochs sets it)",
+            HANG,
+        )
         return settings
     say(
         f"epochs      {origin.best_epoch} of {settings.epochs}: the best number with "

@@ -139,8 +139,8 @@ class Search(Options):
     """How a search proposes settings and stops trials."""
 
     trials: Count | None = None
-    """Total number of finished trials (complete or pruned) in the study, whichever process trains
-    them; 100, or unlimited with --budget-epochs."""
+    """Total number of finished trials (complete, pruned or diverged) in the study, whichever
+    process trains them; 100, or unlimited with --budget-epochs."""
     budget_epochs: Count | None = None
     """Total number of epochs that all trials of the study may train, in addition to or instead of
     --trials. No trial starts that would exceed it. Reused results count with their epochs."""
@@ -181,6 +181,8 @@ class Seeds(Running):
 def command_line(program: str, arguments: Sequence[str], hidden_url: str) -> str:
     """Return the command ready to paste, with the storage password hidden."""
     words = list(arguments)
+    if not any(word.split("=")[0] == "--storage" for word in words) and hidden_url != DEFAULT_URL:
+        words += ["--storage", hidden_url]  # of the environment, which another shell may lack
     for i, word in enumerate(words):
         if word == "--storage" and i + 1 < len(words):
             words[i + 1] = hidden_url

@@ -114,6 +114,7 @@ def test_masks_are_read_from_trials_but_not_where_seeds_have_other_images() -> N
             study.add_trial(
                 create_trial(
                     value=score,
+                    intermediate_values={1: score},
                     params=parameters,
                     distributions=values,
                     user_attrs={RESULT: result},
@@ -122,6 +123,7 @@ def test_masks_are_read_from_trials_but_not_where_seeds_have_other_images() -> N
     identity: Identity = {"space_definition": {"variants": {x: {"x": x} for x in "ab"}}}
     read = effects(study, identity)
     assert images.have_masks(read)
+    assert [each.cases for each in read] == [100, 100]  # of 104 bits
     assert unpacked(read[1].right[0])[:100].tolist() == right[1, 0].tolist()
     assert not images.have_masks(effects(study, {**identity, "split_seed": "seed"}))
     assert images.have_masks(effects(study, {**identity, "split_seed": 42}))

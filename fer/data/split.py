@@ -90,8 +90,8 @@ def draw_subset(faces: Faces, size: int | None) -> Faces:
         )
     except ValueError as error:
         raise UserError(
-            f"--subset {size} is too small for {len(faces.classes)} classes: give "
-            f"{faces.least_subset()} or more"
+            f"--subset {size} is too small for {len(faces.classes)} classes: "
+            f"{faces.least_subset()} always suffice"
         ) from error
     return faces.take(np.sort(chosen))
 

@@ -161,7 +161,7 @@ def _protocol(plan: Plan, validation: Faces | None, scored: int) -> str:
     rows = {
         "validation": "none: trained on all images"
         if validation is None
-        else f"{split_in_words(data.split, data.split_seed)}, 80 to 20, stratified",
+        else f"{split_in_words(data.split, data.split_seed)}, 80:20, same shares of the classes",
         "seed": str(config.seed),
         "epochs": str(config.epochs),
         "scored": "nothing"

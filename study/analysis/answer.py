@@ -12,7 +12,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from study.analysis.comparison import confirmed
-from study.analysis.effects import effects
+from study.analysis.effects import cases_of, effects
 from study.analysis.flattery import Lead, lead_without_flattery
 from study.analysis.images import unpacked
 from study.analysis.noise import noise_elsewhere
@@ -119,6 +119,8 @@ def of_search(study: optuna.Study) -> Answer:
     )
     given = [each for each in complete if each[0].user_attrs.get(ORIGIN)]
     found = [each for each in complete if each not in given]
+    if not complete:
+        return Answer("No trial is complete yet.")
     if not found:
         return Answer("Only hand-made settings have completed: the search has found nothing yet.")
     if not given:
@@ -153,7 +155,10 @@ def lead_of(found: Ranked, given: Ranked, seed: int) -> Lead | None:
     masks = {len(mask) for side in sides for mask in side}
     if len(masks) != 1 or 0 in masks:
         return None
-    ours, theirs = (np.array([unpacked(each) for each in side], np.float32) for side in sides)
+    cases = cases_of(*found[0])
+    ours, theirs = (
+        np.array([unpacked(each, cases) for each in side], np.float32) for side in sides
+    )
     lead = lead_without_flattery(ours, theirs, np.random.default_rng(seed))
     of_masks = 100 * float(ours.mean(1).max() - theirs.mean(1).max())
     of_scores = 100 * ((found[0][1].score or 0.0) - (given[0][1].score or 0.0))

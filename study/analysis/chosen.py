@@ -130,7 +130,7 @@ def confirmation_for(
     confirmed = None if verdict is None else verdict.word == "better" and not winner.to_come
     known = {"confirmation": again.study_name, **told(confirmed, winner.control, verdict)}
     choice = "these settings too" if is_of(winner.effect.label, trial) else "others"
-    line = f"its confirmation would choose {choice}: {winner.in_words}"
+    line = f"its confirmation chooses {choice}: {winner.in_words}"
     command = f"python -m study.export {given('study', again.study_name)}"
     return known, f"{line} ({command} writes them)"
 

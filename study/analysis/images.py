@@ -23,9 +23,10 @@ COUNTED = "the noise of the shared validation images is included"
 OTHERS_PER_SEED = "each seed has its own validation images, so their noise is included"
 
 
-def unpacked(mask: str) -> NDArray[np.float64]:
-    """Return which cases [N] were correct, 0 or 1; up to seven padding bits count as wrong."""
-    return np.unpackbits(np.frombuffer(base64.b64decode(mask), np.uint8)).astype(np.float64)
+def unpacked(mask: str, cases: int = 0) -> NDArray[np.float64]:
+    """Return which of the `cases` [N] were correct, 0 or 1; with 0, of all bits of the mask."""
+    bits = np.unpackbits(np.frombuffer(base64.b64decode(mask), np.uint8))
+    return bits[: cases or None].astype(np.float64)
 
 
 def have_masks(found: Sequence[Effect]) -> bool:
@@ -58,7 +59,7 @@ def _clusters(value: Effect, control: Effect) -> tuple[float, float]:
     theirs = dict(zip(control.seeds, control.right, strict=True))
     gains = 100 * np.array(
         [
-            unpacked(mask) - unpacked(theirs[seed])
+            unpacked(mask, value.cases) - unpacked(theirs[seed], value.cases)
             for seed, mask in zip(value.seeds, value.right, strict=True)
             if seed in theirs
         ]
@@ -88,7 +89,7 @@ def spread_of(found: Sequence[Effect]) -> Spread | None:
         return None
     flips, overs, samples, cases = [], [], [], 0
     for effect in found:
-        right = 100 * np.array([unpacked(mask) for mask in effect.right])
+        right = 100 * np.array([unpacked(mask, effect.cases) for mask in effect.right])
         cases = right.shape[1]
         flip = right.var(0, ddof=1).mean() / cases
         flips.append(flip)

@@ -84,7 +84,8 @@ def importances(
     # It loads scikit-learn, a second that no command should spend before it needs it.
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-    trials = pooled(trials, space)
+    # The draws go by position: the same ones whatever order a caller has.
+    trials = pooled(sorted(trials, key=lambda trial: trial.number), space)
     names = [name for name in varied(trials) if all(name in trial.params for trial in trials)]
     if not names or len(trials) < LEAST or len({trial.value for trial in trials}) < 2:
         return {}

@@ -209,7 +209,10 @@ def search_section(
         made_by = study.user_attrs.get(COMMAND, "")
         given = (option_in(made_by, name) for name in ("pipeline", "data"))
         again = code(confirm_command(study.study_name, url, *given))
-        parts.append(f"{answer_of(study, studies).words} Retrain the best: {again}.")
+        answer = answer_of(study, studies)
+        parts.append(answer.words)
+        if answer.confirmed is None:
+            parts[-1] += f" Retrain the best: {again}."
     ranges = importance.importances(
         [trial for trial, _ in complete],
         identity["space_definition"],

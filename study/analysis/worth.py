@@ -21,8 +21,9 @@ def more_trials(study: optuna.Study) -> str:
     scores = 100 * independent_scores(study)
     if len(scores) < LEAST:
         return (
-            f"More trials: the expected gain is unknown. It takes {LEAST} trials drawn "
-            f"independently of others, this study has {len(scores)}{latest_improvement(study)}."
+            f"More trials: what they would bring is unknown, since that takes {LEAST} trials "
+            f"drawn independently of others (--sampler random), and this study has {len(scores)}"
+            f"{latest_improvement(study)}."
         )
     generator = np.random.default_rng(kept(study, IDENTITY)["seed"])
     gain, low, high = gain_of_doubling(scores, generator)

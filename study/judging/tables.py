@@ -35,8 +35,8 @@ def say_what_there_is(studies: Sequence[optuna.Study], curves: Curves) -> dict[s
     if counts["stopped"]:
         print(
             f"{counted(counts['stopped'], 'trial')} pruned, {counts['taken_up']} of them "
-            f"resumed, of which {counts['of_the_best']} ended among the {TOP} best: the more do, "
-            "the more the pruner stops too early. The final scores of the others are unknown, so "
+            f"resumed; {counts['of_the_best']} of these reached the {TOP} best. Many there would "
+            "mean that the pruner stops too early. The final scores of the others are unknown, so "
             "the tables cover survivors only, and rules look better on them than they are"
         )
     return {"curves": count, "epochs": epochs, **counts}

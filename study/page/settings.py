@@ -33,8 +33,7 @@ class Panel:
 def ranges_of(trials: Trials) -> dict[str, Range]:
     """Return the importance of each setting; empty if unknown."""
     generator = np.random.default_rng(trials.identity["seed"])
-    complete = sorted(trials.complete, key=lambda row: row.number)
-    return importance.importances([row.trial for row in complete], trials.space, generator)
+    return importance.importances([row.trial for row in trials.complete], trials.space, generator)
 
 
 def settings_section(trials: Trials) -> Html:

@@ -19,7 +19,7 @@ HEAD = """\
 #   {low: 1, high: 9}    numbers from 1 to 9; log: true for a log scale, step: 2 for every other
 #   {choices: [a, b]}    one of these
 #   a                    the same for all trials
-# With by:, it has one of these for each listed value of another setting, else its default.
+# With by:, it has a range for each listed value of another setting; elsewhere its default.
 """
 REST = "# Not varied here, with the value that all trials use:"
 

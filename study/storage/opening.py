@@ -135,6 +135,8 @@ def _refusals(url: str) -> Iterator[None]:
     ) as error:
         cause = error.__cause__ if isinstance(error, StorageInternalError) else error
         reason = str(getattr(cause, "orig", None) or cause).strip().partition("\n")[0]
+        if getattr(error, "name", None) == "psycopg":
+            reason += "; pip install -e '.[postgresql]'"
         raise UserError(f"cannot use storage {hidden(url)}: {reason}") from None
 
 
