@@ -9,7 +9,7 @@ import optuna
 
 from study.analysis.answer import Answer
 from study.analysis.expense import expense_of
-from study.analysis.summary import count_endings, next_steps, option_in
+from study.analysis.summary import count_endings, named, next_steps, option_in
 from study.analysis.worth import more_trials
 from study.options import Images
 from study.page.markup import (
@@ -131,6 +131,9 @@ def steps_now(
                 continue
             seeds = kept(again, IDENTITY)["space_definition"]["seeds"]
             line, why = f"{line} --seeds {2 * seeds}", "is the best trial real, with more seeds?"
+        if "study.export" in line and again is not None and answer.confirmed:
+            line = line.replace(named(study.study_name, url), named(again.study_name, url))
+            why = "the settings that were confirmed"
         steps[line] = why
     return steps
 
