@@ -23,6 +23,7 @@ from fer.files import write_file
 from fer.strict_json import to_json
 
 Section = Literal["study", "tests", "speed", "accuracy"]
+GPU_TESTS = Path(__file__).resolve().parents[1] / "tests" / "test_gpu.py"
 LINES = 15  # last lines of a section's output stored in the results
 
 
@@ -106,7 +107,7 @@ def sections(options: Options, work: Path) -> dict[Section, tuple[int, list[str]
     # Warnings of newer PyTorch versions must not fail, and xdist may be missing.
     tests = [
         "-m", "pytest", "-m", "gpu", "-o", "addopts=", "-o", "filterwarnings=default",
-        "-p", "no:cacheprovider", "-ra", "tests/test_gpu.py",
+        "-p", "no:cacheprovider", "-ra", str(GPU_TESTS),
     ]  # fmt: skip
     speed = ["-m", "bench", "--quick", "--no-harness", "--json", str(work / "speed.json")]
     accuracy = [
