@@ -13,7 +13,8 @@ from optuna.trial import create_trial
 from study.analysis import images
 from study.analysis.comparison import confirmed
 from study.analysis.effects import Effect, effects
-from study.analysis.images import unpacked, with_images
+from study.analysis.images import with_images
+from study.analysis.masks import unpacked
 from study.analysis.verdicts import judge
 from study.spec.identity import Identity
 from study.storage.records import RESULT, Result

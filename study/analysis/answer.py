@@ -12,9 +12,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from study.analysis.comparison import confirmed
-from study.analysis.effects import cases_of, effects
+from study.analysis.effects import effects
 from study.analysis.flattery import Lead, lead_without_flattery
-from study.analysis.images import unpacked
+from study.analysis.masks import cases_of, unpacked
 from study.analysis.noise import noise_elsewhere
 from study.analysis.verdicts import claim, judge, known
 from study.spec.identity import IDENTITY, kind_of

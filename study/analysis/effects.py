@@ -1,16 +1,15 @@
 """Scores of each value of a setting, by seed."""
 
-import base64
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
 
+from study.analysis.masks import cases_of
 from study.spec.identity import Identity
 from study.storage.records import Ending, Result, scored
 
@@ -26,9 +25,9 @@ class Effect:
     scores: tuple[float, ...]
     diverged: int = 0  # number of diverged trials; their scores before that count
     values: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # other than the score
-    right: tuple[str, ...] = ()  # masks of the validation cases, see `study.analysis.images`
+    right: tuple[str, ...] = ()  # masks of the validation cases, see `study.analysis.masks`
     holdout: tuple[float, ...] = ()  # scores on held-out cases, of the trials that have one
-    cases: int = 0  # validation cases of a mask, see `cases_of`; 0 without masks
+    cases: int = 0  # validation cases of a mask, 0 without masks
 
     @property
     def mean(self) -> float:
@@ -72,20 +71,6 @@ def effects_in(trials: Sequence[tuple[FrozenTrial, Result]], identity: Identity)
             )
         )
     return found
-
-
-def cases_of(trial: FrozenTrial, result: Result) -> int:
-    """Return how many validation cases a trial's mask has without its up to seven padding bits;
-    0 without a mask.
-
-    That is known if the last epoch's score is the share of correct cases; else all bits count.
-    """
-    bits = np.unpackbits(np.frombuffer(base64.b64decode(result.right), np.uint8))
-    last = trial.intermediate_values.get(max(trial.intermediate_values, default=0), math.nan)
-    for cases in range(max(0, bits.size - 7), bits.size):
-        if math.isclose(bits.sum(), last * cases, abs_tol=1e-6):
-            return cases
-    return bits.size
 
 
 def split_by_seed(identity: Identity) -> bool:

@@ -1,32 +1,25 @@
 """Noise from the finite set of validation images, which the runs of a comparison share.
 
-Each run stores which images it classified correctly: a mask, base64 of numpy.packbits. Without
+Each run stores which images it classified correctly (`study.analysis.masks`). Without
 masks this noise is not estimated: the binomial error of one run is mostly noise that other seeds
 do not share, and far too wide. On 800 images of FER-2013, five seeds with and without oversampling
 and with SiLU, images contributed a standard error of 0.06 to 0.25 points, seeds 0.4 to 0.7.
 """
 
-import base64
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from study.analysis.effects import Effect, split_by_seed
+from study.analysis.masks import unpacked
 from study.analysis.noise import usable
 from study.spec.identity import Identity
 
 SAME_FOR_ALL = "the noise of the shared validation images is not included"
 COUNTED = "the noise of the shared validation images is included"
 OTHERS_PER_SEED = "each seed has its own validation images, so their noise is included"
-
-
-def unpacked(mask: str, cases: int = 0) -> NDArray[np.float64]:
-    """Return which of the `cases` [N] were correct, 0 or 1; with 0, of all bits of the mask."""
-    bits = np.unpackbits(np.frombuffer(base64.b64decode(mask), np.uint8))
-    return bits[: cases or None].astype(np.float64)
 
 
 def have_masks(found: Sequence[Effect]) -> bool:

@@ -43,11 +43,7 @@ def commit_of(pipeline: Pipeline) -> str:
         _git(file.parent, "ls-files", "--error-unmatch", file.name)
         head = _git(file.parent, "rev-parse", "HEAD").strip()
         changed = _git(file.parent, "status", "--porcelain", "--untracked-files=no", "--", ".")
-    except (
-        TypeError,
-        OSError,
-        subprocess.CalledProcessError,
-    ):  # such as a notebook
+    except (TypeError, OSError, subprocess.CalledProcessError):  # a notebook, or no Git
         return ""
     return f"{head} with uncommitted changes" if changed else head
 
