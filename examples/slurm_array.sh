@@ -16,20 +16,9 @@ python -m study.run --storage "$STUDY_STORAGE" --study faces --trials 500 \
     --workers "$SLURM_CPUS_PER_TASK" --checkpoints "$HOME/studies.checkpoints" "$@" &
 study=$!
 # On preemption or at the time limit: stop after the current epoch, or now if that takes too long.
-stop() {
-    kill -USR1 "$study"
-    for ((i = 0; i < 240; i++)); do
-        kill -0 "$study" 2>/dev/null || return 0
-        sleep 1
-    done
-    kill -TERM "$study" 2>/dev/null || true
-}
-trap stop USR1 TERM
+trap 'kill -USR1 "$study"; timeout 240 tail --pid="$study" -f /dev/null || kill -TERM "$study" || true' USR1 TERM
 
+wait "$study" || true # a signal interrupts it
 code=0
 wait "$study" || code=$?
-if kill -0 "$study" 2>/dev/null; then
-    code=0
-    wait "$study" || code=$?
-fi
 exit "$code"

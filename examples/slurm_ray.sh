@@ -28,21 +28,10 @@ python -m study.run --ray "$address" --study faces --trials 500 \
     --storage sqlite:///studies.db "$@" &
 study=$!
 # The first signal stops the study after the current epochs, the second now; both keep all results.
-stop() {
-    kill -USR1 "$study"
-    for ((i = 0; i < 420; i++)); do
-        kill -0 "$study" 2>/dev/null || return 0
-        sleep 1
-    done
-    kill -TERM "$study" 2>/dev/null || true
-}
-trap stop USR1 TERM
+trap 'kill -USR1 "$study"; timeout 420 tail --pid="$study" -f /dev/null || kill -TERM "$study" || true' USR1 TERM
 
+wait "$study" || true # a signal interrupts it
 code=0
 wait "$study" || code=$?
-if kill -0 "$study" 2>/dev/null; then # wait was interrupted by the signal: the study still runs
-    code=0
-    wait "$study" || code=$?
-fi
 echo "study.run ended with $code; the same sbatch command continues"
 exit "$code"
