@@ -36,7 +36,6 @@ class Nodes:
 
     controller: "subprocess.Popen[str]"
     address: str
-    client: str
 
     def tell(self, order: str) -> None:
         print(order, file=into(self.controller), flush=True)
@@ -81,10 +80,10 @@ def cluster(count: int) -> Iterator[Nodes]:
         cwd=Path(__file__).parents[1],
         start_new_session=True,
     )
-    addresses = says(controller), says(controller)
+    address = says(controller)
     everything = psutil.Process(controller.pid).children(recursive=True)
     try:
-        yield Nodes(controller, *addresses)
+        yield Nodes(controller, address)
     finally:
         controller.communicate()
         for each in everything:
@@ -234,20 +233,6 @@ def test_a_cluster_that_is_gone_ends_the_study_in_one_line(tmp_path: Path) -> No
     assert "the cluster's head is gone" in out.splitlines()[-1]
     assert "Traceback" not in out
     done = process("study.run", *options(*given))
-    assert done.code == 0, done
-    assert len(trials("sqlite:///ray.db")) == 5
-
-
-def test_a_client_of_a_cluster_trains_there_and_its_end_is_one_line(nodes: Nodes) -> None:
-    given = options("--trials", 5, "--pruner", "none")
-    running = begin(*given, "--ray", nodes.client, RAY_CLIENT_RECONNECT_GRACE_PERIOD="1")
-    wait_for(lambda: has_report(Path("ray.db")), running)
-    nodes.tell("cut")
-    out = running.communicate(timeout=PATIENCE)[0]
-    assert running.returncode == 2, out
-    assert "the cluster's head is gone" in out.splitlines()[-1]
-    assert "Traceback" not in out
-    done = process("study.run", *given)
     assert done.code == 0, done
     assert len(trials("sqlite:///ray.db")) == 5
 

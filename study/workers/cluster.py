@@ -21,7 +21,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 import ray
 from ray._private import worker as rays_worker
 
-CONNECT_SECONDS = 30.0  # timeout for connecting
+CONNECT_SECONDS = 60.0  # timeout for connecting; a busy head takes 20 to start a client's server
 GONE_SECONDS = 30.0  # the head may be unreachable; after 60 Ray would kill this process
 
 
