@@ -185,14 +185,15 @@ def test_five_lines_search_in_a_notebook(own_folder: Path) -> None:
 
 
 INTERRUPTED = """
-import os, pathlib, signal, threading, psutil, study
+import contextlib, os, pathlib, signal, threading, psutil, study
 from tests.blobs import Blobs
 
 def interrupt():
-    while not (children := [c for c in psutil.Process().children(recursive=True)
-                            if "study.workers.worker" in " ".join(c.cmdline())]):
-        pass
-    seen.extend(child.pid for child in children)
+    while not seen:
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):  # git, which has ended meanwhile
+                if "study.workers.worker" in " ".join(child.cmdline()):
+                    seen.append(child.pid)
     os.kill(os.getpid(), signal.SIGINT)
 
 seen = []
