@@ -21,13 +21,14 @@ from bench.harness import SPEC, grow, open_study, run_trial
 from fer.errors import UserError
 from study.engine.asking import ask
 from study.engine.chances import second_chance
+from study.engine.trial import put_back
 from study.storage import database as module
 from study.storage import known_trials, records, retry, sql
 from study.storage import owner as ownership
 from study.storage import studies as store
 from study.storage.opening import open_database, open_to_read
 from study.storage.owned import OwnedDatabase
-from study.storage.owner import TakenOver, TotalReached
+from study.storage.owner import TakenOver, TotalReached, TrialWaiting
 from tests.conftest import trials
 
 END_ALL_OTHERS = (
@@ -265,6 +266,27 @@ def test_a_stopped_trial_gets_one_second_chance_whatever_process_gives_it(url: s
         run_trial(study, np.random.default_rng(0))
         with pytest.raises(TotalReached):
             one.queue_second_chance(study._study_id, second_chance(told, resumed=False))
+
+
+def test_a_trial_that_another_process_just_put_back_is_started_before_a_new_one(url: str) -> None:
+    with (
+        closing(open_database(url, total=2)) as ours,
+        closing(open_database(url, total=2)) as theirs,
+    ):
+        theirs.owner["process"] = 1  # else both are this process
+        mine, other = begin(ours), begin(theirs)
+        stopped = ask(mine, SPEC)
+        stopped.handle.report(0.3, 1)
+        mine.tell(stopped.handle, state=TrialState.PRUNED)
+        held = ask(mine, SPEC)
+        told, _ = other.get_trials()  # held is running
+        put_back(ours, held)
+        chance = second_chance(told, resumed=False)
+        assert not theirs.queue_second_chance(other._study_id, chance)
+        put_back(ours, ask(mine, SPEC))
+        with pytest.raises(TrialWaiting):
+            theirs.create_new_trial(other._study_id)
+        assert ask(other, SPEC).number == held.number  # visible at once
 
 
 @pytest.mark.long

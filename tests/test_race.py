@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,10 @@ from study.engine.eta import Forecast
 from study.engine.race import LEAST
 from study.spec.identity import IDENTITY
 from study.storage import opening, studies
+from study.storage.owned import OwnedDatabase
 from study.storage.records import Ending, ending, finished, kept, result_of
 from study.workers.messages import Broken, Job, Message, OfTrial
-from tests.races import asked
+from tests.races import NAMES, asked
 from tests.scripted import Change, Scripted
 from tests.test_image_noise import found_in, searched
 from tests.test_verdict_rates import at_most, comparisons
@@ -177,7 +179,7 @@ JOIN = """
 from study.engine import conduct
 from study.engine.display import Display
 from study.engine.eta import Forecast
-from tests.races import asked
+from tests.races import NAMES, asked
 if __name__ == "__main__":
     conduct.conduct(asked("sqlite:///studies.db", 1, held_until="go on"), lambda study: None)
 """
@@ -196,6 +198,31 @@ def test_processes_that_run_one_race_together_leave_out_what_one_would(compete: 
     storage = opening.open_to_read("sqlite:///studies.db")
     (name,) = optuna.get_all_study_names(storage)
     assert course(optuna.load_study(study_name=name, storage=storage)) == alone
+
+
+def test_a_row_that_another_process_puts_back_at_the_end_is_trained_and_none_twice(
+    compete: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create, held = OwnedDatabase.create_new_trial, list[int]()
+    with closing(opening.open_database("sqlite:///studies.db")) as other:
+        other.owner["process"] = 1  # else both are this process
+
+        def take_the_last_row(job: Job, news: OfTrial) -> None:
+            if not held:
+                (study_id,) = (each._study_id for each in other.get_all_studies())
+                *_, last = other.get_all_trials(study_id, states=(TrialState.WAITING,))
+                assert other.set_trial_state_values(last._trial_id, TrialState.RUNNING)
+                held.append(last.number)
+
+        def put_back_first(self: OwnedDatabase, study_id: int, template: Any = None) -> int:
+            if template is None:
+                other.requeue(study_id, held[0], other.owner)
+            return create(self, study_id, template)
+
+        monkeypatch.setattr(OwnedDatabase, "create_new_trial", put_back_first)
+        assert course(compete(change=take_the_last_row, seeds=2)) == [
+            (name, "complete") for _ in range(2) for name in NAMES
+        ]
 
 
 def running() -> list[FrozenTrial]:

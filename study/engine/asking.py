@@ -29,7 +29,8 @@ class Unfit(Exception):
 def ask(study: optuna.Study, spec: Spec) -> Trial:
     """Return the next trial of the study, with its settings stored before it trains.
 
-    Raises Unfit if it does not fit the study, TotalReached if the study has all its trials.
+    Raises Unfit if it does not fit the study, TotalReached if the study has all its trials,
+    TrialWaiting if another process put one back into the queue meanwhile.
     """
     trial = study.ask()
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))

@@ -18,7 +18,7 @@ from study.pipeline import Settings
 from study.spec.identity import Identity, conditions_of, trial_key
 from study.spec.spec import Spec
 from study.storage.owned import OwnedDatabase
-from study.storage.owner import TotalReached
+from study.storage.owner import TotalReached, TrialWaiting
 from study.storage.records import finished, finished_twin, settings_of
 from study.workers.messages import Job
 
@@ -82,6 +82,8 @@ class Queue:
                 trial = ask(self._study, self._spec)
             except TotalReached:
                 return None
+            except TrialWaiting:  # put back by another process
+                continue
             except Unfit as unfit:
                 self._display.finished(unfit.finished)
                 continue

@@ -11,10 +11,12 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from study.storage.cached_database import CachedDatabase
 from study.storage.owner import (
     COUNTED,
+    TrialWaiting,
     beat,
     check_own,
     check_total,
     disown,
+    first_waiting,
     is_continued,
     owner_of,
     running,
@@ -40,7 +42,8 @@ class OwnedDatabase(CachedDatabase):
     The process owns the trials it asks for: `owner` is stored in the transaction that starts the
     trial. Another process must take a trial over before finishing it; finishing it here then
     raises TakenOver. Starting a trial raises TotalReached if `total` trials of all processes are
-    finished or running.
+    finished or running. Starting a new one raises TrialWaiting if one is in the queue, where
+    another process may just have put it back.
     """
 
     def __init__(
@@ -73,6 +76,10 @@ class OwnedDatabase(CachedDatabase):
                 trial = read_trial(connection, trial_id)
             else:
                 self._check_total(connection, study_id)
+                waiting = first_waiting(connection, study_id)
+                if waiting is not None:
+                    self._changed(study_id, waiting)
+                    raise TrialWaiting
                 mine = create_trial(state=TrialState.RUNNING, system_attrs={OWNER: self.owner})
                 trial_id, trial = insert_trial(connection, study_id, mine)
             beat(connection, {trial_id})
@@ -90,14 +97,15 @@ class OwnedDatabase(CachedDatabase):
     def queue_second_chance(self, study_id: int, trial: FrozenTrial) -> bool:
         """Queue `trial`, which continues another one.
 
-        Returns False, and changes nothing, if another trial already continues that one. Raises
-        TotalReached if the study has its total.
+        Returns False, and changes nothing, if another trial waits or already continues that one.
+        Raises TotalReached if the study has its total.
         """
         first = trial.system_attrs[CONTINUES]
         with self.transaction(durable=True) as connection:
             self._check_total(connection, study_id)
-            changed = id_of(connection, study_id, first)
-            queued = not is_continued(connection, study_id, first)
+            waiting = first_waiting(connection, study_id)
+            changed = id_of(connection, study_id, first) if waiting is None else waiting
+            queued = waiting is None and not is_continued(connection, study_id, first)
             if queued:
                 changed, _ = insert_trial(connection, study_id, trial)
         self._changed(study_id, changed)  # make a faster process's trial visible

@@ -49,6 +49,10 @@ class TotalReached(Exception):
     """The study's total of finished and running trials is reached."""
 
 
+class TrialWaiting(Exception):
+    """A trial waits in the queue and must be started before a new one."""
+
+
 class TakenOver(UpdateFinishedTrialError):
     """A trial was considered abandoned and now belongs to another process.
 
@@ -142,6 +146,18 @@ def check_total(connection: sa.Connection, study_id: int, total: int | None) -> 
     counted = sa.select(sa.func.count()).where(TRIALS.c.study_id == study_id, begun)
     if (connection.scalar(counted) or 0) >= total:
         raise TotalReached
+
+
+def first_waiting(connection: sa.Connection, study_id: int) -> int | None:
+    """Return the id of the first trial in the study's queue, or None.
+
+    To be called after `check_total`, which counts a trial requeued in between as running.
+    """
+    waiting = TRIALS.c.study_id == study_id, TRIALS.c.state == TrialState.WAITING
+    found: int | None = connection.scalar(
+        sa.select(sa.func.min(TRIALS.c.trial_id)).where(*waiting)
+    )
+    return found
 
 
 def is_continued(connection: sa.Connection, study_id: int, number: int) -> bool:
