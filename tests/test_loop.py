@@ -2,6 +2,7 @@
 
 import base64
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import closing
@@ -18,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from fer import one_run
 from fer.errors import UserError
+from study.engine import loop
 from study.engine.budget import spent
 from study.engine.schedule import Schedule
 from study.engine.stop import Stop
@@ -102,6 +104,18 @@ def test_without_a_control_bad_trials_are_pruned_as_ever(run: Run) -> None:
 def test_a_study_repeats_whichever_worker_speaks_first(seed: int, run: Run) -> None:
     first = run("first", trials=20, lanes=3, seed=0)
     assert course(run("second", trials=20, lanes=3, seed=seed)) == course(first)
+
+
+def test_a_trial_that_later_results_wait_for_is_named_after_a_while(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("quick", lanes=3)
+    assert "is slow" not in capsys.readouterr().out
+    monkeypatch.setattr(loop, "SLOW_SECONDS", 0.0)
+    run("slow", lanes=3)
+    slow = [line for line in capsys.readouterr().out.splitlines() if "is slow" in line]
+    assert re.fullmatch(r" +trial \d+ is slow in epoch \d; later results wait for it", slow[0])
+    assert len(slow) == len({*slow})  # each is said once
 
 
 class Interruptions:

@@ -1,5 +1,6 @@
 """The study loop: ask for settings, train them in workers, report every epoch, prune, tell."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ from study.workers.messages import (
 )
 from study.workers.protocol import Workers
 
+SLOW_SECONDS = 30.0  # for which later results wait for a trial before it is named
 ALIKE = 3  # failures with the same reason that end the study
 
 Outcome = Literal["finished", "timeout", "interrupted"]
@@ -73,6 +75,8 @@ class Loop:
         self._held: Trial | None = None  # asked for, but no lane has room yet
         self._ahead: Counter[int] = Counter()  # epochs answered early, by lane
         self._hardware, self._hardware_of = hardware, dict[int, Mapping[str, Any]]()  # by lane
+        self._due: tuple[int, int] | None = None  # trial and epoch that later results wait for
+        self._due_since = 0.0
         self._notes: set[tuple[int, str]] = set()  # notes already printed, by trial
         self._failures: Counter[str] = Counter()
         self._neighbours = Neighbours(study, database, display.print)
@@ -282,4 +286,17 @@ class Loop:
             status = self._workers.status
         elif not self._schedule.running and self._schedule.are_idle(self._workers.awaited):
             status = f"waiting for trials run by {self._neighbours.running()}"
-        self._display.say(status)
+        self._display.say(status or self._slow_trial())
+
+    def _slow_trial(self) -> str:
+        """Name the trial that later results have been waiting for, if for long."""
+        trial = self._schedule.slow
+        due = None if trial is None else (trial.number, len(trial.epochs) + 1)
+        if due != self._due:
+            self._due, self._due_since = due, time.monotonic()
+        if trial is None or due is None:
+            return ""
+        usual = trial.epochs[-1].seconds if trial.epochs else 0.0
+        if time.monotonic() - self._due_since <= max(SLOW_SECONDS, usual):
+            return ""
+        return f"trial {due[0]} is slow in epoch {due[1]}; later results wait for it"

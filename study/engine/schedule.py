@@ -65,6 +65,13 @@ class Schedule:
         seconds = [each for each in self._pace.values() if each is not None]
         return sum(seconds) / len(seconds) if seconds else None
 
+    @property
+    def slow(self) -> Trial | None:
+        """The trial whose next message is due while later ones wait for it, or None."""
+        if not any(self._inbox[lane] for lane in self._running):
+            return None
+        return self._running[min(self._running, key=self._turn)]
+
     def ready(self, lane: int, message: Ready) -> None:
         """The lane's worker is ready for a trial."""
         self._idle.add(lane)
