@@ -15,6 +15,11 @@ head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 port=$((20000 + SLURM_JOB_ID % 20000)) # a different port for each job on a node
 address=$(srun --nodes=1 --ntasks=1 -w "$head" hostname --ip-address | awk '{print $1}'):$port
 
+# Without a token, Ray runs the code of anyone who reaches its port.
+RAY_AUTH_MODE=token
+RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
+export RAY_AUTH_MODE RAY_AUTH_TOKEN # srun passes them to all nodes
+
 # One core fewer on the head node, where the main process of the study runs.
 srun --overlap --nodes=1 --ntasks=1 -w "$head" ray start --head --block --port="$port" \
     --num-cpus=$((SLURM_CPUS_PER_TASK - 1)) --include-dashboard=false --disable-usage-stats &

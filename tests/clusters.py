@@ -66,15 +66,16 @@ def says(running: "subprocess.Popen[str]") -> str:
 
 
 @contextmanager
-def cluster(count: int, *more: str) -> Iterator[Nodes]:
+def cluster(count: int, *manner: str, **environment: str) -> Iterator[Nodes]:
     """A cluster of one-core nodes, whose processes are gone afterwards."""
     controller = subprocess.Popen(
-        [sys.executable, "-m", "tests.nodes", str(count), *more],
+        [sys.executable, "-m", "tests.nodes", str(count), *manner],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parents[1],
         start_new_session=True,
+        env={**os.environ, **environment},
     )
     address = says(controller)
     everything = psutil.Process(controller.pid).children(recursive=True)

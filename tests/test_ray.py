@@ -105,6 +105,18 @@ def test_an_address_without_a_cluster_is_one_line(address: str, rule: str) -> No
     assert not Path("ray.db").exists()
 
 
+def test_a_cluster_with_a_token_takes_who_has_it_and_tells_others_in_one_line() -> None:
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789" * 4}
+    with cluster(1, **token) as guarded:
+        given = options("--trials", 2, "--ray", guarded.address, pipeline="quick")
+        for other in ({}, {**token, "RAY_AUTH_TOKEN": "9876543210" * 4}):
+            out = begin(*given, RAY_NUM_REDIS_GET_RETRIES="2", **other).communicate()[0]
+            (line,) = (each for each in out.splitlines() if not each.startswith("start "))
+            assert "the cluster wants its token: set RAY_AUTH_MODE=token" in line
+        assert not Path("ray.db").exists()
+        assert "2 trials complete" in begin(*given, **token).communicate(timeout=PATIENCE)[0]
+
+
 def test_ray_that_is_not_installed_is_named_with_its_extra(tmp_path: Path) -> None:
     code = "import sys; sys.modules['ray'] = None; import runpy; "
     code += "runpy.run_module('study.run', run_name='__main__')"

@@ -4,11 +4,13 @@ import logging
 import os
 import signal
 import socket
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import IO, NoReturn
 from urllib.parse import urlsplit
 
 from fer.errors import UserError
@@ -22,6 +24,8 @@ import ray
 from ray._private import worker as rays_worker
 
 CONNECT_SECONDS = 60.0  # timeout for connecting; a busy head takes 20 to start a client's server
+REFUSED = b"InvalidAuthToken"  # in Ray's log; its exception does not say why
+TOKEN = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN if ~/.ray/auth_token differs from there"
 GONE_SECONDS = 30.0  # the head may be unreachable; after 60 Ray would kill this process
 
 
@@ -35,10 +39,11 @@ def connected(address: str) -> Iterator["Head"]:
         address = os.environ.get("RAY_ADDRESS") or "auto"
     _reach(address)
     rays_worker.print_to_stdstream = lambda *_, **__: None  # this program reports deaths itself
-    with _signals_kept():
+    with _signals_kept(), tempfile.TemporaryFile() as said, _errors_into(said):
         failed = _started() if address == "local" else _joined(address)
-    if failed is not None:
-        raise UserError(f"--ray {address}: {' '.join(str(failed).split())}")
+        if failed is not None:
+            said.seek(0)
+            raise UserError(f"--ray {address}: {_reason(failed, address, said.read())}")
     try:
         yield Head(address)
     finally:
@@ -67,6 +72,16 @@ def _init(address: str) -> Exception | None:
     return None
 
 
+def _reason(failed: Exception, address: str, said: bytes) -> str:
+    """Return why a cluster could not be used, given what Ray wrote to standard error."""
+    if REFUSED in said:
+        return f"the cluster wants its token: {TOKEN}"
+    reason = " ".join(str(failed).split())
+    if address.startswith("ray://") and "RAY_AUTH_MODE" not in os.environ:  # a client is not told
+        return f"{reason}; if the cluster wants a token, {TOKEN}"
+    return reason
+
+
 @contextmanager
 def _signals_kept() -> Iterator[None]:
     """Shield child processes from signals meant for this one, and undo Ray's signal handlers."""
@@ -81,6 +96,20 @@ def _signals_kept() -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, masked)
+
+
+@contextmanager
+def _errors_into(file: IO[bytes]) -> Iterator[None]:
+    """Redirect standard error, including that of Ray's C++ threads, to a file."""
+    sys.stderr.flush()
+    before = os.dup(2)
+    os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(before, 2)
+        os.close(before)
 
 
 def _reach(address: str) -> None:
