@@ -2,7 +2,7 @@
 
 import random
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from study.workers.messages import (
     OfTrial,
     Ready,
 )
+from study.workers.pool import surplus
 from study.workers.worker import train
 from tests.blobs import Blobs
 
@@ -47,6 +48,7 @@ class Scripted:
     jobs: dict[int, Job] = field(default_factory=dict)
     training: dict[int, Iterator[Any]] = field(default_factory=dict)
     ready: set[int] = field(default_factory=set)  # lanes
+    ended: set[int] = field(default_factory=set)  # lanes for which no trial is left
     dead: set[int] = field(default_factory=set)  # processes whose death is not reported yet
     news: dict[int, deque[Message]] = field(default_factory=lambda: defaultdict(deque))
 
@@ -62,8 +64,8 @@ class Scripted:
         return self.lanes
 
     @property
-    def awaited(self) -> range:
-        return range(self.lanes)
+    def awaited(self) -> list[int]:
+        return [lane for lane in range(self.lanes) if lane not in self.ended]
 
     @property
     def status(self) -> str:
@@ -75,7 +77,16 @@ class Scripted:
     def process_of(self, lane: int) -> int:
         return 0 if self.shared else lane
 
+    def need(self, trials: int, busy: Collection[int]) -> list[int]:
+        idle = [lane for lane in reversed(self.awaited) if lane not in busy]
+        ended = [] if self.shared else idle[: surplus(len(self.awaited), trials)]
+        self.ended.update(ended)
+        for lane in ended:
+            self.news[lane].clear()
+        return ended
+
     def start(self, lane: int, job: Job) -> None:
+        assert lane not in self.ended
         if self._hears(lane):
             self.jobs[lane], self.training[lane] = job, train(self.pipeline.open("cpu"), job)
             self._go_on(lane)

@@ -92,6 +92,19 @@ def test_lanes_of_a_device_share_a_process_and_news_come_by_lane(starter: Starte
         assert (task.device, task.lanes) == ("cuda:0", 3)
 
 
+def test_idle_workers_for_which_no_trial_is_left_are_ended(starter: Starter) -> None:
+    with Pool(Blobs(devices=("cuda:0", "cuda:1", "cuda:2")), 5, [], starter) as pool:
+        assert pool.need(9, busy=[]) == pool.need(3, busy=[]) == []
+        assert pool.need(2, busy=[2]) == [1, 4]  # one process for each trial, however many lanes
+        assert [worker.killed for worker in starter.started] == [False, True, False]
+        assert pool.awaited == [0, 3, 2]
+        starter.started[2].connection.send((0, Done()))
+        assert list(pool.messages(0)) == [(2, Done())]
+        assert pool.need(0, busy=[]) == [2]
+        assert pool.need(0, busy=[]) == []
+    assert [worker.killed for worker in starter.started] == [True, True, True]
+
+
 def test_a_worker_that_dies_is_replaced_by_one_that_measures_nothing(starter: Starter) -> None:
     with Pool(Blobs(), 1, [{"lr": 0.1}], starter) as pool:
         starter.started[0].connection.send((0, Ready(1.0)))

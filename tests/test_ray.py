@@ -37,6 +37,16 @@ def test_a_study_on_a_cluster_is_trial_for_trial_the_one_on_local_processes(node
     assert nodes.workers() == []
 
 
+def test_workers_for_which_no_trial_is_left_give_up_their_cores(nodes: Nodes) -> None:
+    given = options("--trials", 5, "--pruner", "none", "--ray", nodes.address)
+    running = begin(*given)
+    wait_for(lambda: len(nodes.workers()) == 3, running)
+    wait_for(lambda: len(nodes.workers()) < 3, running)
+    assert TrialState.RUNNING in [each.state for each in trials("sqlite:///ray.db")]
+    out = running.communicate(timeout=PATIENCE)[0]
+    assert running.returncode == 0, out
+
+
 def test_a_trial_that_kills_its_worker_twice_has_failed_with_the_reason(nodes: Nodes) -> None:
     given = options("--trials", 4, "--ray", nodes.address, pipeline="deadly")
     done = process("study.run", *given)

@@ -75,6 +75,7 @@ class Loop:
         self._held: Trial | None = None  # asked for, but no lane has room yet
         self._ahead: Counter[int] = Counter()  # epochs answered early, by lane
         self._hardware, self._hardware_of = hardware, dict[int, Mapping[str, Any]]()  # by lane
+        self._done = 0
         self._due: tuple[int, int] | None = None  # trial and epoch that later results wait for
         self._due_since = 0.0
         self._notes: set[tuple[int, str]] = set()  # notes already printed, by trial
@@ -85,6 +86,7 @@ class Loop:
         """Run the study. However it ends, trials still running are put back into the queue."""
         try:
             while (outcome := self._outcome()) is None:
+                self._end_idle_workers()
                 self._begin_trials()
                 self._show_status()
                 self._receive()
@@ -103,7 +105,7 @@ class Loop:
             self._queue.close()
 
     def _outcome(self) -> Outcome | None:
-        done = len(finished(self._study))
+        self._done = done = len(finished(self._study))
         self._display.so_far(done, self._queue.spent)
         enough = self._total is not None and done >= self._total
         if enough or (not self._held and self._queue.exhausted):
@@ -111,6 +113,13 @@ class Loop:
         if self._stop.now or (self._stop.soon and not self._schedule.running):
             return "interrupted" if self._stop.exit_code else "timeout"
         return None
+
+    def _end_idle_workers(self) -> None:
+        """End workers for which no trial is left: they hold memory, and nodes of a cluster."""
+        if self._total is not None:
+            left = self._total - self._done
+            for lane in self._workers.need(left, self._schedule.running.keys()):
+                self._schedule.died(lane)
 
     def _begin_trials(self) -> None:
         if self._stop.soon:

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing import Pipe
@@ -75,27 +75,34 @@ class Pool:
         self._futile = 0
         pickled = cloudpickle.dumps(pipeline)
         devices = devices_for(pipeline, lanes)
-        self._workers = []
+        self._processes, self._workers = len(devices), dict[int, Worker]()
         for i, device in enumerate(devices):
-            task = Task(pickled, device, len(range(i, lanes, len(devices))), examples)
+            task = Task(pickled, device, len(self._lanes_of(i)), examples)
             started = spare.pop() if spare else self._start(self._preload)
-            self._workers.append(Worker(*started, task))
+            self._workers[i] = Worker(*started, task)
         end(spare or [])
 
     def __len__(self) -> int:
-        """Number of lanes."""
+        """Number of lanes at first."""
         return self._lanes
+
+    def _lanes_of(self, number: int) -> range:
+        return range(number, self._lanes, self._processes)
 
     def __enter__(self) -> "Pool":
         return self
 
     def __exit__(self, *_: object) -> None:
-        end([(worker.process, worker.connection) for worker in self._workers])
+        self._end(list(self._workers))
+
+    def _end(self, numbers: Sequence[int]) -> None:
+        ended = [self._workers.pop(number) for number in numbers]
+        end([(worker.process, worker.connection) for worker in ended])
 
     @property
-    def awaited(self) -> range:
+    def awaited(self) -> list[int]:
         """Lanes that must be ready before the first trial: all of them."""
-        return range(self._lanes)
+        return [lane for number in self._workers for lane in self._lanes_of(number)]
 
     @property
     def status(self) -> str:
@@ -104,7 +111,15 @@ class Pool:
 
     def process_of(self, lane: int) -> int:
         """Return the number of the process that serves a lane."""
-        return lane % len(self._workers)
+        return lane % self._processes
+
+    def need(self, trials: int, busy: Collection[int]) -> list[int]:
+        """Keep a process for each of the `trials` left, end idle ones, and return their lanes."""
+        training = {self.process_of(lane) for lane in busy}
+        idle = [number for number in reversed(self._workers) if number not in training]
+        numbers = idle[: surplus(len(self._workers), trials)]
+        self._end(numbers)
+        return [lane for number in numbers for lane in self._lanes_of(number)]
 
     def start(self, lane: int, job: Job) -> None:
         """Start a trial on an idle lane."""
@@ -115,7 +130,7 @@ class Pool:
         self._send(lane, Answer(go_on))
 
     def _send(self, lane: int, message: Job | Answer) -> None:
-        place = lane // len(self._workers)
+        place = lane // self._processes
         self._tell(self._workers[self.process_of(lane)], (place, message))
 
     @staticmethod
@@ -129,11 +144,11 @@ class Pool:
 
         Raises RuntimeError if workers keep dying as they start.
         """
-        connections = {worker.connection: number for number, worker in enumerate(self._workers)}
+        connections = {worker.connection: number for number, worker in self._workers.items()}
         for connection in wait(list(connections), timeout):
             number = connections[connection]  # type: ignore[index]
             worker = self._workers[number]
-            lanes = range(number, self._lanes, len(self._workers))
+            lanes = self._lanes_of(number)
             try:
                 message = worker.connection.recv()
             except (EOFError, OSError):  # OSError: it was cut off in the middle of a message
@@ -167,6 +182,11 @@ class Pool:
         worker.connection.close()
         self._workers[number] = Worker(*self._start(self._preload), worker.task)
         return reason
+
+
+def surplus(workers: int, trials: int) -> int:
+    """Return how many workers to end so that one is left for each trial, but at least one."""
+    return max(0, workers - max(1, trials))
 
 
 class LocalProcess:

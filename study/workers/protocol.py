@@ -18,7 +18,7 @@ class Workers(Protocol):
     def __exit__(self, *error: object) -> None: ...
 
     def __len__(self) -> int:
-        """Number of lanes, including those still without a worker."""
+        """Number of lanes at first, including those still without a worker."""
         ...
 
     @property
@@ -33,6 +33,13 @@ class Workers(Protocol):
 
     def process_of(self, lane: int) -> int:
         """Return the number of the worker that serves a lane."""
+        ...
+
+    def need(self, trials: int, busy: Collection[int]) -> list[int]:
+        """Keep a worker for each of the `trials` left, end idle ones, and return their lanes.
+
+        `busy` are the lanes on which trials run.
+        """
         ...
 
     def start(self, lane: int, job: Job) -> None:

@@ -9,7 +9,7 @@ import platform
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +30,7 @@ from study.words import counted
 from study.workers import actor
 from study.workers.cluster import Head
 from study.workers.messages import Answer, Crew, Died, Fallen, Job, Message, Ready, Trained
-from study.workers.pool import FAILED_STARTS, KILLED_STARTS, LANES
+from study.workers.pool import FAILED_STARTS, KILLED_STARTS, LANES, surplus
 
 LOOK_SECONDS = 2.0  # between checks of which nodes exist
 PATIENCE = 15.0  # seconds to wait for an actor on a free slot before starting without it
@@ -80,14 +80,14 @@ class RayPool:
         if self._unit == "GPU":
             count = min(lanes, max(self._places, -(-lanes // LANES)))
         self._lanes = [range(number, lanes, count) for number in range(count)]
-        self._workers = [self._begin(own) for own in self._lanes]
+        self._workers = {number: self._begin(own) for number, own in enumerate(self._lanes)}
 
     def _begin(self, lanes: Sequence[int]) -> Worker:
         handle = self._kind.remote([os.path.abspath(path) for path in sys.path])  # noqa: PTH100
         return Worker(handle, handle.greeting.remote(), lanes)
 
     def __len__(self) -> int:
-        """Number of lanes."""
+        """Number of lanes at first."""
         return sum(map(len, self._lanes))
 
     def __enter__(self) -> "RayPool":
@@ -96,26 +96,43 @@ class RayPool:
     def __exit__(self, *_: object) -> None:
         if self._head.unreachable() is not None:
             return  # nothing of the cluster is left
-        for worker in self._workers:
+        self._end(list(self._workers))
+
+    def _end(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
             with suppress(*UNREACHABLE):
-                ray.kill(worker.handle)
+                ray.kill(self._workers.pop(number).handle)
 
     def process_of(self, lane: int) -> int:
         """Return the number of the actor that serves a lane."""
-        return lane % len(self._workers)
+        return lane % len(self._lanes)
+
+    def need(self, trials: int, busy: Collection[int]) -> list[int]:
+        """Keep an actor for each of the `trials` left, end idle ones, and return their lanes.
+
+        Those that Ray could not place yet are ended first: an autoscaler would add nodes for them.
+        """
+        spare = surplus(len(self._workers), trials)
+        if not spare or not self._head.answers():
+            return []
+        training = {self.process_of(lane) for lane in busy}
+        idle = [number for number in reversed(self._workers) if number not in training]
+        numbers = sorted(idle, key=lambda number: self._workers[number].node != "")[:spare]
+        self._end(numbers)
+        return [lane for number in numbers for lane in self._lanes[number]]
 
     @property
     def awaited(self) -> Collection[int]:
         """Lanes that must be ready before the first trial: those of all actors that can be
         placed."""
-        placed = [worker for worker in self._workers if worker.node]
+        placed = [worker for worker in self._workers.values() if worker.node]
         patient = time.monotonic() - self._changed < PATIENCE
         if not placed or (patient and len(placed) < min(self._places, len(self._workers))):
-            return range(len(self))
+            return self._lanes_of(self._workers.values())
         return self._lanes_of(placed)
 
     @staticmethod
-    def _lanes_of(workers: Sequence[Worker]) -> list[int]:
+    def _lanes_of(workers: Iterable[Worker]) -> list[int]:
         return [lane for worker in workers for lane in worker.lanes]
 
     @property
@@ -123,7 +140,7 @@ class RayPool:
         """Return what the first trial is waiting for."""
         if not self._places:
             return f"waiting for a node with a {self._unit}"
-        ready = sum(worker.ready for worker in self._workers)
+        ready = sum(worker.ready for worker in self._workers.values())
         of = min(self._places, len(self._workers))
         return f"starting workers on the cluster and measuring their speed: {ready} of {of} ready"
 
@@ -159,7 +176,7 @@ class RayPool:
     def _messages(self, timeout: float) -> Iterator[tuple[int, Message]]:
         if crew := self._crew():
             yield 0, crew
-        speakers = {worker.says: number for number, worker in enumerate(self._workers)}
+        speakers = {worker.says: number for number, worker in self._workers.items()}
         ready, _ = ray.wait(list(speakers), timeout=timeout)
         if ready:
             ready, _ = ray.wait(list(speakers), num_returns=len(speakers), timeout=0)
@@ -256,11 +273,11 @@ class RayPool:
         if not self._head.answers():
             return None
         self._places = self._count_places()
-        at_work = [worker for worker in self._workers if worker.ready]
+        at_work = [worker for worker in self._workers.values() if worker.ready]
         nodes = Counter(worker.node for worker in at_work)
         places = ", ".join(f"{node} ({count})" for node, count in sorted(nodes.items()))
         text = f"{counted(len(at_work), 'worker')} on {counted(len(nodes), 'node')}: {places}"
-        if waiting := sum(not worker.node for worker in self._workers):
+        if waiting := sum(not worker.node for worker in self._workers.values()):
             text += f"; {waiting} more would find work if there were a free {self._unit}"
         if text == self._said or not {*self.awaited} <= {*self._lanes_of(at_work)}:
             return None
