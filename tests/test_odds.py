@@ -2,6 +2,7 @@
 
 import math
 import re
+import statistics
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from study.analysis import images, odds
 from study.analysis.effects import Effect
 from study.analysis.noise import Noise
 from study.analysis.odds import found_by, odds_of, seeds_needed, told
+from study.analysis.verdicts import judge
 from tests.test_image_noise import found_in, searched
+from tests.test_verdict_rates import comparisons
 
 
 def pairs(rng: np.random.Generator, gain: float, seeds: int, spread: float = 1.0) -> list[Effect]:
@@ -57,6 +60,14 @@ def test_no_number_of_seeds_finds_what_the_images_hide() -> None:
     assert seeds_needed(1.0, 0.5, images=0.01) < math.inf
     assert math.isinf(seeds_needed(0.0, 1.0))
     assert found_by(6, 1, 1.0) < found_by(3, 1, 1.0)
+
+
+def test_what_few_seeds_find_is_said_before_as_after() -> None:
+    after = [judge(found, "0")["1"].found for found in comparisons([0] * 16, 3, repeats=50)]
+    before = odds.few_seeds(3, 15, 1000, Noise(1.0, 30))
+    said = re.search(r"3 seeds detect a difference of about (\S+) points", before)
+    assert said is not None
+    assert float(said[1]) == pytest.approx(statistics.fmean(after), rel=0.05)
 
 
 def test_the_words_name_the_rivals_and_the_seeds_that_it_takes() -> None:

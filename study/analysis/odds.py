@@ -55,10 +55,13 @@ def seeds_needed(difference: float, of_a_run: float, images: float = 0.0) -> flo
     return math.inf
 
 
-def found_by(seeds: int, settings: int, of_a_run: float, images: float = 0.0) -> float:
-    """Return the difference in points detected with a power of 80% at the 5% level."""
+def found_by(
+    seeds: int, settings: int, of_a_run: float, images: float = 0.0, best_of: int = 1
+) -> float:
+    """Return the difference in points detected with a power of 80% at the 5% level, corrected for
+    testing the best of `best_of`."""
     df = (seeds - 1) * settings
-    quantile = float(special.stdtrit(df, 1 - ALPHA / 2))
+    quantile = float(special.stdtrit(df, 1 - ALPHA / 2 / best_of))
     return float(special.nctdtrinc(df, 1 - POWER, quantile)) * math.sqrt(
         of_a_run**2 / seeds + images
     )
@@ -72,7 +75,8 @@ def few_seeds(
 ) -> str:
     """Warn that few seeds detect only large differences; empty from FEW seeds on.
 
-    `cases` is the number of validation cases, 0 if unknown; `noise` that of similar comparisons.
+    Each of `settings` is compared with a control. `cases` is the number of validation cases, 0 if
+    unknown; `noise` that of similar comparisons.
     """
     if seeds >= FEW:
         return ""
@@ -83,7 +87,7 @@ def few_seeds(
         of_a_run = 100 * (DISAGREE / cases) ** 0.5 if cases else 0.0
     if not of_a_run:
         return ""
-    few, more = (found_by(each, settings, of_a_run) for each in (seeds, 6))
+    few, more = (found_by(each, settings, of_a_run, best_of=settings) for each in (seeds, 6))
     find = f"a difference of about {few:.1f} points"
     if few > WIDE:
         find = f"no difference below {WIDE:.0f} points"
