@@ -169,8 +169,10 @@ def _one_line(box: str) -> str:
     if wrong := re.match(r"Unrecognized options: .*?(--[\w-]+)", line):
         similar = set(re.findall(r"--[\w-]+", rest)) - {wrong[1]}  # listed with their help
         return line + nearest(wrong[1], sorted(similar))
-    if wrong := re.match(r"invalid choice '(.*)' for argument .* Expected one of (.*)", line):
-        return line.removesuffix(".") + nearest(wrong[1], re.findall(r"'(.*?)'", wrong[2]))
+    if wrong := re.match(r"invalid choice '(.*)' for argument '(.*)'. Expected one of (.*)", line):
+        *some, last = choices = re.findall(r"'(.*?)'", wrong[3])
+        known = " or ".join([", ".join(some), last] if some else [last])
+        return f"{wrong[2]} must be {known}, got {wrong[1]}{nearest(wrong[1], choices)}"
     if wrong := re.match(r"Error parsing (--[\w-]+): .*(int|float).*: '(.*)'$", line):
         needed = {"int": "an integer", "float": "a number"}[wrong[2]]
         return f"{wrong[1]} {wrong[3]}: it should be {needed}"

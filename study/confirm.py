@@ -189,13 +189,12 @@ def show(
     comparisons.
     """
     from study.analysis import confirmation
+    from study.analysis.commands import after_study, of_what, say_next
     from study.analysis.comparison import effects_table
     from study.analysis.effects import effects
     from study.analysis.picture import save_plot
-    from study.analysis.summary import next_steps, say_next
     from study.analysis.tables import own_console
     from study.analysis.verdicts import judge
-    from study.page.overview import of_what
     from study.spec.identity import IDENTITY
     from study.storage.opening import hidden
     from study.storage.records import finished, kept
@@ -220,7 +219,7 @@ def show(
     seeds = confirmation.seeds_for_a_verdict(found, control, verdicts, noise)
     arguments = replaced(sys.argv[1:], study=search.study_name, seeds=seeds)
     again = command_line("study.confirm", arguments, hidden(options.storage)) if seeds else ""
-    steps = next_steps(study.study_name, options.storage, images, pipeline)
+    steps = after_study(study.study_name, options.storage, images, pipeline)
     lines = confirmation.next_steps(verdicts, control, again, steps)
     say_next(lines)
 

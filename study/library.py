@@ -10,8 +10,9 @@ from pydantic import ValidationError
 from fer.command import explain, prepare_libraries
 from fer.errors import UserError
 from fer.output import output
-from study.analysis.answer import answer_of
-from study.analysis.summary import next_commands, summary
+from study.analysis.answer import answer_of, confirmation_of
+from study.analysis.commands import after_search, say_next
+from study.analysis.summary import summary
 from study.dashboard.show import show_study, show_trials
 from study.engine.conduct import Request, conduct
 from study.options import Name, Running, Search, deadline
@@ -66,7 +67,9 @@ def search_from_python(
         studies = load_studies(storage)
         answer = answer_of(found, studies)
         summary(found, spec.control, answer)
-        next_commands(found.study_name, storage, {}, name_of(pipeline), answer)
+        again = confirmation_of(found.study_name, studies)
+        name = name_of(pipeline)
+        say_next(after_search(found.study_name, storage, {}, name, answer, again))
         show_study(found, studies, storage)
 
     with output(lasting=True):

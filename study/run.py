@@ -89,8 +89,9 @@ def search(
     """
     from optuna.trial import TrialState
 
-    from study.analysis.answer import answer_of
-    from study.analysis.summary import next_commands, summary
+    from study.analysis.answer import answer_of, confirmation_of
+    from study.analysis.commands import after_search, of_what, say_next
+    from study.analysis.summary import summary
     from study.dashboard.show import show_study, show_trials
     from study.engine.conduct import Request, conduct
     from study.pipeline import load_pipeline
@@ -118,14 +119,9 @@ def search(
         answer = answer_of(study, studies)
         summary(study, spec.control, answer)
         if study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-            names = ("data", "split", "split_seed", "holdout", "remove")
-            given = {name: getattr(options, name) for name in names}
-            images = {
-                name: value
-                for name, value in given.items()
-                if value != Options.model_fields[name].default
-            }
-            next_commands(study.study_name, options.storage, images, options.pipeline, answer)
+            again = confirmation_of(study.study_name, studies)
+            of = study.study_name, options.storage, *of_what(study)
+            say_next(after_search(*of, answer, again))
         show_study(study, studies, options.storage)
 
     request = Request(

@@ -15,7 +15,7 @@ import pytest
 from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta
 from optuna.trial import TrialState, create_trial
 
-from study.analysis import summary
+from study.analysis import commands, summary
 from study.dashboard import notes, pictures, show
 from study.spec.identity import IDENTITY
 from study.storage import opening, studies
@@ -234,10 +234,10 @@ def test_a_study_goes_on_where_pictures_cannot_be_written(command: Command) -> N
 
 def test_the_printed_command_says_where_the_pictures_are(monkeypatch: pytest.MonkeyPatch) -> None:
     line = "optuna-dashboard 'sqlite:///a b.db' --artifact-dir 'a b.db.artifacts'"
-    assert summary.dashboard_command("sqlite:///a b.db") == line
-    monkeypatch.setattr(summary, "find_spec", lambda name: None)
+    assert commands.dashboard_command("sqlite:///a b.db") == line
+    monkeypatch.setattr(commands, "find_spec", lambda name: None)
     install = "pip install optuna-dashboard && "
-    assert summary.dashboard_command("sqlite:///a b.db") == install + line
+    assert commands.dashboard_command("sqlite:///a b.db") == install + line
 
 
 def test_the_first_trials_and_the_best_ones_stand_out() -> None:

@@ -21,7 +21,7 @@ from bench.harness import has_report
 from fer.network import kernels
 from study.options import DEFAULT_URL
 from study.spec.report import HAND_TUNED
-from study.storage import records
+from study.storage import records, studies
 from tests.conftest import Command, Result, process, trials
 
 Run = Callable[..., Result]
@@ -57,8 +57,12 @@ def test_trials_is_the_total_and_the_same_command_finishes_the_remainder(
     assert len(finished()) == 2
     search(4)
     assert len(finished()) == 4
-    assert "4 trials finished" in search(4)
+    done = search(3)
+    assert "4 trials finished" in done
+    assert "nothing left to train; for more, raise --trials" in done
     assert len(finished()) == 4
+    (study,) = studies.load_studies(DEFAULT_URL)
+    assert study.user_attrs["command"].endswith("--trials 4")  # the last that trained
 
 
 @pytest.mark.long

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from study.analysis.commands import confirm_command
 from study.analysis.comparison import confirmed, effect_rows
 from study.analysis.effects import Effect, effects
 from study.analysis.noise import PRIOR_DF, Blocks, Noise, noise_elsewhere, pooled
-from study.analysis.summary import confirm_command
 from study.analysis.verdicts import ALPHA, Verdict, claim, hochberg, judge
 from study.options import DEFAULT_URL
 from study.spec.identity import IDENTITY

@@ -39,6 +39,11 @@ class Answer:
     high: float | None = None
     confirmed: bool | None = None  # None before a confirmation has all its runs
 
+    @property
+    def is_worse(self) -> bool:
+        """Whether a confirmation shows that the hand-made settings are better."""
+        return self.confirmed is False and self.high is not None and self.high < 0
+
 
 def answer_of(study: optuna.Study, studies: Iterable[optuna.Study]) -> Answer:
     """Return the verdict on a study created by this program.

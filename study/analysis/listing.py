@@ -13,7 +13,8 @@ from rich.cells import cell_len
 
 from fer.command import printable
 from study.analysis.answer import answer_of
-from study.analysis.summary import complete_of, option_in
+from study.analysis.commands import option_in
+from study.analysis.summary import complete_of
 from study.options import Search
 from study.spec.identity import FORMAT, IDENTITY, Identity, kind_of
 from study.spec.spec import Kind

@@ -13,12 +13,13 @@ from optuna.trial import FrozenTrial
 from fer.strict_json import to_json
 from study.analysis import images, importance, race, removed
 from study.analysis.answer import answer_of
+from study.analysis.commands import confirm_command, option_in
 from study.analysis.comparison import confirmed, effect_rows
 from study.analysis.curves import save_curves, seeds_table
 from study.analysis.effects import effects
 from study.analysis.noise import noise_elsewhere
 from study.analysis.picture import save_plot
-from study.analysis.summary import complete_of, confirm_command, count_endings, option_in
+from study.analysis.summary import complete_of, count_endings
 from study.analysis.tables import code, markdown
 from study.analysis.verdicts import claim, judge
 from study.spec import report

@@ -1,28 +1,18 @@
 """Summary of a search: how its trials ended, the best next to the control, next commands."""
 
-import math
-import shlex
-import sys
 from collections import Counter
-from collections.abc import Mapping
-from importlib.util import find_spec
-from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 from rich.table import Table
 
-from fer.command import given, quoted
 from fer.output import say
 from study.analysis import overtuning
 from study.analysis.answer import Answer
 from study.analysis.tables import own_console
 from study.analysis.worth import more_trials
-from study.options import is_default
 from study.spec.identity import IDENTITY
-from study.storage import opening
 from study.storage.records import ORIGIN, Result, ending, kept, result_of, scored, settings_of
 from study.words import counted
 
@@ -104,85 +94,3 @@ def setting_names(trial: FrozenTrial, settings: list[dict[str, Any]]) -> list[st
 
 def _shown(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else "-" if value is None else str(value)
-
-
-def option_in(command: str, name: str) -> str | None:
-    """Return the value of an option in a study's stored command, or None."""
-    words = shlex.split(command)
-    for word, following in pairwise([*words, ""]):
-        if word == f"--{name}":
-            return following
-        if word.startswith(f"--{name}="):
-            return word.partition("=")[2]
-    return None
-
-
-def confirm_command(
-    name: str, url: str, pipeline: str | None, data: Path | str | None = None
-) -> str:
-    """Return the command that retrains the best settings of study `name` in database `url`."""
-    images = {key: each for key, each in (("pipeline", pipeline), ("data", data)) if each}
-    return " ".join(["python -m study.confirm", named(name, url), *_words(images)])
-
-
-def named(name: str, url: str) -> str:
-    """Return the options that select a study, without --storage for the default database."""
-    where = "" if is_default(url) else f" {given('storage', opening.hidden(url))}"
-    return f"{given('study', name)}{where}"
-
-
-def next_commands(
-    name: str, url: str, images: Mapping[str, Any], pipeline: str | None, answer: Answer
-) -> None:
-    """Print what to do after the search `name` in the database `url`.
-
-    Its `answer` may be that of a confirmation, which need not be repeated.
-    """
-    steps = next_steps(name, url, images, pipeline)
-    if answer.confirmed is not None:
-        steps = {line: why for line, why in steps.items() if "study.confirm" not in line}
-    say_next(steps)
-
-
-def say_next(steps: Mapping[str, str]) -> None:
-    """Print commands with their purpose, beside the command if it fits, above it otherwise."""
-    width = own_console().width if sys.stdout and sys.stdout.isatty() else math.inf
-    print("\nnext:")
-    for line, why in steps.items():
-        beside = len(line) + len(why) + 6 <= width
-        print(f"  {line}  # {why}" if beside else f"  # {why}\n  {line}")
-
-
-def next_steps(
-    name: str, url: str, images: Mapping[str, Any], pipeline: str | None
-) -> dict[str, str]:
-    """Return the commands to run after a search, each with its purpose.
-
-    The first confirms the best settings, the last trains the final model. `images` are the
-    non-default options that select the training data.
-    """
-    study = named(name, url)
-    lines = {
-        confirm_command(name, url, pipeline, images.get("data")): "is the best real?",
-        f"python -m study.report {study}": "the whole study as a page",
-        dashboard_command(url): "look at every trial",
-        f"python -m study.export {study} --out best.yaml": "the best settings",
-    }
-    if pipeline is None:
-        train = "python -m fer.train --config best.yaml --whole --out runs/final"
-        lines[" ".join([train, *_words(images)])] = "the final model"
-    return lines
-
-
-def dashboard_command(url: str) -> str:
-    """Return the command that starts the dashboard, preceded by its installation if needed."""
-    pictures = given("artifact-dir", opening.artifacts_beside(url))
-    needed = "" if find_spec("optuna_dashboard") else "pip install optuna-dashboard && "
-    return f"{needed}optuna-dashboard {quoted(opening.hidden(url))} {pictures}"
-
-
-def _words(options: Mapping[str, Any]) -> list[str]:
-    return [
-        given(name.replace("_", "-"), *(value if isinstance(value, tuple) else [value]))
-        for name, value in options.items()
-    ]

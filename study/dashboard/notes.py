@@ -8,11 +8,12 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from study.analysis.answer import Answer, answer_of, confirmation_of
+from study.analysis.commands import after_search, of_what
 from study.analysis.sections import changed
 from study.analysis.summary import complete_of, count_endings
 from study.analysis.tables import code, markdown
 from study.analysis.worth import more_trials
-from study.page.overview import head_of, steps_now
+from study.page.overview import head_of
 from study.page.render import asked
 from study.page.repeat import definition_in_words
 from study.spec.identity import IDENTITY, Identity, in_words, is_search
@@ -73,7 +74,8 @@ def _asked(study: optuna.Study) -> list[str]:
 def _next(
     study: optuna.Study, studies: Sequence[optuna.Study], answer: Answer, url: str
 ) -> list[str]:
-    steps = steps_now(study, url, answer, confirmation_of(study.study_name, studies))
+    again = confirmation_of(study.study_name, studies)
+    steps = after_search(study.study_name, url, *of_what(study), answer, again)
     lines = (
         f"- {why[:1].upper()}{why[1:]}{'' if why.endswith('?') else ':'} {code(line)}"
         for line, why in steps.items()
@@ -89,7 +91,7 @@ def _made_by(study: optuna.Study, identity: Identity) -> str:
         for kind in ("sampler", "pruner")
         if kind in identity
     ]
-    made = f"Created by {code(command)}" if command else "Created by an older version"
+    made = f"Trained by {code(command)}" if command else "Created by an older version"
     return f"{', '.join([made, *words])}."
 
 

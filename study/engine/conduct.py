@@ -136,7 +136,9 @@ def conduct(request: Request, conclude: Callable[[optuna.Study], None]) -> Condu
                     race=race_of(request, identity),
                 )
                 queue.take_over()
-                if (total is None or len(finished(study)) < total) and not queue.exhausted:
+                if queue.exhausted or (total is not None and len(finished(study)) >= total):
+                    say(f"       nothing left to train; for more, raise {bound_of(request)}", HANG)
+                else:
                     outcome = train(
                         request, identity, study, database, queue, budget, hire, stop, display
                     )
@@ -145,6 +147,13 @@ def conduct(request: Request, conclude: Callable[[optuna.Study], None]) -> Condu
             if outcome != "interrupted":  # after a signal, exit without the summary
                 conclude(study)
     return Conducted(name, stop.exit_code if outcome == "interrupted" else 0)
+
+
+def bound_of(request: Request) -> str:
+    """Return the option that bounds the study."""
+    if request.spec.variants:
+        return "--seeds"
+    return "--trials" if request.search.budget_epochs is None else "--trials or --budget-epochs"
 
 
 def say_stopped(study: optuna.Study, total: int | None) -> None:
@@ -258,6 +267,8 @@ def train(
 ) -> Outcome:
     """Start workers, print the plan once their speed is known, and train what is left."""
     pipeline, spec, running = request.pipeline, request.spec, request.running
+    if request.command:
+        study.set_user_attr(studies.COMMAND, request.command)
     pruner: dict[str, Any] = identity["pruner"]
     trials = study.get_trials(deepcopy=False)
     remaining = budget.trials_left(trials, expected_share(pruner["name"], spec.epochs))

@@ -8,10 +8,10 @@ from typing import Any
 import optuna
 
 from study.analysis.answer import Answer
+from study.analysis.commands import after_search, of_what
 from study.analysis.expense import expense_of
-from study.analysis.summary import count_endings, named, next_steps, option_in
+from study.analysis.summary import count_endings
 from study.analysis.worth import more_trials
-from study.options import Images
 from study.page.markup import (
     Html,
     card,
@@ -26,9 +26,8 @@ from study.page.markup import (
 )
 from study.page.svg import Axis, Figure, spread
 from study.page.trials import Row, Trials, varied_settings
-from study.spec.faces import is_of_faces, removed
-from study.spec.identity import IDENTITY, Identity
-from study.storage.records import ending, kept
+from study.spec.identity import Identity
+from study.storage.records import ending
 from study.storage.studies import COMMAND
 from study.words import counted, describe_duration
 
@@ -47,7 +46,7 @@ def head_of(answer: Answer) -> tuple[str, str]:
     if answer.confirmed:
         return "yes", "The winner is real"
     if answer.confirmed is not None:
-        if answer.high is not None and answer.high < 0:
+        if answer.is_worse:
             return "no", "The hand-made settings are better"
         return "open", "No winner at this budget"
     if answer.gain is not None:
@@ -100,11 +99,11 @@ def best_card(trials: Trials) -> Html:
 
 
 def made_by(study: optuna.Study) -> Html:
-    """Return the command that created a study."""
+    """Return the command that trained a study."""
     line = study.user_attrs.get(COMMAND)
     if not line:
         return paragraph("Created by an older version, which stored no command.", "note")
-    return Html(paragraph("Created by", "note") + command(line))
+    return Html(paragraph("Trained by", "note") + command(line))
 
 
 def next_section(
@@ -112,50 +111,13 @@ def next_section(
 ) -> Html:
     """Return the next steps and the expected gain from more trials; `again` is the study's
     confirmation."""
+    steps = after_search(study.study_name, url, *of_what(study), answer, again)
     lines = [
         Html(tagged("span", why[:1].upper() + why[1:]) + command(line))
-        for line, why in steps_now(study, url, answer, again).items()
+        for line, why in steps.items()
         if "study.report" not in line
     ]
     return section("Next steps", paragraph(more_trials(study)), items(lines, "ol"))
-
-
-def steps_now(
-    study: optuna.Study, url: str, answer: Answer, again: optuna.Study | None
-) -> dict[str, str]:
-    """Return the next commands and their purpose, given the confirmation `again`, if any."""
-    steps = {}
-    for line, why in next_steps(study.study_name, url, *of_what(study)).items():
-        if "study.confirm" in line and again is not None:
-            if head_of(answer)[0] != "open":
-                continue
-            seeds = kept(again, IDENTITY)["space_definition"]["seeds"]
-            line, why = f"{line} --seeds {2 * seeds}", "is the best trial real, with more seeds?"
-        if "study.export" in line and again is not None and answer.confirmed:
-            line = line.replace(named(study.study_name, url), named(again.study_name, url))
-            why = "the settings that were confirmed"
-        steps[line] = why
-    return steps
-
-
-def of_what(study: optuna.Study) -> tuple[dict[str, Any], str | None]:
-    """Return the options for a study's data, and its pipeline if it is not FER-2013's."""
-    identity, made = kept(study, IDENTITY), study.user_attrs.get(COMMAND, "")
-    if not is_of_faces(identity):
-        return {}, option_in(made, "pipeline") or "module:object"
-    images = {
-        "data": option_in(made, "data"),
-        "split": identity["split"],
-        "split_seed": identity.get("split_seed"),
-        "holdout": identity.get("holdout"),
-        "remove": removed(identity),
-    }
-    usual = Images.model_fields
-    return {
-        name: value
-        for name, value in images.items()
-        if value and not (name in usual and value == usual[name].default)
-    }, None
 
 
 def warnings(said: Iterable[str]) -> Html:

@@ -9,7 +9,7 @@ from optuna.distributions import CategoricalDistribution, json_to_distribution
 
 from fer.command import given
 from fer.strict_json import to_json
-from study.analysis.summary import named, option_in
+from study.analysis.commands import named, option_in
 from study.page.markup import (
     Html,
     command,

@@ -35,7 +35,7 @@ from study.storage.owner import Owner
 from study.storage.records import ORIGIN, OWNER, kept
 
 COMMAND = "command"
-"""User attribute with the last command that worked on a study, without passwords."""
+"""User attribute with the last command that trained for a study, without passwords."""
 COMMIT = "commit"
 """System attribute with the Git commit of the training code that created a study, if known."""
 SEARCH_CHANGES = "search_changes"
@@ -80,8 +80,6 @@ def begin_or_check(
             first = database.get_n_trials(study_id)
             noted = {"from_trial": first, **change}
             change_attribute(database, study_id, SEARCH_CHANGES, lambda old: [*(old or []), noted])
-        if command:
-            study.set_user_attr(COMMAND, command)
     return study_id, new
 
 
