@@ -82,11 +82,10 @@ class Scripted:
         ended = [] if self.shared else idle[: surplus(len(self.awaited), trials)]
         self.ended.update(ended)
         for lane in ended:
-            self.news[lane].clear()
+            assert not any(isinstance(each, OfTrial) for each in self.news.pop(lane, ()))
         return ended
 
     def start(self, lane: int, job: Job) -> None:
-        assert lane not in self.ended
         if self._hears(lane):
             self.jobs[lane], self.training[lane] = job, train(self.pipeline.open("cpu"), job)
             self._go_on(lane)
@@ -99,6 +98,7 @@ class Scripted:
 
     def _hears(self, lane: int) -> bool:
         """Whether the lane's process is alive; messages to a dead one are lost."""
+        assert lane not in self.ended
         lives = self.process_of(lane) not in self.dead
         assert lane in self.ready or not lives, "a message for a process that is not ready"
         return lives

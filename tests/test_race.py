@@ -29,7 +29,7 @@ from study.engine.race import LEAST
 from study.spec.identity import IDENTITY
 from study.storage import opening, studies
 from study.storage.owned import OwnedDatabase
-from study.storage.records import Ending, ending, finished, kept, result_of
+from study.storage.records import OWNER, Ending, ending, finished, kept, result_of
 from study.workers.messages import Broken, Job, Message, OfTrial
 from tests.races import NAMES, asked
 from tests.scripted import Change, Scripted
@@ -179,7 +179,7 @@ JOIN = """
 from study.engine import conduct
 from study.engine.display import Display
 from study.engine.eta import Forecast
-from tests.races import NAMES, asked
+from tests.races import asked
 if __name__ == "__main__":
     conduct.conduct(asked("sqlite:///studies.db", 1, held_until="go on"), lambda study: None)
 """
@@ -223,6 +223,25 @@ def test_a_row_that_another_process_puts_back_at_the_end_is_trained_and_none_twi
         assert course(compete(change=take_the_last_row, seeds=2)) == [
             (name, "complete") for _ in range(2) for name in NAMES
         ]
+
+
+def test_a_row_that_another_process_took_and_put_back_is_trained_again(compete: Any) -> None:
+    taken = False
+
+    def take(job: Job, news: OfTrial) -> None:
+        nonlocal taken
+        if (job.settings["which"], job.settings["seed"]) != ("worse", 2) or taken:
+            return
+        taken = True  # this process does not know yet
+        with closing(opening.open_database("sqlite:///studies.db")) as other:
+            (study_id,) = (each._study_id for each in other.get_all_studies())
+            *_, last = other.get_all_trials(study_id, states=(TrialState.RUNNING,))
+            assert last.params == {"which": "worse", "seed": 2}
+            assert other.requeue(study_id, last.number, kept(last, OWNER))
+
+    assert course(compete(3, change=take, seeds=2)) == [
+        (name, "complete") for _ in range(2) for name in NAMES
+    ]
 
 
 def running() -> list[FrozenTrial]:

@@ -91,7 +91,8 @@ class Display:
         """Record that workers joined or left, so that `lanes` trials now run at once."""
         if self._forecast is not None:
             self._forecast.workers = lanes
-        self.print(f"       {text}")
+        if text:
+            self.print(f"       {text}")
 
     @property
     def _width(self) -> int | None:

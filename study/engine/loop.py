@@ -35,7 +35,7 @@ from study.workers.messages import (
 )
 from study.workers.protocol import Workers
 
-SLOW_SECONDS = 30.0  # for which later results wait for a trial before it is named
+SLOW_SECONDS = 30.0  # that later results wait for a trial before it is named
 ALIKE = 3  # failures with the same reason that end the study
 
 Outcome = Literal["finished", "timeout", "interrupted"]
@@ -299,13 +299,15 @@ class Loop:
 
     def _slow_trial(self) -> str:
         """Name the trial that later results have been waiting for, if for long."""
-        trial = self._schedule.slow
-        due = None if trial is None else (trial.number, len(trial.epochs) + 1)
+        trial = self._schedule.due
+        epoch = 0 if trial is None else max(len(trial.epochs), trial.behind) + 1
+        due = None if trial is None else (trial.number, epoch)
         if due != self._due:
             self._due, self._due_since = due, time.monotonic()
-        if trial is None or due is None:
+        if trial is None:
             return ""
-        usual = trial.epochs[-1].seconds if trial.epochs else 0.0
+        usual = trial.epochs[-1].seconds if trial.epochs else self._schedule.pace or 0.0
         if time.monotonic() - self._due_since <= max(SLOW_SECONDS, usual):
             return ""
-        return f"trial {due[0]} is slow in epoch {due[1]}; later results wait for it"
+        where = f"in epoch {epoch}" if trial.state == State.TRAINING else "to end"
+        return f"trial {trial.number} is slow {where}; later results wait for it"

@@ -65,8 +65,8 @@ class Queue:
     def next(self) -> Trial | None:
         """Return the next trial to train.
 
-        None if the study has all its trials or has no epochs left, or if the next trial must wait
-        for the outcome of running ones.
+        None if the study has all its trials or has no epochs left, if the next trial must wait for
+        the outcome of running ones, or if another process has just changed the queue.
         """
         while True:
             trials = self._study.get_trials(deepcopy=False)
@@ -78,12 +78,11 @@ class Queue:
             try:
                 spared = self.spared()
                 if chance and not self._database.queue_second_chance(self._study_id, chance):
-                    continue  # lost a race with another process: retry
+                    return None  # another process was faster: the loop asks again
                 trial = ask(self._study, self._spec)
-            except TotalReached:
+            except (TotalReached, TrialWaiting):  # put back by another process: it is seen soon
                 return None
-            except TrialWaiting:  # put back by another process
-                continue
+                return None
             except Unfit as unfit:
                 self._display.finished(unfit.finished)
                 continue

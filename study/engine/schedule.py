@@ -66,7 +66,7 @@ class Schedule:
         return sum(seconds) / len(seconds) if seconds else None
 
     @property
-    def slow(self) -> Trial | None:
+    def due(self) -> Trial | None:
         """The trial whose next message is due while later ones wait for it, or None."""
         if not any(self._inbox[lane] for lane in self._running):
             return None

@@ -97,8 +97,8 @@ class OwnedDatabase(CachedDatabase):
     def queue_second_chance(self, study_id: int, trial: FrozenTrial) -> bool:
         """Queue `trial`, which continues another one.
 
-        Returns False, and changes nothing, if another trial waits or already continues that one.
-        Raises TotalReached if the study has its total.
+        Returns False, and changes nothing, if any trial waits in the queue or another one already
+        continues that one. Raises TotalReached if the study has its total.
         """
         first = trial.system_attrs[CONTINUES]
         with self.transaction(durable=True) as connection:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -24,8 +25,10 @@ import ray
 from ray._private import worker as rays_worker
 
 CONNECT_SECONDS = 60.0  # timeout for connecting; a busy head takes 20 to start a client's server
-REFUSED = b"InvalidAuthToken"  # in Ray's log; its exception does not say why
-TOKEN = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN if ~/.ray/auth_token differs from there"
+ERRORS = 1 << 16  # bytes of Ray's messages to read
+REFUSED = "InvalidAuthToken"  # in Ray's log; its exception does not say why
+LOGGED = re.compile(r"^\[.*?\] \S+: (.*)$", re.MULTILINE)  # a line of Ray's C++ log
+TOKEN = "set RAY_AUTH_MODE=token, and the cluster's token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
 GONE_SECONDS = 30.0  # the head may be unreachable; after 60 Ray would kill this process
 
 
@@ -41,9 +44,12 @@ def connected(address: str) -> Iterator["Head"]:
     rays_worker.print_to_stdstream = lambda *_, **__: None  # this program reports deaths itself
     with _signals_kept(), tempfile.TemporaryFile() as said, _errors_into(said):
         failed = _started() if address == "local" else _joined(address)
-        if failed is not None:
-            said.seek(0)
-            raise UserError(f"--ray {address}: {_reason(failed, address, said.read())}")
+        # Ray's threads may still be writing: its file offset is theirs.
+        errors = os.pread(said.fileno(), ERRORS, 0).decode(errors="replace")
+    if failed is not None:
+        raise UserError(f"--ray {address}: {_reason(failed, address, errors)}")
+    if sys.stderr is not None:
+        sys.stderr.write(errors)
     try:
         yield Head(address)
     finally:
@@ -72,11 +78,13 @@ def _init(address: str) -> Exception | None:
     return None
 
 
-def _reason(failed: Exception, address: str, said: bytes) -> str:
+def _reason(failed: Exception, address: str, errors: str) -> str:
     """Return why a cluster could not be used, given what Ray wrote to standard error."""
-    if REFUSED in said:
+    if REFUSED in errors:
         return f"the cluster wants its token: {TOKEN}"
     reason = " ".join(str(failed).split())
+    if logged := LOGGED.findall(errors):
+        reason += f" ({logged[-1]})"
     if address.startswith("ray://") and "RAY_AUTH_MODE" not in os.environ:  # a client is not told
         return f"{reason}; if the cluster wants a token, {TOKEN}"
     return reason
@@ -98,16 +106,21 @@ def _signals_kept() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, masked)
 
 
+def _flush_errors() -> None:
+    if sys.stderr is not None:  # it may be closed
+        sys.stderr.flush()
+
+
 @contextmanager
 def _errors_into(file: IO[bytes]) -> Iterator[None]:
     """Redirect standard error, including that of Ray's C++ threads, to a file."""
-    sys.stderr.flush()
+    _flush_errors()
     before = os.dup(2)
     os.dup2(file.fileno(), 2)
     try:
         yield
     finally:
-        sys.stderr.flush()
+        _flush_errors()
         os.dup2(before, 2)
         os.close(before)
 

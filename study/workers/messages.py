@@ -110,7 +110,10 @@ class Died:
 
 @dataclass(frozen=True)
 class Crew:
-    """Workers joined or left: the lanes that train now, and in words which there are."""
+    """Workers joined or left: the lanes that train now, and in words which there are.
+
+    The words are empty if the study released them.
+    """
 
     lanes: int
     text: str

@@ -83,7 +83,7 @@ class Pool:
         end(spare or [])
 
     def __len__(self) -> int:
-        """Number of lanes at first."""
+        """Number of lanes at the start."""
         return self._lanes
 
     def _lanes_of(self, number: int) -> range:
@@ -101,7 +101,7 @@ class Pool:
 
     @property
     def awaited(self) -> list[int]:
-        """Lanes that must be ready before the first trial: all of them."""
+        """Lanes that must be ready before the first trial: those of all processes left."""
         return [lane for number in self._workers for lane in self._lanes_of(number)]
 
     @property
@@ -117,6 +117,7 @@ class Pool:
         """Keep a process for each of the `trials` left, end idle ones, and return their lanes."""
         training = {self.process_of(lane) for lane in busy}
         idle = [number for number in reversed(self._workers) if number not in training]
+        idle.sort(key=lambda number: self._workers[number].ready)
         numbers = idle[: surplus(len(self._workers), trials)]
         self._end(numbers)
         return [lane for number in numbers for lane in self._lanes_of(number)]

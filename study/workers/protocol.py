@@ -18,7 +18,7 @@ class Workers(Protocol):
     def __exit__(self, *error: object) -> None: ...
 
     def __len__(self) -> int:
-        """Number of lanes at first, including those still without a worker."""
+        """Number of lanes at the start, including those still without a worker."""
         ...
 
     @property

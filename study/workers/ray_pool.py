@@ -48,6 +48,11 @@ class Worker:
     node_id: str = ""
     ready: bool = False
 
+    @property
+    def progress(self) -> tuple[bool, bool]:
+        """Whether it has been placed, and whether it is ready."""
+        return bool(self.node), self.ready
+
 
 class RayPool:
     """Actors that train trials of one pipeline on `lanes` lanes.
@@ -74,7 +79,7 @@ class RayPool:
         self._installed = installed_of(own_identity(pipeline)) if in_a_module else {}
         self._states: dict[int, Path] = {}  # by lane
         self._notes: dict[int, str] = {}  # of checkpoints that could not be written, by lane
-        self._futile, self._said = 0, ""
+        self._futile, self._said, self._released = 0, (Counter[str](), False), False
         self._places, self._looked, self._changed = self._count_places(), 0.0, time.monotonic()
         count = lanes
         if self._unit == "GPU":
@@ -87,7 +92,7 @@ class RayPool:
         return Worker(handle, handle.greeting.remote(), lanes)
 
     def __len__(self) -> int:
-        """Number of lanes at first."""
+        """Number of lanes at the start."""
         return sum(map(len, self._lanes))
 
     def __enter__(self) -> "RayPool":
@@ -112,13 +117,14 @@ class RayPool:
 
         Those that Ray could not place yet are ended first: an autoscaler would add nodes for them.
         """
-        spare = surplus(len(self._workers), trials)
-        if not spare or not self._head.answers():
-            return []
         training = {self.process_of(lane) for lane in busy}
         idle = [number for number in reversed(self._workers) if number not in training]
-        numbers = sorted(idle, key=lambda number: self._workers[number].node != "")[:spare]
+        spare = surplus(len(self._workers), trials)
+        if not (idle and spare and self._head.answers()):
+            return []
+        numbers = sorted(idle, key=lambda number: self._workers[number].progress)[:spare]
         self._end(numbers)
+        self._released = True
         return [lane for number in numbers for lane in self._lanes[number]]
 
     @property
@@ -279,9 +285,11 @@ class RayPool:
         text = f"{counted(len(at_work), 'worker')} on {counted(len(nodes), 'node')}: {places}"
         if waiting := sum(not worker.node for worker in self._workers.values()):
             text += f"; {waiting} more would find work if there were a free {self._unit}"
-        if text == self._said or not {*self.awaited} <= {*self._lanes_of(at_work)}:
+        crew = nodes, waiting > 0
+        if crew == self._said or not {*self.awaited} <= {*self._lanes_of(at_work)}:
             return None
-        self._said = text
+        text = "" if self._released else text  # nobody left by themselves
+        self._said, self._released = crew, False
         return Crew(len(self._lanes_of(at_work)), text)
 
 
