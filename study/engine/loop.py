@@ -35,7 +35,8 @@ from study.workers.messages import (
 )
 from study.workers.protocol import Workers
 
-SLOW_SECONDS = 30.0  # that later results wait for a trial before it is named
+# How long later results wait for a trial before it is named: so long, and so many of its epochs.
+SLOW_SECONDS, SLOW_EPOCHS = 30.0, 1.0
 ALIKE = 3  # failures with the same reason that end the study
 
 Outcome = Literal["finished", "timeout", "interrupted"]
@@ -307,7 +308,7 @@ class Loop:
         if trial is None:
             return ""
         usual = trial.epochs[-1].seconds if trial.epochs else self._schedule.pace or 0.0
-        if time.monotonic() - self._due_since <= max(SLOW_SECONDS, usual):
+        if time.monotonic() - self._due_since <= max(SLOW_SECONDS, SLOW_EPOCHS * usual):
             return ""
         where = f"in epoch {epoch}" if trial.state == State.TRAINING else "to end"
         return f"trial {trial.number} is slow {where}; later results wait for it"
