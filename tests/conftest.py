@@ -28,6 +28,7 @@ from fer.training import device
 from study.options import DEFAULT_URL
 from study.spec.spec import Spec
 from study.workers import pool
+from tests.clusters import Nodes, cluster
 from tests.forked import fork_worker
 from tests.scripted import run as run  # the fixture, for all tests
 
@@ -156,6 +157,13 @@ def sabotage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
         monkeypatch.setattr(session, "progress", names["progress"])
 
     return write
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    """A Ray cluster of three nodes with one core each."""
+    with cluster(3) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,13 +15,6 @@ from tests.clusters import NEEDS_RAY, PATIENCE, Nodes, begin, cluster, curves, o
 from tests.conftest import REAL_DATA, process, trials
 
 pytestmark = NEEDS_RAY
-
-
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[Nodes]:
-    """Three nodes of one core each."""
-    with cluster(3) as found:
-        yield found
 
 
 def test_a_study_on_a_cluster_is_trial_for_trial_the_one_on_local_processes(nodes: Nodes) -> None:

@@ -4,7 +4,6 @@ import os
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,6 @@ from tests.clusters import NEEDS_RAY, PATIENCE, Nodes, begin, cluster, curves, o
 from tests.conftest import process, trials
 
 pytestmark = NEEDS_RAY
-
-
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[Nodes]:
-    """Three nodes of one core each."""
-    with cluster(3) as found:
-        yield found
 
 
 def test_whatever_dies_the_study_has_its_trials_and_each_the_curve_of_its_settings(

@@ -1,4 +1,4 @@
-"""Summary of a search: how its trials ended, the best next to the control, next commands."""
+"""Summary of a search: how its trials ended, the best next to the control."""
 
 from collections import Counter
 from typing import Any

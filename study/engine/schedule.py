@@ -140,7 +140,7 @@ class Schedule:
         return self._running.pop(lane)
 
     def died(self, lane: int) -> Trial | None:
-        """Record that the lane's worker died; return the trial that ran on it, if any."""
+        """Record that the lane's worker is gone; return the trial that ran on it, if any."""
         self._idle.discard(lane)
         self._inbox[lane].clear()  # unprocessed epochs are in its checkpoint
         return self._running.pop(lane, None)

@@ -123,8 +123,9 @@ class RayPool:
         if not (idle and spare and self._head.answers()):
             return []
         numbers = sorted(idle, key=lambda number: self._workers[number].progress)[:spare]
+        before = self._at_work()
         self._end(numbers)
-        self._released = True
+        self._released |= self._at_work() != before
         return [lane for number in numbers for lane in self._lanes[number]]
 
     @property
@@ -279,18 +280,24 @@ class RayPool:
         if not self._head.answers():
             return None
         self._places = self._count_places()
-        at_work = [worker for worker in self._workers.values() if worker.ready]
-        nodes = Counter(worker.node for worker in at_work)
+        nodes, wait = crew = self._at_work()
+        lanes = self._lanes_of(worker for worker in self._workers.values() if worker.ready)
         places = ", ".join(f"{node} ({count})" for node, count in sorted(nodes.items()))
-        text = f"{counted(len(at_work), 'worker')} on {counted(len(nodes), 'node')}: {places}"
-        if waiting := sum(not worker.node for worker in self._workers.values()):
+        text = f"{counted(nodes.total(), 'worker')} on {counted(len(nodes), 'node')}: {places}"
+        if wait:
+            waiting = sum(not worker.node for worker in self._workers.values())
             text += f"; {waiting} more would find work if there were a free {self._unit}"
-        crew = nodes, waiting > 0
-        if crew == self._said or not {*self.awaited} <= {*self._lanes_of(at_work)}:
+        if crew == self._said or not {*self.awaited} <= {*lanes}:
             return None
         text = "" if self._released else text  # nobody left by themselves
         self._said, self._released = crew, False
-        return Crew(len(self._lanes_of(at_work)), text)
+        return Crew(len(lanes), text)
+
+    def _at_work(self) -> tuple[Counter[str], bool]:
+        """Return how many actors train on each node, and whether others wait for a place."""
+        workers = self._workers.values()
+        nodes = Counter(worker.node for worker in workers if worker.ready)
+        return nodes, not all(worker.node for worker in workers)
 
 
 def alive() -> list[dict[str, Any]]:
