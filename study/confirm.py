@@ -19,14 +19,12 @@ from study.options import (
     Seeds,
     command_line,
     deadline,
-    replaced,
 )
 
 if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
-    from study.analysis.noise import Noise
     from study.pipeline import Pipeline, Settings
     from study.spec.spec import Spec
 
@@ -102,7 +100,7 @@ def main() -> None:
 
     def conclude(study: "optuna.Study") -> None:
         studies = load_studies(url)
-        show(study, search, searched, noise_elsewhere(studies, kept(study, IDENTITY)), options)
+        show(study, search, searched, studies, options)
         for each in (study.study_name, search.study_name):  # a confirmation changes both verdicts
             show_study(optuna.load_study(study_name=each, storage=study._storage), studies, url)
 
@@ -180,27 +178,28 @@ def show(
     study: "optuna.Study",
     search: "optuna.Study",
     searched: dict[str, float],
-    noise: "Noise",
+    studies: "list[optuna.Study]",
     options: Options,
 ) -> None:
     """Print the results and the next steps, and draw the picture.
 
-    `searched` maps labels to the scores by which the search chose; `noise` is that of similar
-    comparisons.
+    `searched` maps labels to the scores by which the search chose; `studies` are all of its
+    database.
     """
     from study.analysis import confirmation
-    from study.analysis.commands import after_study, of_what, say_next
+    from study.analysis.commands import say_next
     from study.analysis.comparison import effects_table
     from study.analysis.effects import effects
+    from study.analysis.next_steps import next_steps
+    from study.analysis.noise import noise_elsewhere
     from study.analysis.picture import save_plot
     from study.analysis.tables import own_console
     from study.analysis.verdicts import judge
     from study.spec.identity import IDENTITY
-    from study.storage.opening import hidden
     from study.storage.records import finished, kept
 
     identity = kept(study, IDENTITY)
-    control = confirmation.control_of(identity)
+    control, noise = confirmation.control_of(identity), noise_elsewhere(studies, identity)
     found = effects(study, identity)
     title = f"best of {search.study_name}"
     verdicts = judge(found, control, elsewhere=noise)
@@ -214,14 +213,7 @@ def show(
         print(f"saved  {command.printable(str(options.out))}")
     if len(finished(study)) < len(identity["space_definition"]["variants"]) * options.seeds:
         return
-    images, pipeline = of_what(search)
-    images |= {"data": options.data} if options.data else {}
-    seeds = confirmation.seeds_for_a_verdict(found, control, verdicts, noise)
-    arguments = replaced(sys.argv[1:], study=search.study_name, seeds=seeds)
-    again = command_line("study.confirm", arguments, hidden(options.storage)) if seeds else ""
-    steps = after_study(study.study_name, options.storage, images, pipeline)
-    lines = confirmation.next_steps(verdicts, control, again, steps)
-    say_next(lines)
+    say_next(next_steps(study, studies, options.storage))
 
 
 def label(trial: "FrozenTrial") -> str:

@@ -10,8 +10,9 @@ from pydantic import ValidationError
 from fer.command import explain, prepare_libraries
 from fer.errors import UserError
 from fer.output import output
-from study.analysis.answer import answer_of, confirmation_of
-from study.analysis.commands import after_search, say_next
+from study.analysis.answer import answer_of
+from study.analysis.commands import say_next
+from study.analysis.next_steps import next_steps
 from study.analysis.summary import summary
 from study.dashboard.show import show_study, show_trials
 from study.engine.conduct import Request, conduct
@@ -67,9 +68,7 @@ def search_from_python(
         studies = load_studies(storage)
         answer = answer_of(found, studies)
         summary(found, spec.control, answer)
-        again = confirmation_of(found.study_name, studies)
-        name = name_of(pipeline)
-        say_next(after_search(found.study_name, storage, {}, name, answer, again))
+        say_next(next_steps(found, studies, storage, name_of(pipeline)))
         show_study(found, studies, storage)
 
     with output(lasting=True):

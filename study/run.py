@@ -89,8 +89,9 @@ def search(
     """
     from optuna.trial import TrialState
 
-    from study.analysis.answer import answer_of, confirmation_of
-    from study.analysis.commands import after_search, of_what, say_next
+    from study.analysis.answer import answer_of
+    from study.analysis.commands import say_next
+    from study.analysis.next_steps import next_steps
     from study.analysis.summary import summary
     from study.dashboard.show import show_study, show_trials
     from study.engine.conduct import Request, conduct
@@ -119,9 +120,7 @@ def search(
         answer = answer_of(study, studies)
         summary(study, spec.control, answer)
         if study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-            again = confirmation_of(study.study_name, studies)
-            of = study.study_name, options.storage, *of_what(study)
-            say_next(after_search(*of, answer, again))
+            say_next(next_steps(study, studies, options.storage))
         show_study(study, studies, options.storage)
 
     request = Request(

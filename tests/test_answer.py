@@ -13,10 +13,8 @@ from optuna.trial import TrialState, create_trial
 
 from study.analysis.answer import answer_of
 from study.analysis.chosen import winner_of
-from study.analysis.commands import after_search, of_what
 from study.analysis.flattery import lead_without_flattery
 from study.analysis.worth import expected_best, gain_of_doubling, more_trials
-from study.options import DEFAULT_URL
 from study.spec.identity import IDENTITY
 from study.storage.records import CONFIG, ORIGIN, RESULT
 from tests.test_image_noise import Right, mask, searched
@@ -125,9 +123,6 @@ def test_only_a_confirmation_says_that_the_hand_is_beaten() -> None:
     )
     assert answer.short.startswith("beats hand-tuned: +5.8")
     assert answer == answer_of(real, [study, other, real])
-    export = f"study.export --study {real.study_name} --out"
-    steps = after_search(study.study_name, DEFAULT_URL, *of_what(study), answer, real)
-    assert any(export in line for line in steps)
     luck = confirmation(0.50, 0.51, 0.49, 0.505, search=study.study_name)
     answer = answer_of(study, [luck])
     assert answer.confirmed is False

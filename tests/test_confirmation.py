@@ -16,18 +16,13 @@ from study.analysis import confirmation, images
 from study.analysis.comparison import confirmed, effects_table
 from study.analysis.effects import Effect
 from study.analysis.noise import Noise
-from study.analysis.odds import MANY, in_words, odds_of, range_of_seeds, seeds_needed, told
+from study.analysis.odds import in_words, odds_of, range_of_seeds, seeds_needed, told
 from study.analysis.picture import draw_difference, save_plot
 from study.analysis.verdicts import Verdict, judge
 from study.options import replaced
 from tests.test_verdict_rates import SD, SHARED, comparisons
 
 OF_A_RUN = SD * math.sqrt(2 * (1 - SHARED))  # the difference of two runs with the same seed
-STEPS = {
-    "python -m study.confirm --study found": "is the best real?",
-    "python -m study.report --study again": "the whole study as a page",
-    "python -m study.export --study again --out best.yaml": "the best settings",
-}
 
 
 def effect(label: str, *scores: float) -> Effect:
@@ -93,28 +88,6 @@ def test_the_search_flattered_what_it_chose_by_what_is_gone() -> None:
     assert f"better {lost[0]:+.2f}, worse {lost[1]:+.2f}" in words
     assert "on average" not in confirmation.flattered(found[:2], searched)
     assert confirmation.flattered([HAND], searched) == ""
-
-
-def test_the_next_step_is_more_seeds_the_confirmed_settings_or_the_hand() -> None:
-    def lines(*found: Effect) -> dict[str, str]:
-        verdicts = judge(found, "hand")
-        seeds = confirmation.seeds_for_a_verdict(found, "hand", verdicts, Noise())
-        again = f"python -m study.confirm --seeds {seeds}" if seeds else ""
-        return confirmation.next_steps(verdicts, "hand", again, STEPS)
-
-    export = "python -m study.export --study again --out best.yaml"
-    won = lines(HAND, BETTER, NEAR)
-    assert won[export] == "the settings of better, confirmed"
-    assert not any("study.confirm" in line for line in won)
-    assert lines(HAND, WORSE)[export] == "the best settings: hand"
-    open_ = lines(HAND, NEAR)
-    first = next(iter(open_))
-    assert re.fullmatch(r"python -m study.confirm --seeds \d+", first)
-    assert 6 <= int(first.split()[-1]) <= MANY
-    assert open_[export] == "the best so far, not confirmed"
-    assert next(iter(lines(HAND, effect("once", 0.5)))).endswith("--seeds 6")
-    level = effect("level", 0.502, 0.504, 0.509)  # hardly apart: no seeds would tell
-    assert "study.confirm" not in next(iter(lines(HAND, level)))
 
 
 def test_a_command_is_repeated_with_other_values_of_some_options() -> None:

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from fer import one_run
 from fer.errors import UserError
-from study.engine import loop
+from study.engine import slow
 from study.engine.budget import spent
 from study.engine.schedule import Schedule
 from study.engine.stop import Stop
@@ -111,8 +111,8 @@ def test_a_trial_that_later_results_wait_for_is_named_after_a_while(
 ) -> None:
     run("quick", lanes=3)
     assert "is slow" not in capsys.readouterr().out
-    monkeypatch.setattr(loop, "SLOW_SECONDS", 0.0)
-    monkeypatch.setattr(loop, "SLOW_EPOCHS", 0.0)
+    monkeypatch.setattr(slow, "SECONDS", 0.0)
+    monkeypatch.setattr(slow, "EPOCHS", 0.0)
     run("slow", lanes=3)
     slow = [line for line in capsys.readouterr().out.splitlines() if "is slow" in line]
     line = re.compile(r" +trial \d+ is slow (in epoch \d|to end); later results wait for it")

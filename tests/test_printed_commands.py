@@ -2,19 +2,12 @@
 
 import os
 import subprocess
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import optuna
-import pytest
 
 from fer.command import given, operand, quoted
-from study.analysis.answer import Answer
-from study.analysis.commands import after_search, confirm_command, option_in, say_next
+from study.analysis.commands import option_in
 from study.analysis.tables import code
 from study.options import command_line
-from study.spec.identity import IDENTITY
 from tests.conftest import Command, process
 
 WORDS = ("a b", "it's", '"', "$HOME", "`id`", "a;b", "*", "a&b?c", "\\n", "é", "a\nb\t\x1b", "")
@@ -38,46 +31,6 @@ def test_a_value_or_path_that_begins_with_a_dash_is_no_option() -> None:
     assert words(given("study", "-x y")) == ["--study=-x y"]
     assert words(given("remove", "fear", "sad")) == ["--remove", "fear", "sad"]
     assert words(operand(Path("-runs/a b"))) == ["./-runs/a b"]
-
-
-def test_next_commands_name_study_database_and_images(capsys: pytest.CaptureFixture[str]) -> None:
-    images = {"data": Path("my faces/a'b.csv"), "split_seed": -1, "remove": ("fear", "sad")}
-    say_next(after_search("-x $y", URL, images, None, Answer("Not confirmed."), None))
-    lines = [
-        line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("  ")
-    ]
-    assert "secret" not in "".join(lines)
-    confirm, report, dashboard, export, train = map(words, lines)
-    url = URL.replace("secret", "***").replace("a b", "a+b")
-    assert export[3:] == ["--study=-x $y", "--storage", url, "--out", "best.yaml"]
-    data = ["--data", "my faces/a'b.csv"]
-    assert train[5:8] == ["--whole", "--out", "runs/final"]
-    assert train[8:] == [*data, "--split-seed=-1", "--remove", "fear", "sad"]
-    assert "fer.evaluate" not in "".join(lines)  # who looks at the test often chooses on it
-    assert report[3:] == ["--study=-x $y", "--storage", url]
-    assert dashboard[1:] == [url, "--artifact-dir", "studies.artifacts"]
-    assert confirm[3:] == ["--study=-x $y", "--storage", url, *data]
-    again = confirm_command("-x", "sqlite:///a b.db", "m:o", Path("-d"))
-    where = ["--study=-x", "--storage", "sqlite:///a b.db"]
-    assert words(again)[3:] == [*where, "--pipeline", "m:o", "--data=-d"]
-
-
-def test_a_confirmation_is_continued_while_it_is_open_and_its_winner_is_exported() -> None:
-    again = optuna.create_study(study_name="again")
-    again.set_user_attr(IDENTITY, {"space_definition": {"seeds": 6}})
-    told = Answer("Confirmed.", gain=-1, low=-2, high=-0.1)
-
-    def export_and_confirm(**changes: Any) -> list[list[str]]:
-        answer = replace(told, **changes)
-        lines = after_search("s", "sqlite:///studies.db", {}, None, answer, again)
-        return [words(line)[3:] for line in lines if "confirm" in line or "export" in line]
-
-    export = ["--study", "s", "--out", "best.yaml"]
-    assert export_and_confirm() == [["--study", "s"], export]  # it has runs to come
-    more = ["--study", "s", "--seeds", "12"]
-    assert export_and_confirm(confirmed=False, high=1) == [more, export]
-    assert export_and_confirm(confirmed=False) == [export]
-    assert export_and_confirm(confirmed=True) == [["--study", "again", *export[2:]]]
 
 
 def test_the_command_kept_with_a_study_has_its_words_and_options() -> None:

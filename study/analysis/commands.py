@@ -1,4 +1,4 @@
-"""The commands to run next, and what each is for."""
+"""Commands about a study, ready to paste."""
 
 import math
 import shlex
@@ -12,7 +12,6 @@ from typing import Any
 import optuna
 
 from fer.command import given, quoted
-from study.analysis.answer import Answer
 from study.analysis.tables import own_console
 from study.options import Images, is_default
 from study.spec.faces import is_of_faces, removed
@@ -20,55 +19,6 @@ from study.spec.identity import IDENTITY
 from study.storage import opening
 from study.storage.records import kept
 from study.storage.studies import COMMAND
-
-
-def after_search(
-    name: str,
-    url: str,
-    images: Mapping[str, Any],
-    pipeline: str | None,
-    answer: Answer,
-    again: optuna.Study | None,
-) -> dict[str, str]:
-    """Return the commands to run after a search, each with its purpose.
-
-    `again` is its confirmation, if there is one: an open one is continued with more seeds, and the
-    settings of a real winner are exported.
-    """
-    steps = {}
-    for line, why in after_study(name, url, images, pipeline).items():
-        if "study.confirm" in line and again is not None:
-            if answer.confirmed or answer.is_worse:
-                continue
-            if answer.confirmed is not None:
-                seeds = kept(again, IDENTITY)["space_definition"]["seeds"]
-                line, why = f"{line} --seeds {2 * seeds}", "is the best real, with more seeds?"
-        if "study.export" in line and again is not None and answer.confirmed:
-            line = line.replace(named(name, url), named(again.study_name, url))
-            why = "the settings that were confirmed"
-        steps[line] = why
-    return steps
-
-
-def after_study(
-    name: str, url: str, images: Mapping[str, Any], pipeline: str | None
-) -> dict[str, str]:
-    """Return the commands to run after a study, each with its purpose.
-
-    The first confirms the best settings, the last trains the final model. `images` are the
-    non-default options that select the training data.
-    """
-    study = named(name, url)
-    lines = {
-        confirm_command(name, url, pipeline, images.get("data")): "is the best real?",
-        f"python -m study.report {study}": "the whole study as a page",
-        dashboard_command(url): "look at every trial",
-        f"python -m study.export {study} --out best.yaml": "the best settings",
-    }
-    if pipeline is None:
-        train = "python -m fer.train --config best.yaml --whole --out runs/final"
-        lines[" ".join([train, *_words(images)])] = "the final model"
-    return lines
 
 
 def of_what(study: optuna.Study) -> tuple[dict[str, Any], str | None]:
@@ -97,6 +47,22 @@ def confirm_command(
     """Return the command that retrains the best settings of study `name` in database `url`."""
     images = {key: each for key, each in (("pipeline", pipeline), ("data", data)) if each}
     return " ".join(["python -m study.confirm", named(name, url), *_words(images)])
+
+
+def report_command(name: str, url: str) -> str:
+    """Return the command that writes a study as a page."""
+    return f"python -m study.report {named(name, url)}"
+
+
+def export_command(name: str, url: str) -> str:
+    """Return the command that exports the best settings of a study."""
+    return f"python -m study.export {named(name, url)} --out best.yaml"
+
+
+def train_command(images: Mapping[str, Any]) -> str:
+    """Return the command that trains the final model; `images` are options of `of_what`."""
+    train = "python -m fer.train --config best.yaml --whole --out runs/final"
+    return " ".join([train, *_words(images)])
 
 
 def named(name: str, url: str) -> str:

@@ -1,4 +1,4 @@
-"""What a confirmation reports in addition to its table, and the next steps."""
+"""What a confirmation reports in addition to its table."""
 
 import math
 import statistics
@@ -11,15 +11,13 @@ from study.analysis import images, odds, race
 from study.analysis.comparison import confirmed, in_brackets
 from study.analysis.effects import Effect, effects
 from study.analysis.noise import Noise
-from study.analysis.verdicts import ALPHA, Verdict, highest, known
+from study.analysis.verdicts import ALPHA, Verdict
 from study.spec.identity import IDENTITY, Identity
 from study.storage.records import kept, to_come
 from study.words import counted
 
 SAME = ("epochs", "subset", "split_seed", "scored_epochs")
 """What a confirmation and its search must share for their scores to be comparable."""
-ENOUGH = 6  # minimum number of seeds to suggest
-AGAIN = "the best again, with more seeds"
 
 
 def in_words(
@@ -71,43 +69,3 @@ def flattered(found: Sequence[Effect], searched: Mapping[str, float]) -> str:
         f"The search overestimated them by {mean:.2f} points on average "
         f"[{mean - width:+.2f}, {mean + width:+.2f}]: {each}."
     )
-
-
-def seeds_for_a_verdict(
-    found: Sequence[Effect], control: str, verdicts: Mapping[str, Verdict], noise: Noise
-) -> int | None:
-    """Return how many seeds to continue with; None if there is a verdict or more seeds would
-    hardly lead to one."""
-    told = known(verdicts)
-    if any(each.word == "better" for each in told.values()):
-        return None
-    more = max(ENOUGH, 2 + max(len(effect.seeds) for effect in found))
-    if not told:  # a single seed, or everything diverged
-        return more
-    if all(each.word == "worse" for each in told.values()):
-        return None
-    needed = odds.seeds_for_the_best(found, control, noise)
-    return None if math.isinf(needed) else max(math.ceil(needed), more)
-
-
-def next_steps(
-    verdicts: Mapping[str, Verdict], control: str, again: str, steps: Mapping[str, str]
-) -> dict[str, str]:
-    """Return the commands to run after a confirmation, and the purpose of each.
-
-    `again` is the command that trains more seeds, empty if more would not help; `steps` are the
-    commands after any study.
-    """
-    told = known(verdicts)
-    better = {label: each for label, each in told.items() if each.word == "better"}
-    lines = {again: AGAIN} if again else {}
-    for line, why in steps.items():
-        if "study.confirm" in line:
-            continue
-        if "study.export" in line:
-            why = f"the settings of {highest(better)}, confirmed" if better else ""
-            why = why or "the best so far, not confirmed"
-            if told and all(each.word == "worse" for each in told.values()):
-                why = f"the best settings: {control}"
-        lines[line] = why
-    return lines

@@ -7,8 +7,8 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from study.analysis.answer import Answer, answer_of, confirmation_of
-from study.analysis.commands import after_search, of_what
+from study.analysis.answer import answer_of
+from study.analysis.next_steps import next_steps
 from study.analysis.sections import changed
 from study.analysis.summary import complete_of, count_endings
 from study.analysis.tables import code, markdown
@@ -16,7 +16,8 @@ from study.analysis.worth import more_trials
 from study.page.overview import head_of
 from study.page.render import asked
 from study.page.repeat import definition_in_words
-from study.spec.identity import IDENTITY, Identity, in_words, is_search
+from study.spec.identity import IDENTITY, Identity, in_words, is_search, kind_of
+from study.spec.spec import Kind
 from study.storage.records import CONTINUES, CONTINUES_FROM, ORIGIN, Result, kept
 from study.storage.studies import COMMAND, current
 
@@ -39,10 +40,13 @@ def of_study(study: optuna.Study, studies: Sequence[optuna.Study], url: str) -> 
     if is_search(identity) and complete:
         best, result = complete[0]
         parts = [
-            *_next(study, studies, answer, url),
+            more_trials(study),
+            *_next(study, studies, url),
             f"### Best trial: {best.number}",
             of_trial(best, result, identity),
         ]
+    elif kind_of(identity) == Kind.CONFIRM:
+        parts = _next(study, studies, url)
     words = answer.words.replace("<", "\\<")
     return _together(f"## {head_of(answer)[1]}", words, *parts, *_asked(study))
 
@@ -71,17 +75,13 @@ def _asked(study: optuna.Study) -> list[str]:
     ]
 
 
-def _next(
-    study: optuna.Study, studies: Sequence[optuna.Study], answer: Answer, url: str
-) -> list[str]:
-    again = confirmation_of(study.study_name, studies)
-    steps = after_search(study.study_name, url, *of_what(study), answer, again)
+def _next(study: optuna.Study, studies: Sequence[optuna.Study], url: str) -> list[str]:
     lines = (
         f"- {why[:1].upper()}{why[1:]}{'' if why.endswith('?') else ':'} {code(line)}"
-        for line, why in steps.items()
+        for line, why in next_steps(study, studies, url).items()
         if "optuna-dashboard" not in line
     )
-    return [more_trials(study), "### Next steps", "\n".join(lines)]
+    return ["### Next steps", "\n".join(lines)]
 
 
 def _made_by(study: optuna.Study, identity: Identity) -> str:

@@ -1,6 +1,5 @@
 """The study loop: ask for settings, train them in workers, report every epoch, prune, tell."""
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from study.engine.ending import fail, finish
 from study.engine.neighbours import Neighbours
 from study.engine.queue import Queue
 from study.engine.schedule import Schedule
+from study.engine.slow import SlowTrial
 from study.engine.stop import Stop
 from study.engine.trial import State, Trial, another_death, diverged, put_back, starve
 from study.spec.spec import Spec
@@ -35,8 +35,6 @@ from study.workers.messages import (
 )
 from study.workers.protocol import Workers
 
-# How long later results wait for a trial before it is named: so long, and so many of its epochs.
-SLOW_SECONDS, SLOW_EPOCHS = 30.0, 1.0
 ALIKE = 3  # failures with the same reason that end the study
 
 Outcome = Literal["finished", "timeout", "interrupted"]
@@ -77,8 +75,7 @@ class Loop:
         self._ahead: Counter[int] = Counter()  # epochs answered early, by lane
         self._hardware, self._hardware_of = hardware, dict[int, Mapping[str, Any]]()  # by lane
         self._done = 0
-        self._due: tuple[int, int] | None = None  # trial and epoch that later results wait for
-        self._due_since = 0.0
+        self._slow = SlowTrial()
         self._notes: set[tuple[int, str]] = set()  # notes already printed, by trial
         self._failures: Counter[str] = Counter()
         self._neighbours = Neighbours(study, database, display.print)
@@ -288,6 +285,7 @@ class Loop:
             trial.pause()  # if it is still training
 
     def _show_status(self) -> None:
+        slow = self._slow.in_words(self._schedule.due, self._schedule.pace)
         status = ""
         if self._stop.soon:
             again = " again" if self._stop.exit_code else ""
@@ -296,19 +294,4 @@ class Loop:
             status = self._workers.status
         elif not self._schedule.running and self._schedule.are_idle(self._workers.awaited):
             status = f"waiting for trials run by {self._neighbours.running()}"
-        self._display.say(status or self._slow_trial())
-
-    def _slow_trial(self) -> str:
-        """Name the trial that later results have been waiting for, if for long."""
-        trial = self._schedule.due
-        epoch = 0 if trial is None else max(len(trial.epochs), trial.behind) + 1
-        due = None if trial is None else (trial.number, epoch)
-        if due != self._due:
-            self._due, self._due_since = due, time.monotonic()
-        if trial is None:
-            return ""
-        usual = trial.epochs[-1].seconds if trial.epochs else self._schedule.pace or 0.0
-        if time.monotonic() - self._due_since <= max(SLOW_SECONDS, SLOW_EPOCHS * usual):
-            return ""
-        where = f"in epoch {epoch}" if trial.state == State.TRAINING else "to end"
-        return f"trial {trial.number} is slow {where}; later results wait for it"
+        self._display.say(status or slow)

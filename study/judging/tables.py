@@ -10,6 +10,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from rich.table import Table
 
+from fer.output import say
 from study.analysis.tables import own_console
 from study.judging.choosing import Choosing
 from study.judging.curves import LEAST, TOP, Curves, stopped_early
@@ -31,9 +32,9 @@ def say_what_there_is(studies: Sequence[optuna.Study], curves: Curves) -> dict[s
     count, epochs = curves.scores.shape
     counts = stopped_early(studies)
     names = ", ".join(study.study_name for study in studies)
-    print(f"{counted(count, 'complete curve')} of {epochs} epochs from {names}")
+    say(f"{counted(count, 'complete curve')} of {epochs} epochs from {names}")
     if counts["stopped"]:
-        print(
+        say(
             f"{counted(counts['stopped'], 'trial')} pruned, {counts['taken_up']} of them "
             f"resumed; {counts['of_the_best']} of these reached the {TOP} best. Many there would "
             "mean that the pruner stops too early. The final scores of the others are unknown, so "
@@ -57,9 +58,9 @@ def say_rules(curves: Curves, orders: int, seed: int) -> dict[str, Any]:
         points = [f"{mean[key]:.2f} ± {error[key]:.2f}" for key in list(mean)[3:]]
         table.add_row(name, *shares, *points)
     own_console().print(table)
-    print(
+    say(
         "regret: how far the best complete trial is behind the best of all, in points, with all "
-        "trials,\nand when a quarter or half of all epochs is spent; ±: one standard error\nover "
+        "trials, and when a quarter or half of all epochs is spent; ±: one standard error over "
         "settings that might have been drawn"
     )
     return {
@@ -88,10 +89,10 @@ def say_epochs(curves: Curves, generator: Generator) -> dict[str, Any]:
             table.add_row(label, str(row.epoch), *cells)
         found[label] = [asdict(row) for row in rows]
     if not found:
-        print(f"no rank correlations: no kind of curve has {LEAST} complete trials")
+        say(f"no rank correlations: no kind of curve has {LEAST} complete trials")
         return {"ranks": found}
     own_console().print(table)
-    print("Spearman, mean of the last three epochs against the final score; 95% intervals")
+    say("Spearman, mean of the last three epochs against the final score; 95% intervals")
     return {"ranks": found}
 
 
@@ -106,7 +107,7 @@ def say_score(found: Choosing) -> dict[str, Any]:
             f"; its standard deviation over seeds ({found.repeated} settings with several) is "
             f"{found.noise_of_best:.2f} points, that of the mean {found.noise_of_last:.2f}"
         )
-    print(line)
+    say(line)
     return {"score": {key: value for key, value in asdict(found).items() if value == value}}
 
 
@@ -127,7 +128,7 @@ def say_samplers(
     settings = [settings_of(trial) for trial in curves.trials]
     space = described_as(definition, settings[0])
     told = held_out(settings, curves.final, space, generator)
-    print(
+    say(
         f"model of the score: error {told.error:.1f} points on held-out settings, whose "
         f"standard deviation is {told.deviation:.1f}; rank correlation {told.rank:.2f}"
     )
@@ -138,7 +139,7 @@ def say_samplers(
         found = regrets(world, samplers, seed + number)
         for name in samplers:
             rows[name].append(found[name])
-        print(f"       model {number + 1} of {count}", flush=True)
+        say(f"       model {number + 1} of {count}")
     first = samplers[0]
     against = f"minus {first}'s"
     table = _table("samplers", *(f"regret at {trials}" for trials in SHOWN), against)

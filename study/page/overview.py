@@ -2,16 +2,15 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import optuna
 
 from study.analysis.answer import Answer
-from study.analysis.commands import after_search, of_what
 from study.analysis.expense import expense_of
+from study.analysis.next_steps import next_steps
 from study.analysis.summary import count_endings
-from study.analysis.worth import more_trials
 from study.page.markup import (
     Html,
     card,
@@ -107,17 +106,15 @@ def made_by(study: optuna.Study) -> Html:
 
 
 def next_section(
-    study: optuna.Study, url: str, answer: Answer, again: optuna.Study | None
+    study: optuna.Study, studies: Sequence[optuna.Study], url: str, note: str = ""
 ) -> Html:
-    """Return the next steps and the expected gain from more trials; `again` is the study's
-    confirmation."""
-    steps = after_search(study.study_name, url, *of_what(study), answer, again)
+    """Return the next steps after a search or a confirmation, below a note."""
     lines = [
         Html(tagged("span", why[:1].upper() + why[1:]) + command(line))
-        for line, why in steps.items()
+        for line, why in next_steps(study, studies, url).items()
         if "study.report" not in line
     ]
-    return section("Next steps", paragraph(more_trials(study)), items(lines, "ol"))
+    return section("Next steps", paragraph(note), items(lines, "ol"))
 
 
 def warnings(said: Iterable[str]) -> Html:

@@ -7,6 +7,7 @@ import optuna
 
 from study.analysis.advice import advice
 from study.analysis.answer import answer_of, confirmation_of
+from study.analysis.worth import more_trials
 from study.page import overview
 from study.page.classes import classes_section
 from study.page.compared import compared, comparison_parts, title_of, values_section
@@ -15,7 +16,8 @@ from study.page.markup import Html, folded, page, paragraph, shown, table, tagge
 from study.page.repeat import provenance, repeat_section, shortened
 from study.page.settings import settings_section
 from study.page.trials import Row, Trials, trials_of, varied_settings
-from study.spec.identity import IDENTITY, Identity, is_search
+from study.spec.identity import IDENTITY, Identity, is_search, kind_of
+from study.spec.spec import Kind
 from study.storage.records import CONTINUES, kept, scored
 from study.words import counted
 
@@ -57,7 +59,7 @@ def search_parts(
         overview.verdict(answer),
         overview.cards(study, identity, overview.best_card(trials)),
         overview.made_by(study),
-        overview.next_section(study, url, answer, again),
+        overview.next_section(study, studies, url, more_trials(study)),
         overview.warnings(advice(study)),
         *([values_section(compared(again, studies), "The confirmation")] if again else []),
         overview.settings_section(trials),
@@ -76,12 +78,14 @@ def comparison(study: optuna.Study, studies: Sequence[optuna.Study], url: str) -
     identity = kept(study, IDENTITY)
     ended = scored(study)
     first = min(trial.number for trial, _ in ended)
+    confirms = kind_of(identity) == Kind.CONFIRM
     return [
         tagged("h1", title_of(identity)),
         paragraph(f"Study {study.study_name}: {asked(identity, len(ended))}", "soft"),
         overview.verdict(answer_of(study, studies)),
         overview.cards(study, identity),
         overview.made_by(study),
+        *([overview.next_section(study, studies, url)] if confirms else []),
         *comparison_parts(study, studies),
         repeat_section(study, identity, url, first, "its first trial"),
         provenance(study, identity),
