@@ -114,11 +114,11 @@ def test_a_trial_that_later_results_wait_for_is_named_after_a_while(
     monkeypatch.setattr(slow, "SECONDS", 0.0)
     monkeypatch.setattr(slow, "EPOCHS", 0.0)
     run("slow", lanes=3)
-    slow = [line for line in capsys.readouterr().out.splitlines() if "is slow" in line]
+    named = [line for line in capsys.readouterr().out.splitlines() if "is slow" in line]
     line = re.compile(r" +trial \d+ is slow (in epoch \d|to end); later results wait for it")
-    assert slow
-    assert all(map(line.fullmatch, slow))
-    assert len(slow) == len({*slow})  # each is said once
+    assert named
+    assert all(map(line.fullmatch, named))
+    assert len(named) == len({*named})  # each is said once
 
 
 class Interruptions:
