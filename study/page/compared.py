@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from study.analysis.removed import CHANCE_IN_WORDS, removed_table
 from study.analysis.sections import common
 from study.analysis.verdicts import Verdict, judge
 from study.page.markup import Html, figure, key, paragraph, section, table, tagged, within
-from study.page.style import COLOURS
+from study.page.style import COLOURS, HAND_MADE
 from study.page.svg import Axis, Figure, spread
 from study.spec import report
 from study.spec.identity import IDENTITY, Identity, kind_of
@@ -149,7 +149,7 @@ def curves_figure(study: optuna.Study, of: Compared) -> Html:
     """Plot the scores of each value by epoch: the mean over its seeds, and every seed thin."""
     variants = of.identity["space_definition"]["variants"]
     plots, entries, every = [], [], []
-    for place, (label, changes) in enumerate(variants.items()):
+    for label, changes in variants.items():
         seeds = [
             [trial.intermediate_values[n] for n in sorted(trial.intermediate_values)]
             for trial, _ in trials_of(study, changes)
@@ -158,20 +158,32 @@ def curves_figure(study: optuna.Study, of: Compared) -> Html:
         if not seeds:
             continue
         mean = [statistics.fmean(each) for each in zip(*seeds, strict=False)]
-        plots.append((label, place, seeds, mean))
+        plots.append((label, seeds, mean))
         every += [score for curve in seeds for score in curve]
     if not plots:
         return Html()
     x = Axis("epoch", 1, max(2, of.identity["epochs"]), whole=True)
     plot = Figure(x, Axis(of.metric, *spread(every)), height=320)
-    for label, place, seeds, mean in plots:
-        kind = f"c{place % COLOURS}" + (" dashed" if place >= COLOURS else "")
+    colours = colours_of(variants, of.control)
+    for label, seeds, mean in plots:
+        colour, dashed = colours[label]
+        kind = f"{colour} dashed" if dashed else colour
         for curve in seeds:
             plot.line([*enumerate(curve, 1)], f"{kind} thin", label)
         plot.line([*enumerate(mean, 1)], f"{kind} strong", f"{label}: mean of {len(seeds)}")
-        sign = "┅" if place >= COLOURS else "━"
-        entries.append(key(f"c{place % COLOURS}", label, sign))
+        entries.append(key(colour, label, "┅" if dashed else "━"))
     return figure(plot.svg(), "", "Bold: means over seeds. Thin: every seed.", entries)
+
+
+def colours_of(labels: Iterable[str], control: str) -> dict[str, tuple[str, bool]]:
+    """Return a colour for the curves of each value, and whether they are dashed.
+
+    The control has the colour of hand-made settings, as in the other figures; no other value has.
+    """
+    free = [f"c{number}" for number in range(COLOURS) if number != HAND_MADE]
+    others = enumerate(label for label in labels if label != control)
+    found = {label: (free[i % len(free)], i >= len(free)) for i, label in others}
+    return {control: ("hand", False), **found}
 
 
 def seeds_parts(study: optuna.Study, identity: Identity) -> list[Html]:

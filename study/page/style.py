@@ -2,6 +2,7 @@
 
 COLOURS = 8
 """Number of colour classes, `c0` to `c7` (Okabe and Ito's palette, except for the last)."""
+HAND_MADE = 1  # the number of the class that looks like `hand`
 
 _LIGHT = """
 --page:#f6f7f9;--card:#fff;--ink:#1b2026;--soft:#5b6570;--rule:#d9dee4;--grid:#e8ebef;
@@ -63,11 +64,11 @@ padding:.8rem 1rem;min-width:0;margin:0}
 .verdict.yes{border-left-color:var(--good)}.verdict.no{border-left-color:var(--bad)}
 .verdict.open{border-left-color:var(--hand)}
 .verdict b{font-size:1.35rem}
-.verdict svg{max-width:620px}
+.verdict svg{max-width:570px}
 .figures{display:grid;gap:.8rem;grid-template-columns:repeat(auto-fit,minmax(min(100%,430px),1fr));
 }
 .panels{grid-template-columns:repeat(auto-fill,minmax(min(100%,270px),1fr))}
-figure{padding:.6rem .7rem}section>figure{max-width:800px}
+figure{padding:.6rem .7rem}section>figure{max-width:594px}
 svg{display:block;width:100%;max-width:760px;height:auto}
 .dot:hover,.diamond:hover,.line:hover{stroke-opacity:1}
 .line:hover{stroke-width:3.5}.dot:hover{stroke-width:10}
@@ -80,6 +81,7 @@ table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums
 th,td{padding:.25rem .6rem;text-align:left;border-bottom:1px solid var(--rule);vertical-align:top}
 th{font-weight:600}td.number,th.number{text-align:right;white-space:nowrap}
 .values td,.values th{white-space:nowrap}
+.values thead th,.values thead th.number{white-space:normal;vertical-align:bottom}
 .shares td{text-align:right;min-width:2.6rem;
 background:color-mix(in srgb,var(--found) calc(var(--share,0)*70%),transparent)}
 .shares th{white-space:nowrap}
