@@ -15,6 +15,7 @@ import yaml
 
 from fer import provenance
 from fer.config import Config
+from fer.errors import UserError
 from study.options import DEFAULT_URL, Images
 from study.spec import identity
 from study.spec.faces import faces, pipeline_again
@@ -116,6 +117,18 @@ def test_another_installation_is_refused_by_name(
     assert named in line, line
     assert "'small'" in line
     assert content() == before
+
+
+def test_forgotten_data_are_named_first_with_the_way_to_give_them() -> None:
+    now = {**faces(Images(subset=200)).identity(), "epochs": 4}
+    stored = {**now, "epochs": 30, "data": "fer2013", "data_sha256": "d027", "code": "other"}
+    with pytest.raises(UserError) as refused:
+        identity.check("small", stored, now, commit="c0ffee")
+    words = str(refused.value)
+    assert 'cannot be continued: data was "fer2013", now "demo"; data_sha256 was' in words
+    assert words.index("data_sha256") < words.index("epochs was 30")
+    assert words.endswith("give the data it was started with (--data), or choose another --study")
+    assert "c0ffee" not in words
 
 
 def test_a_study_goes_on_on_another_processor_and_its_trials_say_so(

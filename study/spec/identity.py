@@ -157,9 +157,12 @@ def check(
     allowed = (*HARDWARE, *(SEARCH if change_search else ()))
     different = differences(stored, identity, allowed)
     if different:
+        different.sort(key=lambda words: not words.startswith("data"))  # forgotten most often
         only_search = all(words.startswith(SEARCH) for words in different)
         hint = "choose another --study or the settings it was started with"
-        if commit and any(words.startswith("code ") for words in different):
+        if different[0].startswith("data"):
+            hint = "give the data it was started with (--data), or choose another --study"
+        elif commit and any(words.startswith("code ") for words in different):
             hint = f"choose another --study, or check out commit {commit}"
         if only_search:
             hint = (
