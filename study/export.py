@@ -118,11 +118,13 @@ def chosen(
     study: "optuna.Study", identity: "Identity", options: Options
 ) -> "tuple[FrozenTrial, dict[str, Any], list[str]]":
     """Return the trial to export, the provenance of its settings, and lines to print."""
+    from optuna.trial import TrialState
+
     from study.analysis.chosen import confirmation_for, winner_of
     from study.spec.identity import kind_of
     from study.spec.spec import Kind
     from study.storage.opening import hidden
-    from study.storage.records import finished
+    from study.storage.records import ending, finished
     from study.storage.studies import load_studies
 
     kind, metric = kind_of(identity), identity.get("metric", "validation accuracy")
@@ -148,10 +150,14 @@ def chosen(
         f"trial {best.number} of study {study.study_name}, {metric} "
         f"{result.score:.4f} (best: {result.best:.4f} after epoch {result.epoch})"
     )
+    early = ""
+    if best.state != TrialState.COMPLETE:
+        when = f"after {result.epochs} of {counted(identity['epochs'], 'epoch')}"
+        early = f"trial {best.number} ended early, {ending(best)}, {when}: its score is not final"
     if kind != Kind.SEARCH:
-        return best, known, [line]
+        return best, known, [line, early]
     confirmed, choice = confirmation_for(best, study, every)
-    return best, {**known, **confirmed}, [line, choice]
+    return best, {**known, **confirmed}, [line, early, choice]
 
 
 def best_of(study: "optuna.Study", number: int | None, place: str) -> "tuple[FrozenTrial, Result]":

@@ -6,6 +6,7 @@ from pathlib import Path
 import optuna
 import pandas as pd
 import pytest
+from optuna.trial import FrozenTrial, TrialState
 
 from study.analysis.trial_table import trial_rows
 from study.options import DEFAULT_URL
@@ -53,6 +54,21 @@ def test_a_table_may_stand_beside_the_best_settings(run: Run, command: Command) 
     rows = json.loads(Path("trials.json").read_text())
     assert [list(row) for row in rows] == [COLUMNS] * 3
     assert rows == trial_rows(small())
+
+
+def test_who_exports_a_trial_that_ended_early_is_told(run: Run, command: Command) -> None:
+    trials = run(trials=12, pruner="screen")
+    pruned = next(trial for trial in trials if trial.state == TrialState.PRUNED)
+    done = command("study.export", "--study", "small", "--trial", pruned.number)
+    assert done.code == 0
+    epochs = f"{len(pruned.intermediate_values)} of {max(map(number_of_epochs, trials))} epochs"
+    early = f"note: trial {pruned.number} ended early, pruned, after {epochs}: "
+    assert early in done.out
+    assert "ended early" not in command("study.export", "--study", "small").out
+
+
+def number_of_epochs(trial: FrozenTrial) -> int:
+    return len(trial.intermediate_values)
 
 
 def test_the_accuracy_on_a_holdout_has_a_column_where_there_is_one(command: Command) -> None:
