@@ -51,7 +51,10 @@ class Config(BaseModel):
         "constant", description="Learning rate schedule over all steps of the run."
     )
     momentum: float = Field(
-        0.0, ge=0, lt=1, description="Momentum of sgd (Nesterov) and rmsprop; others have none."
+        0.0,
+        ge=0,
+        lt=1,
+        description="Momentum for SGD (Nesterov) and RMSprop; must be 0 otherwise.",
     )
     weight_decay: float = Field(
         0.0, ge=0, le=1, description="L2 penalty of the optimizer; decoupled for adamw."
@@ -96,12 +99,13 @@ class Config(BaseModel):
         0.0, ge=0, le=1, description="Probability that a rectangle of a training image is erased."
     )
     oversample: Literal["none", *EMOTIONS] = Field(  # type: ignore[valid-type]
-        "disgust", description="Class quadrupled in training: mirrored, then all rotated."
+        "disgust",
+        description="Class to oversample fourfold: images are mirrored, then all rotated.",
     )
     # After Normalize, ToPILImage reads grey p as 2p + 1 modulo 256 (figures 3a, 3b).
     copies: Literal["once", "twice"] = Field(
         "once",
-        description="How often these copies are scaled; the report's code does it twice.",
+        description="Scale the oversampled copies once, or twice as the report's code does.",
     )
     mirror_validation: bool = Field(
         False, description="Mirror validation images like training images, in each epoch."
@@ -187,7 +191,7 @@ def read_config(path: Path) -> Config:
     found = provenance if isinstance(provenance, dict) else {}
     if found.get("study") and not found.get("data_sha256", True):
         of = f"study {shortly(found['study'])} of another pipeline"
-        raise UserError(f"no configuration of fer, but settings of {of}: {path}")
+        raise UserError(f"not settings of fer.train: they are for {of}: {path}")
     return to_config(content.get("config", content), path)
 
 
@@ -218,9 +222,9 @@ def parse_yaml(text: bytes | str, path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise UserError(f"not a YAML file: {path}: {str(error)[:300]}") from None
     if not isinstance(content, dict):
-        raise UserError(f"a YAML file of keys and values was expected: {path}")
+        raise UserError(f"not a mapping of keys to values: {path}")
     if not all(isinstance(key, str) for key in content):
-        raise UserError(f"keys must be words: {path}")
+        raise UserError(f"keys must be strings: {path}")
     return content
 
 

@@ -118,13 +118,14 @@ def show(shown: Shown, run: Path) -> None:
 
     confusion, classes = shown.confusion, shown.dataset.classes
     look = shown.look
-    more = "; each look makes the score a little less reliable" if look.number > 1 else ""
+    more = "; each one makes the score a little less reliable" if look.number > 1 else ""
     print(
-        f"{shown.usage}: {len(shown.fresh)} images of {shown.dataset.name}; look {look.number} at "
-        f"this split of data {look.data_sha256[:12]} ({look.of_run} by this run){more}"
+        f"{shown.usage}: {len(shown.fresh)} images of {shown.dataset.name}; evaluation "
+        f"{look.number} on this split of data {look.data_sha256[:12]} ({look.of_run} by this run)"
+        f"{more}"
     )
     twins = int((~shown.fresh).sum())
-    print(f"{'':18} score   95% interval       without {twins} twins of training")
+    print(f"{'':18} score   95% interval       without {twins} twins of training images")
     for name, score in shown.scores.items():
         print(f"{name:18} {score}   {shown.fresh_scores.get(name, 'no image is left')}")
     print(f"{'loss':18} {shown.loss:.4f}")
@@ -151,7 +152,7 @@ def add_to_card(shown: Shown, run: Path) -> None:
     images, look, dataset = len(shown.fresh), shown.look, shown.dataset
     words = (
         f"{images:,} images of {dataset.name}, of which {int((~shown.fresh).sum()):,} have a twin "
-        f"in training. It was look {look.number} at this split of data "
+        f"in training. It was evaluation {look.number} on this split of data "
         f"`{look.data_sha256[:12]}`, {look.of_run} of them by this model: each makes the score a "
         "little less reliable."
     )

@@ -36,7 +36,7 @@ class Options:
     data: Path | None = None
     """FER-2013 in any supported format; by default FER_DATA, ./data, or the demo faces."""
     out: Path = Path("explored")
-    """Folder to write explore.html to; made if it is missing, and a page that is there is
+    """Folder to write explore.html to; created if it is missing, and an existing page is
     replaced."""
     split: Literal["grouped", "stratified", "file-order"] = "grouped"
     """Split to count: grouped keeps identical images on one side; stratified is the report's;

@@ -52,7 +52,7 @@ def finish(
     """
     epochs = _epochs(run, validation, folder, signals)
     if len(epochs) < run.config.epochs:
-        print(f"stopped     after epoch {len(epochs)}; the same command continues")
+        print(f"stopped     after epoch {len(epochs)}; run the same command to continue")
         return None
     score = None if validation is None else score_of(epochs)
     done = Finished(epochs, score, min(SCORED, len(epochs)))

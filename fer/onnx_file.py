@@ -137,7 +137,8 @@ def _metadata(config: "Config", trained_on: "TrainedOn") -> dict[str, str]:
 def _difference(content: bytes, model: "torch.nn.Module", seed: int) -> float:
     """Return the largest difference of a probability between onnxruntime and PyTorch.
 
-    Compares on drawn faces and noise, alone and in batches. Raises UserError if it is too large.
+    Compares on synthetic faces and noise, alone and in batches. Raises UserError if it is too
+    large.
     """
     import numpy as np
     import onnxruntime

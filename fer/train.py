@@ -34,9 +34,9 @@ class Source:
     config: Path | None = None
     """YAML file of settings, for example best.yaml from study.export."""
     preset: Preset | None = None
-    """The report's final settings (default), its starting point (baseline), or the final settings
-    exactly as its code trains them, with copies scaled twice (reproduction), and also validates
-    them (reproduction-mirrored)."""
+    """The report's final settings (hand-tuned, the default), its starting point (baseline), the
+    final ones with oversampled copies scaled twice, as in its code (reproduction), or also with
+    validation images mirrored (reproduction-mirrored)."""
 
 
 @dataclass(frozen=True)
@@ -138,13 +138,13 @@ def best_length(settings: Config, origin: Origin) -> Config:
         return settings
     if origin.epochs != settings.epochs:
         say(
-            f"epochs      {settings.epochs}: the best number is known for trials of "
-            f"{origin.epochs} only ({origin.best_epoch}; --epochs sets it)",
+            f"epochs      {settings.epochs}: the best number is known only for trials of "
+            f"{origin.epochs} epochs ({origin.best_epoch}; set it with --epochs)",
             HANG,
         )
         return settings
     say(
-        f"epochs      {origin.best_epoch} of {settings.epochs}: the best number with "
+        f"epochs      {origin.best_epoch} of {settings.epochs}: the number that was best on "
         "validation (--epochs overrides it)",
         HANG,
     )
@@ -186,7 +186,7 @@ def train(options: Options, origin: Origin | None) -> None:
                 print(f"seed {seed:<7}{past[stage]}")
                 continue
             if signals.soon:
-                print(f"stopped     before seed {seed}; the same command continues")
+                print(f"stopped     before seed {seed}; run the same command to continue")
                 sys.exit(signals.exit_code)
             run = Run(plan.config, prepared.training, device)
             runs.new_run(folder, plan)
@@ -259,7 +259,7 @@ def say_start(options: Options, prepared: Prepared, run: "Run") -> None:
     added = f", {len(run.train)} after oversampling {oversample}"
     print(f"training    {len(training)} images{added if len(run.train) > len(training) else ''}")
     if validation is None:
-        print("validation  none: these images are trained on too (--whole)")
+        print("validation  none: all images are used for training (--whole)")
     else:
         words = data.split_in_words(options.split, options.split_seed)
         print(f"validation  {len(validation)} images ({words})")

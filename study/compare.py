@@ -33,8 +33,9 @@ class Options(Seeds, Images, PictureFolder):
     """Settings to vary, one study each. `seed` trains --preset or --config with several seeds;
     `ablation` reverts, one part at a time, what --config changes from the report."""
     preset: Preset | None = None
-    """Base settings: the report's final ones (the default), its starting point, or the final ones
-    as its code trains them, with copies scaled twice, and (mirrored) validates them."""
+    """Base settings: the report's final ones (hand-tuned, the default), its starting point
+    (baseline), the final ones with oversampled copies scaled twice, as in its code
+    (reproduction), or also with validation images mirrored (reproduction-mirrored)."""
     config: Path | None = None
     """Base settings from a YAML file, for example best.yaml of study.export."""
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 class Options(Seeds, Images, PictureFolder):
-    """Train the report's final settings with all emotions and without each in turn, and judge
-    whether the remaining ones are told apart better.
+    """Train the report's final settings with all emotions and without each in turn, and test
+    whether the network distinguishes the remaining ones better.
 
     Each is a study of its own; run the same command again to finish it. Removing a class changes
     the task, so chance and macro-F1 are shown next to the accuracy, and skill is compared.
@@ -46,7 +46,7 @@ def main() -> None:
     line = command_line("study.emotions", sys.argv[1:], hidden(options.storage))
     for name in (NOTHING, *EMOTIONS):
         if time.monotonic() > until:
-            print(f"timeout before study {name}; the same command continues")
+            print(f"timeout before study {name}; run the same command to continue")
             break
         pipeline = faces(options, remove=() if name == NOTHING else (name,))
         if name == NOTHING:

@@ -29,9 +29,8 @@ class Options(Existing):
 
     For a confirmation (study.confirm), these are the settings with the highest mean over seeds.
     They are adjusted for the final model: the usual number of epochs (30; 4 on the demo faces) if
-    the study had fewer, and all cores. The provenance has the original values, the best epoch
-    (median over seeds), for which fer.train --whole trains, and whether the settings are
-    confirmed.
+    the study had fewer, and all cores. The provenance holds the original values, the best epoch
+    (median over seeds; used by fer.train --whole), and whether the settings are confirmed.
     """
 
     trial: int | None = None
@@ -153,7 +152,7 @@ def chosen(
     early = ""
     if best.state != TrialState.COMPLETE:
         when = f"after {result.epochs} of {counted(identity['epochs'], 'epoch')}"
-        early = f"trial {best.number} ended early, {ending(best)}, {when}: its score is not final"
+        early = f"trial {best.number} stopped early ({ending(best)} {when}): score not final"
     if kind != Kind.SEARCH:
         return best, known, [line, early]
     confirmed, choice = confirmation_for(best, study, every)

@@ -12,9 +12,9 @@ from study.options import Stored
 
 
 class Options(Stored):
-    """List the studies of a database, most recently active first: trials that are complete, were
-    stopped (pruned, diverged, out of memory), are running, or were asked for; best score, time
-    since the last activity, and verdict.
+    """List the studies of a database, most recently active first: numbers of complete, stopped
+    (pruned, diverged, out of memory) and running trials, the total requested, the best score, the
+    time since the last activity, and the verdict.
     """
 
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False

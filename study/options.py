@@ -143,13 +143,14 @@ class Search(Options):
     process trains them; 100, or unlimited with --budget-epochs."""
     budget_epochs: Count | None = None
     """Total number of epochs that all trials of the study may train, in addition to or instead of
-    --trials. No trial starts that would exceed it. Reused results count with their epochs."""
+    --trials. No trial starts that would exceed it (processes that share a study
+    may each start one too many). Reused results count with their epochs."""
     sampler: Literal["tpe", "random"] = "tpe"
     """How to propose settings."""
     pruner: Literal["median", "screen", "none"] = "median"
     """How to stop bad trials early. median stops trials that are below the median of the others by
     more than noise; screen stops every trial after a tenth of its epochs, but at least three (two
-    of six or fewer). The best of the stopped trials are resumed at the end."""
+    if there are six or fewer). The best of the stopped trials are resumed at the end."""
     change_search: bool = False
     """Continue --study although it was started with another sampler or pruner. The change is
     recorded in the study."""

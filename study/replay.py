@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 class Options(Existing, Place, Pipelined):
     """Retrain a stored trial and compare its learning curve, epoch by epoch.
 
-    On the same hardware with the same packages it is identical. Exit code 1 if it differs.
+    With the same hardware and packages, the curves are identical. Exits with code 1 if they
+    differ.
     """
 
     trial: int
@@ -80,7 +81,10 @@ def main() -> None:
         return
     print(
         "different; likely because "
-        + ("; ".join(causes) or "of something the study does not store: all it stores is the same")
+        + (
+            "; ".join(causes)
+            or "of something the study does not store: what it stores is the same"
+        )
     )
     sys.exit(1)
 

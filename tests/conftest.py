@@ -196,7 +196,7 @@ def url_of_server(server: Server) -> str:
 
 
 def drawn_faces(count: int) -> Faces:
-    """Return `count` drawn faces for training, balanced over the classes."""
+    """Return `count` synthetic faces for training, balanced over the classes."""
     labels = np.arange(count) % 7
     images = demo.draw(labels, np.random.default_rng(1))
     return canonical("test", images, labels, np.zeros(count, np.uint8)).part("Training")
@@ -213,7 +213,7 @@ class Table(NamedTuple):
 
 @pytest.fixture(scope="session")
 def table() -> Table:
-    """Twelve drawn faces per class, ten for training and one for each test split."""
+    """Twelve synthetic faces per class, ten for training and one for each test split."""
     labels = np.repeat(np.arange(7), 12)
     faces = demo.draw(labels, np.random.default_rng(7))
     jpegs = []

@@ -41,7 +41,7 @@ def test_the_best_are_trained_again_with_other_seeds_beside_the_reports(command:
             )
             assert ours == theirs
     assert {records.kept(trial, records.CONFIG)["epochs"] for trial in again_trained} == {1}
-    assert "the search overestimated them" in done.out
+    assert "the search overestimated these settings" in done.out
     assert "beats one of hand-tuned with the same seed in" in done.out
     assert "note: 2 seeds detect no difference below 10 points" in done.out
     assert "in brackets" in done.out

@@ -74,7 +74,7 @@ def test_what_cannot_be_told_is_said_with_the_reason() -> None:
 
 def test_seeds_are_named_only_where_these_do_not_tell() -> None:
     assert len(in_words([HAND, BETTER], "hand", Noise())) == 1
-    assert "to tell near from hand" in in_words([HAND, NEAR], "hand", Noise())[1]
+    assert "telling near from hand" in in_words([HAND, NEAR], "hand", Noise())[1]
 
 
 def test_the_search_flattered_what_it_chose_by_what_is_gone() -> None:

@@ -64,7 +64,7 @@ def test_search_export_train_evaluate_predict(
     assert first.code == 0, first
     assert "PrivateTest: 7 images" in first.out
     sha256 = data.load(forms["folders"]).sha256
-    assert f"look 1 at this split of data {sha256[:12]} (1 by this run)\n" in first.out
+    assert f"evaluation 1 on this split of data {sha256[:12]} (1 by this run)\n" in first.out
     assert "note" not in first.out
     score = json.loads(Path("score.json").read_text())
     assert np.array(score["confusion"]).sum() == 7
@@ -72,7 +72,7 @@ def test_search_export_train_evaluate_predict(
     assert "(2 by this run); each look makes the score a little less reliable" in second.out
     public = command("fer.evaluate", "run", *images, "--split", "PublicTest")
     assert "PublicTest: 7 images" in public.out
-    assert "look 1 " in public.out
+    assert "evaluation 1 " in public.out
 
     Image.new("RGBA", (300, 200), "teal").save("a.png")
     Image.fromarray(np.full((48, 48), 77, np.uint8)).save("b.bmp")

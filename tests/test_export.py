@@ -117,7 +117,7 @@ def test_a_search_says_what_its_confirmation_would_choose(
     best = trials()[known["trial"]]
     if winner["setting"] in (label(best), records.kept(best, records.ORIGIN)):
         assert known["confirmed"] == winner["confirmed"]
-        assert "these settings too" in line
+        assert "the same settings" in line
     else:
         assert "others" in line
     if "points_against_control" in known:

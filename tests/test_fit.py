@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def sides() -> tuple[Faces, Faces]:
-    """250 drawn faces, split."""
+    """250 synthetic faces, split."""
     return split(drawn_faces(250), "grouped")
 
 

@@ -470,7 +470,7 @@ def test_an_archive_is_to_be_unpacked_first(
     start: bytes, kind: str, command: Command, own_folder: Path
 ) -> None:
     Path("faces.csv").write_bytes(start + bytes(600))
-    names = ["unpack it first", kind, "faces.csv"]
+    names = ["archives are not read", kind, "faces.csv"]
     refused(command, own_folder, names, "fer.train", "--data", "faces.csv")
 
 
@@ -522,7 +522,7 @@ def test_damaged_settings_are_read_or_refused(content: bytes) -> None:
         (b"lr: \xff", ["not a YAML file"]),
         (b"lr: \0", ["not a YAML file"]),
         (b"a: [" * 30 + b"]" * 30, ["20 levels"]),
-        (b"1: 2", ["keys must be words"]),
+        (b"1: 2", ["keys must be strings"]),
         (b"config: {1: 2}", ["1"]),
         (b"config: {" + b"a" * 900 + b": 1}", ["unknown configuration key", "aaa"]),
         (b"lr: [" + b"[1, 2, 3], " * 5000 + b"]", ["lr", "..."]),

@@ -168,7 +168,7 @@ def test_a_new_study_says_which_one_it_does_not_continue(command: Command) -> No
     change_identity(code="0123456789ab")
     result = command("study.run", *options)
     assert result.code == 0, result
-    assert "study small differs only in code or packages: not continued" in result.out
+    assert "study small differs only in code or packages and is not continued" in result.out
 
 
 def test_studies_of_an_older_version_are_read_and_say_why_they_do_not_go_on(

@@ -35,7 +35,7 @@ def test_a_study_is_listed_with_its_trials_its_best_and_a_verdict(command: Comma
     done = command("study.list")
     assert done.code == 0
     head, first, *rest = done.out.splitlines()
-    names = ["study", "kind", "complete", "stopped", "running", "asked", "best", "age"]
+    names = ["study", "kind", "complete", "stopped", "running", "total", "best", "age"]
     assert head.split() == names
     assert first.split()[1:6] == ["confirm", "4", "0", "0", "4"]  # worked on last, so it is first
     assert any(line.split()[:2] == ["search", "search"] for line in rest)

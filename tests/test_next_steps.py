@@ -82,7 +82,7 @@ def test_a_confirmation_without_a_winner_goes_on_with_the_seeds_that_would_tell(
     for of, other in ((study, close), (close, study)):
         found = steps(of, other, url="sqlite:///here.db")
         line, why = found["study.confirm"]
-        assert why == "the best again, with more seeds"
+        assert why == "retrain the best with more seeds"
         *same, study_option, name, seeds_option, seeds = line[3:]
         assert same == ["--data", "a b.csv", "--top=3", "--storage", "sqlite:///here.db"]
         assert (study_option, name, seeds_option) == ("--study", study.study_name, "--seeds")

@@ -78,7 +78,7 @@ def test_the_words_name_the_rivals_and_the_seeds_that_it_takes() -> None:
     assert re.match(
         r"A run of found beats one of hand with the same seed in \d+% of cases", lines[0]
     )
-    assert re.search(r"to tell found from hand, \d\.\d\d points apart, with 80% power", lines[1])
+    assert re.search(r"telling found from hand \(\d\.\d\d points apart\) with 80% power", lines[1])
     assert "found from second" in lines[2]
     alone = [Effect("hand", (0,), (0.4,)), Effect("found", (0,), (0.5,))]
     (line,) = odds.in_words(alone, "hand", Noise())

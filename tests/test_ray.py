@@ -66,7 +66,7 @@ def test_ctrl_c_ends_the_epochs_that_run_and_no_actor_hears_it(nodes: Nodes) -> 
     os.killpg(running.pid, signal.SIGTERM)
     out = running.communicate(timeout=PATIENCE)[0]
     assert running.returncode == 128 + signal.SIGTERM, out
-    assert "the same command continues" in out
+    assert "run the same command to continue" in out
     assert "SIGTERM" not in out  # no trace of Ray's own handler
     states = {trial.state for trial in trials("sqlite:///ray.db")}
     assert TrialState.RUNNING not in states
@@ -114,7 +114,7 @@ def test_a_cluster_with_a_token_takes_who_has_it_and_tells_others_in_one_line() 
         for other in ({}, {**token, "RAY_AUTH_TOKEN": "9876543210" * 4}):
             out = begin(*given, RAY_NUM_REDIS_GET_RETRIES="2", **other).communicate()[0]
             (line,) = (each for each in out.splitlines() if not each.startswith("start "))
-            assert "the cluster wants its token: set RAY_AUTH_MODE=token" in line
+            assert "the cluster requires its token: set RAY_AUTH_MODE=token" in line
         assert not Path("ray.db").exists()
         assert "2 trials complete" in begin(*given, **token).communicate(timeout=PATIENCE)[0]
 
@@ -127,7 +127,7 @@ def test_ray_that_is_not_installed_is_named_with_its_extra(tmp_path: Path) -> No
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert "fer-study[ray]" in done.stderr
+    assert "pip install -e '.[ray]'" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

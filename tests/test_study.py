@@ -208,7 +208,7 @@ def test_an_interrupted_study_says_how_to_continue_and_loses_no_settings(kind: i
     os.killpg(running.pid, kind)  # as a terminal and a scheduler do
     out, err = running.communicate(timeout=30)
     assert running.returncode == 128 + kind, err
-    assert "the same command continues" in out
+    assert "run the same command to continue" in out
     assert "Traceback" not in err
     states = [trial.state for trial in trials()]
     assert TrialState.RUNNING not in states
@@ -225,7 +225,7 @@ def test_a_killed_study_leaves_no_orphans_and_is_finished_by_the_next_run() -> N
     partial = trials()[0].intermediate_values
     result = process("study.run", *PACED, "--trials", 2)
     assert result.code == 0, result
-    assert "1 interrupted trial to resume from the last epoch" in result.out
+    assert "resuming 1 interrupted trial from the last epoch" in result.out
     assert [trial.number for trial in finished()] == [0, 1]
     assert [trial.number for trial in trials() if trial.state == TrialState.RUNNING] == []
     repeated = trials()[0].intermediate_values
@@ -240,5 +240,5 @@ def test_a_timeout_stops_cleanly(command: Command) -> None:
     threading.Timer(2, Path("go on").absolute().touch).start()  # not in a later test's folder
     result = command("study.run", *line, "--workers", 1)
     assert result.code == 0, result
-    assert "the same command continues" in result.out
+    assert "run the same command to continue" in result.out
     assert not [trial for trial in trials() if trial.state == TrialState.RUNNING]

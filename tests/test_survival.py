@@ -155,7 +155,7 @@ def test_ctrl_c_lets_the_epoch_end_and_the_next_run_goes_on_after_it() -> None:
     assert running.returncode == 130, out
     *_, what, how = out.splitlines()  # and neither a table nor a verdict
     assert "stopped with 0 of 1 trials finished" in what
-    assert how == "the same command continues"
+    assert how == "run the same command to continue"
     (kept,) = Path("studies.db.checkpoints").iterdir()
     stored = trials()[0]
     assert stored.state == TrialState.WAITING
@@ -286,7 +286,7 @@ def test_a_disk_that_stays_full_ends_in_one_line_and_the_next_run_completes(
     out = running.communicate()[0]
     assert running.returncode == 2, out
     assert out.splitlines()[-1].startswith("error: the storage has been unreachable for 2 s: ")
-    assert "the same command continues" in out
+    assert "run the same command to continue" in out
     assert "Traceback" not in out
     (small_disk / "filler").unlink()
     assert sound(f"{small_disk}/studies.db")

@@ -139,7 +139,7 @@ def content() -> list[str]:
         (delete, "deleted"),
         (delete_and_begin_another, "deleted"),
         (begin_another_of_its_id, "deleted"),
-        (rename, "renamed 'renamed'"),
+        (rename, "renamed to 'renamed'"),
         (drop_the_tables, "deleted"),
         (restore, "restored to an earlier state"),
     ],

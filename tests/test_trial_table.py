@@ -62,9 +62,9 @@ def test_who_exports_a_trial_that_ended_early_is_told(run: Run, command: Command
     done = command("study.export", "--study", "small", "--trial", pruned.number)
     assert done.code == 0
     epochs = f"{len(pruned.intermediate_values)} of {max(map(number_of_epochs, trials))} epochs"
-    early = f"note: trial {pruned.number} ended early, pruned, after {epochs}: "
+    early = f"note: trial {pruned.number} stopped early (pruned after {epochs}): "
     assert early in done.out
-    assert "ended early" not in command("study.export", "--study", "small").out
+    assert "stopped early" not in command("study.export", "--study", "small").out
 
 
 def number_of_epochs(trial: FrozenTrial) -> int:

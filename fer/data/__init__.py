@@ -58,7 +58,7 @@ ARCHIVES = {
 }
 MUCH = 1 << 20  # bytes that take a moment to read, which is said
 DEMO_NOTICE = (
-    "No FER-2013 images found (--data, FER_DATA, ./data): using drawn DEMO FACES. "
+    "No FER-2013 images found (--data, FER_DATA, ./data): using synthetic DEMO FACES. "
     "Demo results say nothing about FER-2013."
 )
 APART = (
@@ -180,7 +180,7 @@ def read_table(path: Path) -> Rows:
         return read_parquet(path)
     kind = archive_of(start)
     if kind:
-        raise UserError(f"unpack it first, this is a {kind} archive: {path}")
+        raise UserError(f"archives are not read; unpack this {kind} file first: {path}")
     if csv_header(path).plain() & {"pixels", *LABELS}:
         return read_csv(path)
     raise UserError(f"not a supported format of FER-2013 ({FORMS}): {path}")

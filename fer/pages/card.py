@@ -52,7 +52,7 @@ def write(
         "metrics": ["accuracy", "f1"],
     }
     body = [
-        f"# Emotions of faces: {name}",
+        f"# Facial emotion recognition: {name}",
         f"A convolutional network with {parameter_count(run.net):,} parameters that predicts the "
         f"probabilities of {len(data.classes)} emotions: {', '.join(data.classes)}.",
         "No license is given. Before publishing the model, add `license:` to the head of "
@@ -161,7 +161,7 @@ def _protocol(plan: Plan, validation: Faces | None, scored: int) -> str:
     rows = {
         "validation": "none: trained on all images"
         if validation is None
-        else f"{split_in_words(data.split, data.split_seed)}, 80:20, same shares of the classes",
+        else f"{split_in_words(data.split, data.split_seed)}, 80:20, stratified by class",
         "seed": str(config.seed),
         "epochs": str(config.epochs),
         "scored": "nothing"

@@ -129,10 +129,10 @@ def confirmation_for(
     verdict = next(iter(own.values()), None)
     confirmed = None if verdict is None else verdict.word == "better" and not winner.to_come
     known = {"confirmation": again.study_name, **told(confirmed, winner.control, verdict)}
-    choice = "these settings too" if is_of(winner.effect.label, trial) else "others"
-    line = f"its confirmation chooses {choice}: {winner.in_words}"
+    choice = "the same settings" if is_of(winner.effect.label, trial) else "other settings"
+    line = f"the confirmation picks {choice}: {winner.in_words}"
     command = f"python -m study.export {given('study', again.study_name)}"
-    return known, f"{line} ({command} writes them)"
+    return known, f"{line} (to export them: {command})"
 
 
 def is_of(label: str, trial: FrozenTrial) -> bool:

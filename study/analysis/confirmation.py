@@ -61,11 +61,11 @@ def flattered(found: Sequence[Effect], searched: Mapping[str, float]) -> str:
         return ""
     each = ", ".join(f"{label} {points:+.2f}" for label, points in lost.items())
     if len(lost) < 3:
-        return f"Points by which the search overestimated them: {each}."
+        return f"Points by which the search overestimated these settings: {each}."
     mean = statistics.fmean(lost.values())
     error = statistics.stdev(lost.values()) / math.sqrt(len(lost))
     width = float(special.stdtrit(len(lost) - 1, 1 - ALPHA / 2)) * error
     return (
-        f"The search overestimated them by {mean:.2f} points on average "
+        f"The search overestimated these settings by {mean:.2f} points on average "
         f"[{mean - width:+.2f}, {mean + width:+.2f}]: {each}."
     )

@@ -22,7 +22,7 @@ from study.storage.records import kept
 from study.storage.studies import COMMAND, last_activity
 
 FOREIGN = "foreign"
-HEAD = ("study", "kind", "complete", "stopped", "running", "asked", "best", "age")
+HEAD = ("study", "kind", "complete", "stopped", "running", "total", "best", "age")
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from study.storage.studies import COMMAND
 
 ENOUGH = 6  # minimum number of seeds to suggest
 UNCONFIRMED = "the best so far, not confirmed"
-MORE_SEEDS = "the best again, with more seeds"
+MORE_SEEDS = "retrain the best with more seeds"
 
 
 def next_steps(

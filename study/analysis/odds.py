@@ -96,15 +96,15 @@ def few_seeds(
 
 def between(label: str, other: str, estimate: Estimate, images: float) -> str:
     """Report how many seeds would tell two settings apart."""
-    names = f"{label} from {other}, {abs(estimate.mean):.2f} points apart,"
+    names = f"{label} from {other} ({abs(estimate.mean):.2f} points apart)"
     least, likely, most = range_of_seeds(estimate, images)
     if math.isinf(least):
-        return f"Even {MANY} seeds hardly tell {names}: more validation images might."
+        return f"Even {MANY} seeds would hardly tell {names}; more validation images might."
     about, *ends = (
         f"over {MANY}" if math.isinf(each) else f"{each:.0f}" for each in (likely, least, most)
     )
     takes = f"takes {about} seeds [{', '.join(ends)}]"
-    return f"More seeds: to tell {names} with 80% power {takes}."
+    return f"More seeds: telling {names} with 80% power {takes}."
 
 
 def range_of_seeds(estimate: Estimate, images: float) -> tuple[float, float, float]:

@@ -65,15 +65,16 @@ def in_words(study: optuna.Study) -> str:
         return f"Holdout: trial {last.number}, the best, scores {last.holdout:.4f}.{noise}"
     validation, holdout = 100 * (last.score - first.score), 100 * (last.holdout - first.holdout)
     words = (
-        f"Holdout: from the first best trial ({first.number}) to the last ({last.number}) "
-        f"the score rose by {validation:.2f} points, on the holdout it changed by {holdout:+.2f}"
+        f"Holdout: from the first incumbent (trial {first.number}) to the last (trial "
+        f"{last.number}) the score rose by {validation:.2f} points; on the holdout it changed by "
+        f"{holdout:+.2f}"
     )
     best = max(trace, key=lambda each: each.holdout)
     if best.holdout == last.holdout:
         return f"{words}: no overtuning.{noise}"
     behind = f"{100 * (best.holdout - last.holdout):.2f} points behind trial {best.number}"
     if best.holdout == first.holdout:
-        return f"{words}, {behind}: overtuned, no later best improved on the first.{noise}"
+        return f"{words}, {behind}: overtuned, no later incumbent beat the first.{noise}"
     return f"{words}, {behind}: relative overtuning {relative_overtuning(trace):.2f}.{noise}"
 
 

@@ -21,8 +21,8 @@ def more_trials(study: optuna.Study) -> str:
     scores = 100 * independent_scores(study)
     if len(scores) < LEAST:
         return (
-            f"More trials: what they would bring is unknown, since that takes {LEAST} trials "
-            f"drawn independently of others (--sampler random), and this study has {len(scores)}"
+            f"More trials: their benefit is unknown. An estimate takes {LEAST} trials drawn "
+            f"independently of others (--sampler random); this study has {len(scores)}"
             f"{latest_improvement(study)}."
         )
     generator = np.random.default_rng(kept(study, IDENTITY)["seed"])

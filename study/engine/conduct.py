@@ -160,9 +160,9 @@ def say_stopped(study: optuna.Study, total: int | None) -> None:
     """Print what a stopped study has stored, and how to continue it."""
     begun = [ending(trial) for trial in study.get_trials(deepcopy=False)].count("interrupted")
     of = "" if total is None else f" of {total}"
-    rest = f", and {counted(begun, 'interrupted trial')} up to the last epoch" if begun else ""
-    say(f"stopped with {len(finished(study))}{of} trials finished; they are stored{rest}")
-    say("the same command continues")
+    rest = f", and the epochs of {counted(begun, 'interrupted trial')}" if begun else ""
+    say(f"stopped with {len(finished(study))}{of} trials finished and stored{rest}")
+    say("run the same command to continue")
 
 
 def budget_of(request: Request, identity: Identity) -> Budget:
@@ -194,7 +194,7 @@ def waiter(stop: Stop, display: Display) -> Callable[[str, float], None]:
         if stop.now or (stop.soon and seconds > STOP_SECONDS):
             raise DatabaseAway(
                 f"stopped while the storage is unreachable: {reason}; what was stored is safe, "
-                "the same command continues"
+                "run the same command to continue"
             )
 
     return wait
@@ -235,12 +235,12 @@ def open_study(
     interrupted = [ending(trial) for trial in trials].count("interrupted")
     if interrupted:
         begun = counted(interrupted, "interrupted trial")
-        say(f"       {begun} to resume from the last epoch", HANG)
+        say(f"       resuming {begun} from the last epoch", HANG)
     running = [trial.state for trial in trials].count(TrialState.RUNNING)
     if running:
-        say(f"       {counted(running, 'trial')} running in other processes: joining them", HANG)
+        say(f"       joining other processes, which run {counted(running, 'trial')}", HANG)
     if new and (other := studies.similar(database, name, identity)):
-        say(f"       study {other} differs only in code or packages: not continued", HANG)
+        say(f"       study {other} differs only in code or packages and is not continued", HANG)
     return study
 
 

@@ -35,7 +35,7 @@ def hiring(pipeline: Pipeline, spec: Spec, running: Running) -> Iterator[Hire]:
     except ModuleNotFoundError as error:
         if error.name != "ray":
             raise
-        raise UserError("--ray needs Ray: pip install 'fer-study[ray]'") from None
+        raise UserError("--ray needs Ray: pip install -e '.[ray]'") from None
 
     with connected(running.ray) as head:
 

@@ -35,10 +35,10 @@ def say_what_there_is(studies: Sequence[optuna.Study], curves: Curves) -> dict[s
     say(f"{counted(count, 'complete curve')} of {epochs} epochs from {names}")
     if counts["stopped"]:
         say(
-            f"{counted(counts['stopped'], 'trial')} pruned, {counts['taken_up']} of them "
-            f"resumed; {counts['of_the_best']} of these reached the {TOP} best. Many there would "
-            "mean that the pruner stops too early. The final scores of the others are unknown, so "
-            "the tables cover survivors only, and rules look better on them than they are"
+            f"{counted(counts['stopped'], 'trial')} pruned, {counts['taken_up']} of them resumed; "
+            f"{counts['of_the_best']} of these reached the {TOP} best. If many do, the pruner "
+            "stops too early. The final scores of the others are unknown, so the tables cover "
+            "only trials that survived, and every rule looks better than it is"
         )
     return {"curves": count, "epochs": epochs, **counts}
 
@@ -61,7 +61,7 @@ def say_rules(curves: Curves, orders: int, seed: int) -> dict[str, Any]:
     say(
         "regret: how far the best complete trial is behind the best of all, in points, with all "
         "trials, and when a quarter or half of all epochs is spent; ±: one standard error over "
-        "settings that might have been drawn"
+        "random draws of the settings"
     )
     return {
         "rules": {
@@ -74,7 +74,9 @@ def say_rules(curves: Curves, orders: int, seed: int) -> dict[str, Any]:
 def say_epochs(curves: Curves, generator: Generator) -> dict[str, Any]:
     """Print how well early scores predict final ones, by kind of curve if there are several."""
     found: dict[str, Any] = {}
-    table = _table("rank correlation with the end", "epoch", "all trials", "the better half")
+    table = _table(
+        "rank correlation with the final score", "epoch", "all trials", "the better half"
+    )
     for kind in sorted(set(curves.kinds), key=str):
         which = np.array([i for i, each in enumerate(curves.kinds) if each == kind])
         if len(which) < LEAST:

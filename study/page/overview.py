@@ -46,7 +46,7 @@ def head_of(answer: Answer) -> tuple[str, str]:
         return "yes", "The winner is real"
     if answer.confirmed is not None:
         if answer.is_worse:
-            return "no", "The hand-made settings are better"
+            return "no", "The control is better"
         return "open", "No winner at this budget"
     if answer.gain is not None:
         return "open", "Not confirmed yet"
@@ -137,7 +137,7 @@ def settings_section(trials: Trials) -> Html:
             rows.append([name, *(tagged("strong", value) for value in values)])
         else:
             alike.append(f"{name} {values[0]}")
-    note = paragraph(f"Equal in both: {', '.join(alike)}." if alike else "", "note")
+    note = paragraph(f"Same in both: {', '.join(alike)}." if alike else "", "note")
     return section("Best found and best hand-made settings", table(rows), note)
 
 

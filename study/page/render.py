@@ -98,7 +98,7 @@ def asked(identity: Identity, count: int) -> str:
     subset = f"{identity['subset']:,} images of " if identity.get("subset") else ""
     split = f", {identity['split']} split" if identity.get("split") else ""
     epochs = counted(identity["epochs"], "epoch")
-    drawn = " These faces are drawn: the scores say nothing about FER-2013."
+    drawn = " These faces are synthetic: the scores say nothing about FER-2013."
     note = drawn if identity.get("data") == "demo" else ""
     return f"{counted(count, 'trial')} of up to {epochs} on {subset}{where}{split}.{note}"
 

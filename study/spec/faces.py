@@ -169,7 +169,7 @@ def for_final_model(settings: Settings, identity: Identity) -> tuple[dict[str, A
     if threads:
         words.append(f"on all cores instead of the trial's {counted(threads, 'thread')}")
     again = f"fer.train --epochs {epochs} --threads {threads} repeats the trial"
-    line = f"it trains {', and '.join(words)}; {again}" if words else ""
+    line = f"the exported settings train {', and '.join(words)}; {again}" if words else ""
     return {**settings, "epochs": max(epochs, usual), "threads": 0}, line
 
 

@@ -230,7 +230,7 @@ FACTORS: dict[str, Factor] = {
         "ten-crop is worse than one view, it was not kept (figure 3a)",
         ("ten-crop",),
     ),
-    "ablation": Factor("set back to the report's", {}, UNALTERED, ""),
+    "ablation": Factor("reset to the report's value", {}, UNALTERED, ""),
     "seed": Factor("seed alone", {UNALTERED: {}}, "", ""),
 }
 

@@ -74,7 +74,7 @@ class Presence:
                 renamed = found is not None and found[1] == self._uid
                 raise StudyGone(
                     f"study {self._name!r} was "
-                    + (f"renamed {found[0]!r}" if renamed and found else "deleted")
+                    + (f"renamed to {found[0]!r}" if renamed and found else "deleted")
                 )
             if self._file is not None:  # restoring a server's database disconnects its clients
                 self._check_trials(connection, begun, ended)

@@ -62,8 +62,8 @@ def save_beside(
     except (SQLAlchemyError, OSError) as error:
         path.unlink(missing_ok=True)
         reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
-        return f"what this run knows of the study could not be saved next to it: {reason}"
-    return f"this run saved the study as it knows it; continue with {given('storage', saved)}"
+        return f"the study as this run last saw it could not be saved: {reason}"
+    return f"the study was saved as this run last saw it; continue with {given('storage', saved)}"
 
 
 def _paused(trial: FrozenTrial) -> FrozenTrial:

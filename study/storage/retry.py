@@ -66,7 +66,7 @@ def waits_while(
                     if now - start > PATIENCE:
                         raise DatabaseAway(
                             f"the storage has been unreachable for {PATIENCE:.0f} s: {reason}; "
-                            "what was stored is safe, the same command continues"
+                            "what was stored is safe, run the same command to continue"
                         )
                     self.waiting(reason, now - start)
                     time.sleep(PAUSE)

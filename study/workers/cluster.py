@@ -81,7 +81,7 @@ def _init(address: str) -> Exception | None:
 def _reason(failed: Exception, address: str, errors: str) -> str:
     """Return why a cluster could not be used, given what Ray wrote to standard error."""
     if REFUSED in errors:
-        return f"the cluster wants its token: {TOKEN}"
+        return f"the cluster requires its token: {TOKEN}"
     reason = " ".join(str(failed).split())
     if logged := LOGGED.findall(errors):
         reason += f" ({logged[-1]})"
@@ -182,5 +182,5 @@ class Head:
         """Raise UserError: the cluster is gone."""
         raise UserError(
             f"--ray {self._address}: the cluster's head is gone ({error}); what was stored is "
-            "safe, the same command continues"
+            "safe, run the same command to continue"
         ) from None
