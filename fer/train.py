@@ -259,7 +259,7 @@ def say_start(options: Options, prepared: Prepared, run: "Run") -> None:
     added = f", {len(run.train)} after oversampling {oversample}"
     print(f"training    {len(training)} images{added if len(run.train) > len(training) else ''}")
     if validation is None:
-        print("validation  none: all images are used for training (--whole)")
+        print("validation  none: its images are trained on too (--whole)")
     else:
         words = data.split_in_words(options.split, options.split_seed)
         print(f"validation  {len(validation)} images ({words})")

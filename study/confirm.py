@@ -213,7 +213,7 @@ def show(
         print(f"saved  {command.printable(str(options.out))}")
     if len(finished(study)) < len(identity["space_definition"]["variants"]) * options.seeds:
         return
-    say_next(next_steps(study, studies, options.storage))
+    say_next(next_steps(study, studies, options.storage, options.pipeline, options.data))
 
 
 def label(trial: "FrozenTrial") -> str:

@@ -143,8 +143,8 @@ class Search(Options):
     process trains them; 100, or unlimited with --budget-epochs."""
     budget_epochs: Count | None = None
     """Total number of epochs that all trials of the study may train, in addition to or instead of
-    --trials. No trial starts that would exceed it (processes that share a study
-    may each start one too many). Reused results count with their epochs."""
+    --trials. No process starts a trial that would exceed it. Reused results count with their
+    epochs."""
     sampler: Literal["tpe", "random"] = "tpe"
     """How to propose settings."""
     pruner: Literal["median", "screen", "none"] = "median"
@@ -193,7 +193,10 @@ def command_line(program: str, arguments: Sequence[str], hidden_url: str) -> str
 
 
 def replaced(arguments: Sequence[str], **options: object) -> list[str]:
-    """Return the arguments of a command with new values for some options, appended at the end."""
+    """Return the arguments of a command with new values for some options, appended at the end.
+
+    None removes an option.
+    """
     kept, skip = [], False
     for word in arguments:
         name = word.split("=")[0].removeprefix("--").replace("-", "_")
@@ -201,7 +204,8 @@ def replaced(arguments: Sequence[str], **options: object) -> list[str]:
         if not given and not skip:
             kept.append(word)
         skip = given and "=" not in word
-    for name, value in options.items():
+    given_anew = {name: value for name, value in options.items() if value is not None}
+    for name, value in given_anew.items():
         word = f"--{name.replace('_', '-')}"
         dashed = str(value).startswith("-")
         kept += [f"{word}={value}"] if dashed else [word, str(value)]

@@ -87,8 +87,6 @@ def search(
 
     `own` is the name and content of the user's own space, if given.
     """
-    from optuna.trial import TrialState
-
     from study.analysis.answer import answer_of
     from study.analysis.commands import say_next
     from study.analysis.next_steps import next_steps
@@ -119,8 +117,7 @@ def search(
         studies = load_studies(options.storage)
         answer = answer_of(study, studies)
         summary(study, spec.control, answer)
-        if study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-            say_next(next_steps(study, studies, options.storage))
+        say_next(next_steps(study, studies, options.storage, options.pipeline, options.data))
         show_study(study, studies, options.storage)
 
     request = Request(

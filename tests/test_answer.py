@@ -161,7 +161,5 @@ def test_more_trials_are_worth_what_the_last_doubling_brought() -> None:
 def test_a_sampler_that_learns_does_not_tell_what_more_trials_bring() -> None:
     scores = np.linspace(0.4, 0.5, 60)
     text = more_trials(a_search(*((score, "", None) for score in scores), sampler="tpe"))
-    assert (
-        "20 trials drawn independently of others (--sampler random), and this study has 10" in text
-    )
+    assert "20 trials drawn independently of others (--sampler random); this study has 10" in text
     assert "the best was trial 59 of 60" in text

@@ -49,7 +49,7 @@ def test_a_file_of_settings_alone_is_read_too(tmp_path: Path) -> None:
         ("copies: twice\nscaling: zero-one", ["copies = twice", "scaling = zero-one"]),
         ("mirror_validation: true\nmirror: false", ["mirror_validation = True", "use False"]),
         ("config: 3", ["'config'", "3"]),
-        ("- lr", ["keys and values"]),
+        ("- lr", ["mapping of keys to values"]),
         ("lr: [", ["not a YAML file"]),
         ("!!python/object/apply:os.system ['true']", ["not a YAML file"]),
     ],

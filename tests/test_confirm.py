@@ -77,7 +77,7 @@ def test_with_a_split_of_its_own_each_seed_validates_on_other_images(command: Co
     done = command(*line, "--vary-split")
     assert done.code == 0, done
     assert "grouped split, drawn anew for each seed" in done.out
-    assert "flattered" not in done.out  # other images
+    assert "overestimated" not in done.out  # other images
     (name,) = {*optuna.get_all_study_names(DEFAULT_URL)} - fixed
     stored = records.kept(optuna.load_study(study_name=name, storage=DEFAULT_URL), IDENTITY)
     assert stored["split_seed"] == "seed"

@@ -33,7 +33,7 @@ def test_search_export_train_evaluate_predict(
     assert best["provenance"]["data"] == "fer2013"
     assert (best["config"]["epochs"], best["config"]["threads"]) == (30, 0)
     assert (best["provenance"]["epochs"], best["provenance"]["threads"]) == (2, 1)
-    assert "trains for the default 30 epochs instead of the trial's 2" in exported.out
+    assert "train for the default 30 epochs instead of the trial's 2" in exported.out
 
     # The demo faces must not be trained on by forgetting --data.
     forgotten = command("fer.train", "--config", "best.yaml", "--out", "run")
@@ -69,7 +69,7 @@ def test_search_export_train_evaluate_predict(
     score = json.loads(Path("score.json").read_text())
     assert np.array(score["confusion"]).sum() == 7
     second = command("fer.evaluate", "run", *images)
-    assert "(2 by this run); each look makes the score a little less reliable" in second.out
+    assert "(2 by this run); each one makes the score a little less reliable" in second.out
     public = command("fer.evaluate", "run", *images, "--split", "PublicTest")
     assert "PublicTest: 7 images" in public.out
     assert "evaluation 1 " in public.out

@@ -119,7 +119,7 @@ def test_a_search_says_what_its_confirmation_would_choose(
         assert known["confirmed"] == winner["confirmed"]
         assert "the same settings" in line
     else:
-        assert "others" in line
+        assert "other settings" in line
     if "points_against_control" in known:
         points = known["points_against_control"]
         assert all(value is None or math.isfinite(value) for value in points["interval_95"])

@@ -348,7 +348,7 @@ def test_a_test_score_is_added_to_the_card_and_what_a_person_wrote_stays(
     for look in (1, 2):
         done = command("fer.evaluate", "run", *images, "--out", "score.json")
         assert "saved  run/README.md" in done.out
-        assert f"look {look} at this split" in card.read_text()
+        assert f"evaluation {look} on this split" in card.read_text()
     assert command("fer.evaluate", "run", *images, "--split", "PublicTest").code == 0
     text, head = card.read_text(), head_of("run")
     assert head["license"] == "mit"

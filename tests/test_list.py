@@ -26,7 +26,7 @@ def test_a_study_is_listed_with_its_trials_its_best_and_a_verdict(command: Comma
     search = ("study.run", *BLOBS, "--trials", 4, "--study", "search", "--pruner", "none")
     assert command(*search).code == 0
     before = listed(command)["search"]
-    assert (before["kind"], before["complete"], before["asked"]) == ("search", 4, 4)
+    assert (before["kind"], before["complete"], before["total"]) == ("search", 4, 4)
     assert str(before["verdict"]).endswith("not confirmed")
     trials = optuna.load_study(study_name="search", storage=DEFAULT_URL).trials
     assert before["best"] == max(trial.value or 0.0 for trial in trials)

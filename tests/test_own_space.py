@@ -177,7 +177,7 @@ REFUSED = {
         *("oversample: {choices: [disgust, none]}\ncopies: {choices: [once, twice]}",),
         *("copies = twice", "with by"),
     ),
-    "no mapping": ("- lr", "keys and values", ""),
+    "no mapping": ("- lr", "mapping of keys to values", ""),
     "no YAML": ("lr: {low: 1", "not a YAML file", ""),
     "an endless number": (f"fc_width: {{low: 1, high: {'9' * 900}}}", "high = 9", "8192"),
 }

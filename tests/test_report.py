@@ -15,9 +15,11 @@ from optuna.trial import create_trial
 
 from study.analysis import importance
 from study.options import DEFAULT_URL
+from study.page.compared import colours_of
 from study.page.history import best_so_far, curves, history
 from study.page.render import all_trials, asked, render
 from study.page.settings import draw, panels
+from study.page.style import COLOURS, HAND_MADE
 from study.page.trials import trials_of
 from study.storage.records import CONFIG, CONTINUES, RESULT, kept, result_of
 from tests import foreign
@@ -304,6 +306,24 @@ def test_a_confirmation_stands_on_the_page_of_its_search_as_its_command_prints_i
     assert again.headings[0] == "The best of s, retrained"
     assert intervals[0] in again.text
     assert "History of the search" not in again.headings
+    printed = done.out.partition("next:")[2].split("\n")
+    commands = [line.split("  #")[0].strip() for line in printed if "python -m" in line]
+    assert len(commands) >= 2
+    for line in commands:  # the same next steps wherever they are read
+        assert line in again.text or "study.report" in line
+        assert line in page.text or "study.report" in line
+
+
+def test_the_control_has_the_colour_of_hand_made_settings_and_no_other_value_has() -> None:
+    values = [f"value {number}" for number in range(2 * COLOURS)]
+    colours = colours_of([*values[:1], "control", *values[1:]], "control")
+    assert colours.pop("control") == ("hand", False)
+    assert list(colours) == values
+    assert len({*colours.values()}) == 2 * (COLOURS - 1)  # then they repeat
+    assert {colour for colour, _ in colours.values()} == {
+        f"c{number}" for number in range(COLOURS) if number != HAND_MADE
+    }
+    assert [*colours_of(values, "")] == values
 
 
 @pytest.mark.parametrize(
@@ -314,7 +334,7 @@ def test_a_confirmation_stands_on_the_page_of_its_search_as_its_command_prints_i
             "Pooling of the three blocks, compared",
             "max-max-max is better",
         ),
-        ("fer2013-ablation-3fd76c", "Set back to the report's, compared", "augmentation"),
+        ("fer2013-ablation-3fd76c", "Reset to the report's value, compared", "augmentation"),
         ("fer2013-baseline-17c239", "baseline, several seeds", "the report, one run"),
         ("fer2013-recipe-069c02", "recipe, several seeds", "seed 0"),
         ("fer2013-without-angry-6d4861", "Each class removed in turn", "surprise"),

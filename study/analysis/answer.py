@@ -41,7 +41,7 @@ class Answer:
 
     @property
     def is_worse(self) -> bool:
-        """Whether a confirmation shows that the hand-made settings are better."""
+        """Whether a confirmation shows that the control is better."""
         return self.confirmed is False and self.high is not None and self.high < 0
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import optuna
 
 from fer.command import given, quoted
+from study.analysis.effects import split_by_seed
 from study.analysis.tables import own_console
 from study.options import Images, is_default
 from study.spec.faces import is_of_faces, removed
@@ -29,7 +30,7 @@ def of_what(study: optuna.Study) -> tuple[dict[str, Any], str | None]:
     images = {
         "data": option_in(made, "data"),
         "split": identity["split"],
-        "split_seed": identity.get("split_seed"),
+        "split_seed": identity.get("holdout_seed" if split_by_seed(identity) else "split_seed"),
         "holdout": identity.get("holdout"),
         "remove": removed(identity),
     }
@@ -91,6 +92,8 @@ def option_in(command: str, name: str) -> str | None:
 
 def say_next(steps: Mapping[str, str]) -> None:
     """Print commands with their purpose, beside the command if it fits, above it otherwise."""
+    if not steps:
+        return
     width = own_console().width if sys.stdout and sys.stdout.isatty() else math.inf
     print("\nnext:")
     for line, why in steps.items():

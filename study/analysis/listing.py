@@ -34,7 +34,7 @@ class Listed:
     complete: int
     stopped: int  # pruned, diverged or out of memory
     running: int
-    asked: int | None  # number of finished trials at which the study ends; None if unlimited
+    total: int | None  # number of finished trials at which the study ends; None if unlimited
     best: float | None
     verdict: str
     last: float  # last activity in seconds since the epoch; 0 without trials
@@ -59,14 +59,14 @@ def listed(study: optuna.Study, studies: Sequence[optuna.Study]) -> Listed:
         states[TrialState.COMPLETE],
         states[TrialState.PRUNED],
         states[TrialState.RUNNING],
-        asked_of(study, identity) if kind != FOREIGN else None,
+        total_of(study, identity) if kind != FOREIGN else None,
         best_of_ours(study) if kind != FOREIGN else best_of_foreign(study, trials),
         verdict,
         last_activity(study),
     )
 
 
-def asked_of(study: optuna.Study, identity: Identity) -> int | None:
+def total_of(study: optuna.Study, identity: Identity) -> int | None:
     """Return the number of finished trials at which a study ends, from its last command."""
     if kind_of(identity) != Kind.SEARCH:
         definition = identity["space_definition"]
@@ -113,7 +113,7 @@ def in_lines(rows: Sequence[Listed], now: float, width: int) -> list[str]:
 
 def _facts(row: Listed, now: float) -> list[Any]:
     age = duration(now - row.last) if row.last else None
-    counts = (row.complete, row.stopped, row.running, row.asked)
+    counts = (row.complete, row.stopped, row.running, row.total)
     return [printable(row.study), row.kind, *counts, row.best, age]
 
 

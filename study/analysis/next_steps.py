@@ -3,9 +3,12 @@
 import math
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import optuna
+from optuna.trial import TrialState
 
+from fer.command import quoted
 from study.analysis import odds
 from study.analysis.answer import confirmation_of
 from study.analysis.commands import (
@@ -20,7 +23,7 @@ from study.analysis.confirmation import control_of
 from study.analysis.effects import Effect, effects
 from study.analysis.noise import Noise, noise_elsewhere
 from study.analysis.verdicts import Verdict, highest, judge, known
-from study.options import command_line, replaced
+from study.options import is_default, replaced
 from study.spec.identity import IDENTITY, kind_of
 from study.spec.spec import Kind
 from study.storage.opening import hidden
@@ -37,23 +40,28 @@ def next_steps(
     studies: Sequence[optuna.Study],
     url: str,
     pipeline: str | None = None,
+    data: Path | None = None,
 ) -> dict[str, str]:
     """Return the commands to run after a search or a confirmation, each with its purpose.
 
-    `studies` are all studies of the database at `url`; `pipeline` is the name of the pipeline if
-    the study was started from Python. A search that was confirmed goes on as its confirmation.
+    `studies` are all studies of the database at `url`. A search that was confirmed continues as
+    its confirmation, and a confirmation as the largest one of its search. `pipeline` is needed if
+    the study was started from Python, `data` if its images have moved.
     """
-    name, exported, why = study.study_name, study.study_name, "the best settings"
     images, stored = of_what(study)
+    images |= {"data": data} if data else {}
     pipeline = pipeline or stored
-    confirms = kind_of(kept(study, IDENTITY)) == Kind.CONFIRM
-    again = study if confirms else confirmation_of(name, studies)
-    steps: dict[str, str] = {}
+    name = study.study_name
+    again = continued_as(study, studies)
     if again is None:
-        steps[confirm_command(name, url, pipeline, images.get("data"))] = "is the best real?"
+        first = confirm_command(name, url, pipeline, images.get("data"))
+        steps, exported, why = {first: "is the best real?"}, name, "the best settings"
     else:
-        steps, why = after_confirmation(again, studies, url)
-        exported = again.study_name
+        steps = confirming(again, studies, url, pipeline, images.get("data"))
+        exported, why = again.study_name, of_confirmed(again, studies)
+    complete = (TrialState.COMPLETE,)
+    if not study.get_trials(deepcopy=False, states=complete):  # nothing to show or export
+        return steps if again is not None and to_come(again) else {}
     steps |= {
         report_command(name, url): "the whole study as a page",
         dashboard_command(url): "look at every trial",
@@ -64,27 +72,67 @@ def next_steps(
     return steps
 
 
-def after_confirmation(
-    again: optuna.Study, studies: Sequence[optuna.Study], url: str
-) -> tuple[dict[str, str], str]:
-    """Return the command that continues a confirmation, if more runs would help, and what
-    `study.export` exports of it."""
-    if to_come(again):
-        return {confirming_on(again, url): "finish the confirmation"}, UNCONFIRMED
+def continued_as(study: optuna.Study, studies: Sequence[optuna.Study]) -> optuna.Study | None:
+    """Return the largest confirmation of a search or of a confirmation's search, or one that has
+    just begun; None without any."""
+    confirms = kind_of(kept(study, IDENTITY)) == Kind.CONFIRM
+    search = search_of(study) if confirms else study.study_name
+    begun = (
+        each
+        for each in studies
+        if kind_of(kept(each, IDENTITY)) == Kind.CONFIRM and search_of(each) == search
+    )
+    own = study if confirms else next(filter(to_come, begun), None)
+    return confirmation_of(search, studies) or own
+
+
+def search_of(again: optuna.Study) -> str:
+    """Return the name of the search that a study confirms."""
+    return str(kept(again, IDENTITY)["space_definition"]["search"])
+
+
+def confirming(
+    again: optuna.Study,
+    studies: Sequence[optuna.Study],
+    url: str,
+    pipeline: str | None,
+    data: Path | str | None,
+) -> dict[str, str]:
+    """Return the command that finishes a confirmation or adds seeds to it, with its purpose.
+
+    Empty if more seeds would not help, or the search was deleted.
+    """
+    search = search_of(again)
+    if search not in {study.study_name for study in studies}:
+        return {}
+    wanted: dict[str, object] = {"study": search, "timeout": None}
+    wanted["storage"] = None if is_default(url) else hidden(url)
+    if data:
+        wanted["data"] = data
+    made = again.user_attrs.get(COMMAND)
+    if not made:  # by an older version
+        made = confirm_command(search, url, pipeline)
+        about = kept(again, IDENTITY)["space_definition"]
+        wanted |= {name: about[name] for name in ("top", "seeds") if name in about}
+    why = "finish the confirmation"
+    if not to_come(again):
+        seeds = seeds_for_a_verdict(*judged(again, studies))
+        if seeds is None:
+            return {}
+        wanted["seeds"], why = seeds, MORE_SEEDS
+    arguments = replaced(shlex.split(made)[3:], **wanted)  # without python -m study.confirm
+    return {f"python -m study.confirm {quoted(*arguments)}": why}
+
+
+def judged(
+    again: optuna.Study, studies: Sequence[optuna.Study]
+) -> tuple[list[Effect], str, Mapping[str, Verdict], Noise]:
+    """Return the settings of a confirmation, its control, the verdicts, and the noise of similar
+    comparisons."""
     identity = kept(again, IDENTITY)
     found, control = effects(again, identity), control_of(identity)
     noise = noise_elsewhere(studies, identity)
-    verdicts = judge(found, control, elsewhere=noise)
-    seeds = seeds_for_a_verdict(found, control, verdicts, noise)
-    more = {confirming_on(again, url, seeds=seeds): MORE_SEEDS} if seeds else {}
-    return more, of_confirmed(verdicts, control)
-
-
-def confirming_on(again: optuna.Study, url: str, **options: object) -> str:
-    """Return the command that continues a confirmation, with other values of some options."""
-    made = shlex.split(again.user_attrs.get(COMMAND, ""))[3:]  # without python -m study.confirm
-    search = kept(again, IDENTITY)["space_definition"]["search"]
-    return command_line("study.confirm", replaced(made, study=search, **options), hidden(url))
+    return found, control, judge(found, control, elsewhere=noise), noise
 
 
 def seeds_for_a_verdict(
@@ -104,8 +152,16 @@ def seeds_for_a_verdict(
     return None if math.isinf(needed) else max(math.ceil(needed), more)
 
 
-def of_confirmed(verdicts: Mapping[str, Verdict], control: str) -> str:
-    """Return what `study.export` exports of a confirmation with these verdicts."""
+def of_confirmed(again: optuna.Study, studies: Sequence[optuna.Study]) -> str:
+    """Return what `study.export` exports of a confirmation."""
+    if to_come(again):
+        return UNCONFIRMED
+    _, control, verdicts, _ = judged(again, studies)
+    return winner_in_words(verdicts, control)
+
+
+def winner_in_words(verdicts: Mapping[str, Verdict], control: str) -> str:
+    """Return the settings to export given the verdicts on all of them."""
     told = known(verdicts)
     better = {label: each for label, each in told.items() if each.word == "better"}
     if better:

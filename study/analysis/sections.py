@@ -13,10 +13,10 @@ from optuna.trial import FrozenTrial
 from fer.strict_json import to_json
 from study.analysis import images, importance, race, removed
 from study.analysis.answer import answer_of
-from study.analysis.commands import confirm_command, option_in
 from study.analysis.comparison import confirmed, effect_rows
 from study.analysis.curves import save_curves, seeds_table
 from study.analysis.effects import effects
+from study.analysis.next_steps import next_steps
 from study.analysis.noise import noise_elsewhere
 from study.analysis.picture import save_plot
 from study.analysis.summary import complete_of, count_endings
@@ -207,13 +207,9 @@ def search_section(
     parts = [f"## Search: {study.study_name}", conditions(study, identity), note, markdown(rows)]
     complete = complete_of(study)
     if complete:
-        made_by = study.user_attrs.get(COMMAND, "")
-        given = (option_in(made_by, name) for name in ("pipeline", "data"))
-        again = code(confirm_command(study.study_name, url, *given))
-        answer = answer_of(study, studies)
-        parts.append(answer.words)
-        if answer.confirmed is None:
-            parts[-1] += f" Retrain the best: {again}."
+        parts.append(answer_of(study, studies).words)
+        steps = next_steps(study, studies, url)
+        parts += [f"Next: {code(line)}." for line in steps if "study.confirm" in line]
     ranges = importance.importances(
         [trial for trial, _ in complete],
         identity["space_definition"],

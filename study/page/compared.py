@@ -183,7 +183,7 @@ def colours_of(labels: Iterable[str], control: str) -> dict[str, tuple[str, bool
     free = [f"c{number}" for number in range(COLOURS) if number != HAND_MADE]
     others = enumerate(label for label in labels if label != control)
     found = {label: (free[i % len(free)], i >= len(free)) for i, label in others}
-    return {control: ("hand", False), **found}
+    return {**({control: ("hand", False)} if control else {}), **found}
 
 
 def seeds_parts(study: optuna.Study, identity: Identity) -> list[Html]:

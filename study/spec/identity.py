@@ -157,10 +157,10 @@ def check(
     allowed = (*HARDWARE, *(SEARCH if change_search else ()))
     different = differences(stored, identity, allowed)
     if different:
-        different.sort(key=lambda words: not words.startswith("data"))  # forgotten most often
+        different.sort(key=_is_of_data, reverse=True)  # forgotten most often
         only_search = all(words.startswith(SEARCH) for words in different)
         hint = "choose another --study or the settings it was started with"
-        if different[0].startswith("data"):
+        if any(words.startswith("data_sha256 ") for words in different):
             hint = "give the data it was started with (--data), or choose another --study"
         elif commit and any(words.startswith("code ") for words in different):
             hint = f"choose another --study, or check out commit {commit}"
@@ -170,6 +170,10 @@ def check(
                 "with --study and --change-search"
             )
         raise UserError(f"study {name!r} cannot be continued: {'; '.join(different)}; {hint}")
+
+
+def _is_of_data(difference: str) -> bool:
+    return difference.startswith(("data ", "data_sha256 "))
 
 
 def check_format(name: str, stored: Identity) -> None:

@@ -286,7 +286,7 @@ class RayPool:
         text = f"{counted(nodes.total(), 'worker')} on {counted(len(nodes), 'node')}: {places}"
         if wait:
             waiting = sum(not worker.node for worker in self._workers.values())
-            text += f"; {waiting} more are waiting for a free {self._unit}"
+            text += f"; waiting for {counted(waiting, f'more free {self._unit}')}"
         if crew == self._said or not {*self.awaited} <= {*lanes}:
             return None
         text = "" if self._released else text  # nobody left by themselves
