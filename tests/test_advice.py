@@ -95,7 +95,7 @@ def test_a_setting_with_a_range_for_each_choice_is_named_with_its_choice() -> No
     assert "The best trial has lr (sgd) 0.1" in advice.edge(found, "sgd_lr", space)
 
 
-def test_the_share_that_diverged_is_told_with_where_it_lies() -> None:
+def test_the_share_that_diverged_is_reported_with_where_it_lies() -> None:
     fine = [trial() for _ in range(8)]
     gone = [trial(ending="diverged", lr=0.09) for _ in range(2)]
     assert advice.diverged([*fine, *gone], SPACE) == (
@@ -161,7 +161,7 @@ def curve(start: float, end: float) -> FrozenTrial:
     return trial(end, curve=(start, start, end, end, end))
 
 
-def test_pruning_where_the_order_says_little_of_the_last_is_warned_of() -> None:
+def test_pruning_where_the_order_predicts_the_final_one_poorly_is_a_warning() -> None:
     stopped = trial(0.1, "pruned", curve=(0.1, 0.1))
     crossing = [curve(each / 10, 1 - each / 10) for each in range(8)]
     sentence = advice.early_order(ranked(stopped, *crossing))

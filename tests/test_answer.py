@@ -112,7 +112,7 @@ def test_what_both_have_right_adds_no_noise_and_the_words_have_the_interval() ->
     assert answer_of(same, []).high == 0
 
 
-def test_only_a_confirmation_says_that_the_hand_is_beaten() -> None:
+def test_only_a_confirmation_says_that_the_control_is_beaten() -> None:
     study = a_search((0.50, "by hand", None), (0.58, "", None))
     real = confirmation(0.56, 0.562, 0.558, 0.561, search=study.study_name)
     other = confirmation(0.4, 0.41, 0.42, 0.4, 0.41, search="another study")

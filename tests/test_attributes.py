@@ -80,7 +80,7 @@ def test_a_value_of_a_pipeline_with_a_name_of_the_program_is_not_taken_for_its_o
         assert records.kept(trial, records.CONTINUES) is None
 
 
-def test_a_study_whose_attributes_are_all_the_users_is_read_and_goes_on(
+def test_a_study_whose_attributes_are_all_the_users_is_read_and_continues(
     run: Run, command: Command
 ) -> None:
     before = run(trials=20, pruner="screen", seed=1)

@@ -60,7 +60,7 @@ def test_several_runs_on_one_thread_are_one_contestant(sides: tuple[Faces, Faces
 
 
 @pytest.mark.long
-def test_where_the_time_of_a_step_goes_is_told_by_batch_size(
+def test_where_the_time_of_a_step_goes_is_reported_by_batch_size(
     sides: tuple[Faces, Faces], capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = where_time_goes(*sides, CPU, "float32", quick=True)

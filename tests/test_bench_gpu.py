@@ -27,7 +27,7 @@ def test_all_that_is_missing_is_named_at_once() -> None:
     assert missing(OURS) == []
 
 
-def test_what_stands_in_a_write_ahead_log_is_copied_as_well() -> None:
+def test_what_is_in_a_write_ahead_log_is_copied_as_well() -> None:
     with closing(sqlite3.connect("studies.db", isolation_level=None)) as open_still:
         open_still.execute("PRAGMA journal_mode=WAL")
         open_still.execute("CREATE TABLE trials (state TEXT)")

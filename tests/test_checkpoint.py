@@ -48,7 +48,7 @@ def interrupted(settings: Config, faces: Faces, after: int) -> Run:
         *((name, 2) for name in ("adamw", "adamax", "sgd", "rmsprop", "adagrad", "asgd", "rprop")),
     ],
 )
-def test_every_optimizer_goes_on_to_the_last_bit(optimizer: str, after: int, faces: Faces) -> None:
+def test_every_optimizer_resumes_bit_for_bit(optimizer: str, after: int, faces: Faces) -> None:
     settings = config(
         optimizer,
         dropout=0.3,

@@ -57,7 +57,7 @@ def test_changed_code_is_refused_with_the_commit_that_continues_the_study(head: 
     assert done.err.count("\n") == 1
 
 
-def test_changed_and_unknown_files_are_said_and_have_no_commit(head: str) -> None:
+def test_changed_and_unknown_files_are_reported_and_have_no_commit(head: str) -> None:
     Path("mine.py").write_text(SOURCE.replace("extra = 1", "extra = 2"))
     assert process("study.run", *RUN).code == 0
     assert commit() == f"{head} with uncommitted changes"

@@ -125,7 +125,7 @@ def test_settings_from_a_file_are_trained_as_they_are(command: Command) -> None:
 
 
 @pytest.mark.long
-def test_each_emotion_is_removed_in_turn_and_chance_stands_beside(command: Command) -> None:
+def test_each_emotion_is_removed_in_turn_and_chance_is_shown_beside(command: Command) -> None:
     line = ("study.emotions", "--seeds", 1, "--subset", 280, "--epochs", 1, "--workers", 1)
     done = command(*line)
     assert done.code == 0, done
@@ -190,7 +190,7 @@ def test_the_time_is_shared_by_all_settings(command: Command) -> None:
     assert "timeout before" in done.out
 
 
-def test_what_is_left_of_a_comparison_stands_on_the_page() -> None:
+def test_what_is_left_of_a_comparison_appears_on_the_page() -> None:
     study = optuna.create_study()
     study.add_trial(optuna.trial.create_trial(value=0.5))
     asked = {"space_definition": {"variants": {"a": {}, "b": {}}, "seeds": 2}}

@@ -77,7 +77,7 @@ def test_seeds_are_named_only_where_these_do_not_tell() -> None:
     assert "telling near from hand" in in_words([HAND, NEAR], "hand", Noise())[1]
 
 
-def test_the_search_flattered_what_it_chose_by_what_is_gone() -> None:
+def test_the_overestimate_of_the_search_is_its_score_minus_that_of_fresh_seeds() -> None:
     found = [HAND, BETTER, WORSE, NEAR]
     searched = {"better": 0.62, "worse": 0.42, "near": 0.52}
     lost = [100 * (searched[each.label] - each.mean) for each in found[1:]]

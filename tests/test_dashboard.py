@@ -222,7 +222,7 @@ def test_a_study_that_is_saved_beside_its_lost_file_has_its_notes_and_pictures(
     assert pictures_of == sorted(file.name for file in FOLDER.iterdir())
 
 
-def test_a_study_goes_on_where_pictures_cannot_be_written(command: Command) -> None:
+def test_a_study_continues_where_pictures_cannot_be_written(command: Command) -> None:
     FOLDER.write_text("a file")
     searching(command, 4)
     with dashboard() as shown:
@@ -266,7 +266,7 @@ def test_notes_say_what_markdown_would_take_for_its_own() -> None:
     )
 
 
-def test_a_search_of_every_sort_of_trial_has_a_note_and_pictures(
+def test_a_search_of_every_kind_of_trial_has_a_note_and_pictures(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     study = searched()

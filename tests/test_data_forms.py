@@ -42,7 +42,7 @@ def test_images_keep_their_labels(table: Table, tmp_path: Path) -> None:
         assert label_of[" ".join(map(str, image.ravel()))] == label
 
 
-def test_the_form_is_told_by_content_not_by_name(table: Table, tmp_path: Path) -> None:
+def test_the_form_is_recognised_by_content_not_by_name(table: Table, tmp_path: Path) -> None:
     forms = write_forms(table, tmp_path)
     renamed = forms["parquet"].rename(tmp_path / "faces.csv")
     assert data.read(renamed).sha256 == data.read(forms["fer2013.csv"]).sha256
@@ -150,7 +150,7 @@ def test_the_facts_of_the_real_images_hold() -> None:
 
 
 @pytest.mark.parametrize("form", ["folders", "parquet"])
-def test_images_of_another_size_are_said_each_time_they_are_read(
+def test_images_of_another_size_are_reported_each_time_they_are_read(
     form: str, table: Table, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write_forms(table, tmp_path)[form]
@@ -253,7 +253,7 @@ def test_any_separator_and_unicode_encoding_of_a_csv_file_is_read(
     assert dataset.sha256 == data.read(write_forms(table, tmp_path)["fer2013.csv"]).sha256
 
 
-def test_a_table_that_tells_no_splits_is_said_to_be_for_training(
+def test_a_table_that_tells_no_splits_is_reported_as_training(
     table: Table, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = frame(table).drop(columns="Usage")

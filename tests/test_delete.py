@@ -164,7 +164,7 @@ def test_a_person_at_a_terminal_is_asked(answer: str, goes: bool) -> None:
     assert names() == ([] if goes else ["plain"])
 
 
-def test_without_a_terminal_it_must_be_told_so(command: Command) -> None:
+def test_without_a_terminal_it_needs_the_option(command: Command) -> None:
     optuna.create_study(storage=DEFAULT_URL, study_name="plain")
     shutil.copy("studies.db", "before.db")
     with Path(os.devnull).open() as nothing:
@@ -180,7 +180,9 @@ def test_without_a_terminal_it_must_be_told_so(command: Command) -> None:
     assert Path("studies.db").read_bytes() == Path("before.db").read_bytes()
 
 
-def test_a_study_among_trials_of_every_sort_goes_whole(url: str, command: Command) -> None:
+def test_a_study_among_trials_of_every_kind_is_deleted_completely(
+    url: str, command: Command
+) -> None:
     done = command("study.run", *BLOBS, "--study", "odd [x]", "--storage", url)
     assert done.code == 0, done
     storage = optuna.storages.RDBStorage(url)

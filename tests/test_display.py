@@ -81,7 +81,7 @@ def test_a_comparison_names_what_it_compares_instead_of_settings(show: Show) -> 
         assert "adam" not in line
 
 
-def test_why_a_trial_failed_is_said_whole_below_its_line(show: Show) -> None:
+def test_why_a_trial_failed_is_shown_whole_below_its_line(show: Show) -> None:
     reason = "its worker was ended by SIGKILL, often because memory ran out (see --workers)"
     line, *below = show(80, ended(remark=reason, ending=Ending.FAILED))
     assert line.startswith("trial 7    failed")
@@ -91,7 +91,7 @@ def test_why_a_trial_failed_is_said_whole_below_its_line(show: Show) -> None:
     assert line.endswith("repeats trial 3  best so far")
 
 
-def test_prose_breaks_between_words_and_goes_on_below_its_first_word() -> None:
+def test_prose_breaks_between_words_and_continues_below_its_first_word() -> None:
     text = "plan   12 trials of 960 training and 240 validation images"
     assert wrapped(text, 30, 7).splitlines() == [
         "plan   12 trials of 960",

@@ -86,7 +86,7 @@ def test_search_export_train_evaluate_predict(
         assert sum(shares) == pytest.approx(100, abs=0.5)
 
 
-def test_an_interrupted_training_goes_on_to_the_same_model(command: Command) -> None:
+def test_an_interrupted_training_resumes_to_the_same_model(command: Command) -> None:
     settings = ("--subset", 119, "--epochs", 4, "--schedule", "cosine", "--threads", 1)
     line = ("fer.train", *settings, "--out")
     assert command(*line, "whole").code == 0
@@ -128,7 +128,7 @@ def test_an_interrupted_training_goes_on_to_the_same_model(command: Command) -> 
     assert "--out holds a finished run" in command(*line, "run").err
 
 
-def test_a_damaged_state_of_an_interrupted_training_is_said(command: Command) -> None:
+def test_a_damaged_state_of_an_interrupted_training_is_reported(command: Command) -> None:
     line = ("fer.train", "--subset", 150, "--epochs", 1, "--out", "run")
     assert command(*line).code == 0
     Path("run/checkpoint.safetensors").write_bytes(b"no tensors")

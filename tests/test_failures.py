@@ -30,7 +30,7 @@ def run(command: Command) -> Callable[..., Result]:
 
 
 @pytest.mark.long
-def test_a_loss_that_is_no_number_ends_the_trial_as_diverged_and_the_study_goes_on(
+def test_a_nan_loss_ends_the_trial_as_diverged_and_the_study_continues(
     run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fast = Only("optimizer", "sgd", "lr", FloatDistribution(9.9, 10.0, log=True))
@@ -70,7 +70,7 @@ def progress(run, validation):
 """
 
 
-def test_a_trial_that_runs_out_of_memory_is_marked_and_its_neighbours_go_on(
+def test_a_trial_that_runs_out_of_memory_is_marked_and_its_neighbours_continue(
     sabotage: Callable[[str], None], run: Callable[..., Result], command: Command
 ) -> None:
     sabotage(OUT_OF_MEMORY)

@@ -157,7 +157,7 @@ def test_compiled_sums_do_not_depend_on_the_threads() -> None:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
-def test_what_is_no_number_stays_none(library: Any) -> None:
+def test_nan_stays_nan(library: Any) -> None:
     block = Block(nn.Conv2d(1, 20, 5, padding=1), PReLU(), "max", 2, library)
     images = torch.zeros(2, 1, 48, 48)
     images[1, 0, 20, 30] = float("nan")
@@ -250,7 +250,7 @@ def test_kernels_are_compiled_once_and_then_found(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("compiler", "reason"), [("false", "false failed"), ("nosuchcompiler", "nosuchcompiler")]
 )
-def test_without_a_working_compiler_pytorchs_kernels_serve_and_one_line_says_why(
+def test_without_a_working_compiler_pytorchs_kernels_are_used_and_one_line_says_why(
     compiler: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CXX", compiler)

@@ -65,7 +65,7 @@ def test_names_of_a_person_are_text_in_a_figure() -> None:
     assert not [each for each in parsed(plot).iter() if each.tag in ("script", "b", "i")]
 
 
-def test_a_mark_that_is_no_number_is_left_out() -> None:
+def test_a_mark_that_is_not_a_number_is_left_out() -> None:
     plot = Figure(Axis("x", 0, 1), Axis("y", 0, 1))
     plot.point(float("nan"), 0.5, "found", title="nowhere")
     plot.point(0.5, float("inf"), "found")

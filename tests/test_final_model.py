@@ -223,7 +223,7 @@ def test_seeds_are_trained_each_in_its_folder_and_reported_together(command: Com
     assert "the mean of 3 seeds" not in text
 
 
-def test_interrupted_seeds_go_on_to_the_same_models(command: Command) -> None:
+def test_interrupted_seeds_resume_to_the_same_models(command: Command) -> None:
     line = ("fer.train", *SMALL, "--threads", 1, "--seeds", 2, "--no-onnx", "--out")
     assert command(*line, "whole").code == 0
     arguments = [sys.executable, "-u", "-m", *map(str, line), "run"]
@@ -366,7 +366,7 @@ def test_a_test_score_is_added_to_the_card_and_what_a_person_wrote_stays(
 @pytest.mark.parametrize(
     "text", [b"no head", b"---\nlr: &a 1\n---\n", b"---\n\xff\n---\n", b"---\n- 1\n---\n"]
 )
-def test_a_card_that_cannot_be_changed_stays_and_the_score_is_told(
+def test_a_card_that_cannot_be_changed_stays_and_the_score_is_reported(
     text: bytes, command: Command
 ) -> None:
     assert command("fer.train", "--subset", 150, "--epochs", 1, "--out", "run").code == 0

@@ -107,7 +107,7 @@ def test_closing_stops_and_the_network_keeps_what_it_learnt(sides: tuple[Faces, 
     assert not torch.equal(run.net.state_dict()["dense2.0.weight"], before)
 
 
-def test_a_loss_that_is_no_number_is_told(sides: tuple[Faces, Faces]) -> None:
+def test_a_nan_loss_is_reported(sides: tuple[Faces, Faces]) -> None:
     config = Config(epochs=1, optimizer="sgd", lr=10, output_activation="none", norm="none")
     assert curve(config, sides)[0].diverged
 

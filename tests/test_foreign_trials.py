@@ -17,7 +17,7 @@ def small() -> optuna.Study:
 
 
 @pytest.mark.parametrize("pruner", ["median", "screen", "none"])
-def test_a_search_goes_on_among_trials_of_every_sort(
+def test_a_search_continues_among_trials_of_every_kind(
     pruner: str, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(trials=1, pruner=pruner)
@@ -64,7 +64,7 @@ def test_a_trial_that_a_person_queued_is_trained_and_what_it_lacks_is_drawn(run:
     assert 1e-3 <= trial.params["sign_lr"] <= 1
 
 
-def test_the_values_of_a_queued_trial_are_told_with_what_they_may_be(
+def test_the_values_of_a_queued_trial_are_rejected_with_the_allowed_ones(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(trials=2)
@@ -80,7 +80,7 @@ def test_the_values_of_a_queued_trial_are_told_with_what_they_may_be(
 
 
 @pytest.mark.long
-def test_every_command_reads_a_study_among_trials_of_every_sort(command: Command) -> None:
+def test_every_command_reads_a_study_among_trials_of_every_kind(command: Command) -> None:
     quick = ("--subset", "150", "--epochs", "1", "--workers", "1")
     assert command("study.run", "--trials", "1", "--study", "s", *quick).code == 0
     foreign.put_in(optuna.load_study(study_name="s", storage=URL))

@@ -197,7 +197,7 @@ def test_a_trial_pruned_in_mid_flight_leaves_its_neighbour_alone(
     assert isinstance(news[-1], Done)
 
 
-def test_out_of_memory_ends_that_trial_alone_and_its_neighbour_goes_on(
+def test_out_of_memory_ends_that_trial_alone_and_its_neighbour_continues(
     sides: tuple[Faces, Faces], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def hungry(run: Run, validation: Faces) -> Iterator[Epoch | Mark]:
@@ -211,7 +211,7 @@ def test_out_of_memory_ends_that_trial_alone_and_its_neighbour_goes_on(
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_run_goes_on_from_a_checkpoint_to_the_last_bit(
+def test_a_run_resumes_bit_for_bit_from_a_checkpoint(
     optimizer: str, sides: tuple[Faces, Faces], tmp_path: Any
 ) -> None:
     settings = config(optimizer=optimizer, dropout=0.2)

@@ -274,7 +274,7 @@ def test_overtuning_is_what_the_last_best_lost_of_what_was_gained() -> None:
     assert none_better in in_words(fallen)
 
 
-def test_the_holdout_is_not_told_while_a_trial_runs() -> None:
+def test_the_holdout_is_not_shown_while_a_trial_runs() -> None:
     study = a_search((0.5, 0.5), (0.6, 0.6))
     assert in_words(study)
     study.ask()

@@ -115,7 +115,7 @@ def temporary(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_without_a_home_a_temporary_folder_of_the_user_alone_serves_and_is_said(
+def test_without_a_home_a_private_temporary_folder_is_used_and_reported(
     temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os.path, "expanduser", lambda path: os.environ.get("HOME", "~"))

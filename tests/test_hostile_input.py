@@ -425,7 +425,7 @@ def test_a_damaged_csv_file_is_read_or_refused(content: bytes) -> None:
 
 
 @pytest.mark.parametrize("pixel", ["²", "٣", "9" * 5000, "+1", "1\0", "1_0", "\x1b[31m"])
-def test_a_pixel_that_is_no_number_is_named_with_its_line(pixel: str) -> None:
+def test_a_non_numeric_pixel_is_named_with_its_line(pixel: str) -> None:
     content = f"emotion,pixels\n0,{PIXELS}\n1,{pixel}{PIXELS[1:]}\n"
     with pytest.raises(UserError) as caught:
         read_bytes(content.encode())

@@ -131,7 +131,7 @@ def test_forgotten_data_are_named_first_with_the_way_to_give_them() -> None:
     assert "c0ffee" not in words
 
 
-def test_a_study_goes_on_on_another_processor_and_its_trials_say_so(
+def test_a_study_continues_on_another_cpu_and_its_trials_say_so(
     trained: None, run: Callable[..., Result], command: Command
 ) -> None:
     then = {"device": "cpu of old", "kernels": "compiled long ago"}
@@ -171,7 +171,7 @@ def test_a_new_study_says_which_one_it_does_not_continue(command: Command) -> No
     assert "study small differs only in code or packages and is not continued" in result.out
 
 
-def test_studies_of_an_older_version_are_read_and_say_why_they_do_not_go_on(
+def test_studies_of_an_older_version_are_read_and_say_why_they_do_not_continue(
     command: Command,
 ) -> None:
     shutil.copy(OLD_STUDIES, "studies.db")

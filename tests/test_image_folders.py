@@ -88,7 +88,7 @@ def test_folders_may_have_any_usual_name_of_a_split(
     assert dataset.counts() == {"Training": 70, usage: 7}
 
 
-def test_a_validation_folder_is_never_the_test_and_said_to_be_kept_apart(
+def test_a_validation_folder_is_never_the_test_and_reported_as_set_aside(
     command: Command, table: Table, own_folder: Path
 ) -> None:
     write_folders(table, Path("faces"), {"train": "Training", "val": "PublicTest"})
@@ -147,7 +147,7 @@ def test_folders_of_splits_within_folders_of_splits_are_read(
     assert (dataset.sha256, dataset.counts()) == (expected, {"Training": 70, "Test": 7})
 
 
-def test_emotions_without_splits_are_for_training_which_is_said(
+def test_emotions_without_splits_are_for_training_with_a_note(
     table: Table, tmp_path: Path, expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = write_folders(table, tmp_path / "faces", {"train": "Training", "test": "PublicTest"})
@@ -200,7 +200,7 @@ def test_folders_of_digits_are_never_guessed(
     refused(command, own_folder, ["only digits"], "fer.train", "--data", "alone")
 
 
-def test_folders_without_images_of_emotions_are_said(
+def test_folders_without_images_of_emotions_are_reported(
     table: Table, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = write_folders(table, tmp_path / "faces", {"train": "Training"})
@@ -214,7 +214,7 @@ def test_folders_without_images_of_emotions_are_said(
     assert "notebooks/" in said
 
 
-def test_folders_that_are_read_as_one_are_said_and_a_link_is_read_once(
+def test_folders_that_are_read_as_one_are_reported_and_a_link_is_read_once(
     table: Table, tmp_path: Path, expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = write_folders(table, tmp_path / "faces")
@@ -238,7 +238,7 @@ def test_prefixes_tell_the_test_splits_apart_but_never_contradict_a_folder(
     assert data.read(root).counts() == {"Training": 70, "Test": 8}
 
 
-def test_images_beside_a_table_are_said_not_to_be_read(
+def test_images_beside_a_table_are_reported_as_not_read(
     table: Table, tmp_path: Path, expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = write_folders(table, tmp_path / "faces")

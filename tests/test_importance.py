@@ -42,7 +42,7 @@ def searched(count: int, noise: float, rates: float = 0.0) -> list[FrozenTrial]:
     return study.get_trials()
 
 
-def test_what_decides_comes_first_and_its_range_stands_apart() -> None:
+def test_what_decides_comes_first_and_its_range_is_separate() -> None:
     ranges = importances(searched(60, 0.0), SPACE, np.random.default_rng(0))
     assert list(ranges)[:2] == ["large", "kind"]
     assert {*ranges} == {"large", "kind", "nothing", "lr"}
@@ -154,7 +154,7 @@ def test_the_picture_has_a_bar_each(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_a_search_stands_on_the_results_page_with_its_best_and_its_beginning(
+def test_a_search_appears_on_the_results_page_with_its_best_and_its_beginning(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importance, "RESAMPLES", 2)  # the ranges are tested above

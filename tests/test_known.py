@@ -61,7 +61,7 @@ def test_labels_of_fer_2013_are_no_matter(known_table: pd.DataFrame) -> None:
         ),
     ],
 )
-def test_an_order_is_told_from_the_images_that_carry_it(
+def test_an_order_is_recognised_from_the_images_that_carry_it(
     order: list[str], wrong: int, words: str, known_table: pd.DataFrame
 ) -> None:
     found = warning_of(known_table, renamed(order))
@@ -70,7 +70,7 @@ def test_an_order_is_told_from_the_images_that_carry_it(
     assert "here they are 0 angry, 1 disgust, 2 fear, 3 happy, 4 sad" in found
 
 
-def test_an_order_is_told_where_a_tenth_was_relabelled_besides(known_table: pd.DataFrame) -> None:
+def test_an_order_is_recognised_although_a_tenth_was_relabelled(known_table: pd.DataFrame) -> None:
     noisy = known_table.copy()
     noisy.loc[::12, "emotion"] = 3
     assert "in FER+'s order" in warning_of(noisy, renamed(FER_PLUS))
@@ -98,7 +98,7 @@ def test_classes_that_were_left_out_and_closed_up_are_told(known_table: pd.DataF
     assert "as if labels were 0 angry, 1 fear, 2 happy, 3 sad, 4 neutral;" in closed
 
 
-def test_training_goes_on_after_the_warning_which_the_cache_keeps(
+def test_training_continues_after_the_warning_which_the_cache_keeps(
     known_table: pd.DataFrame, command: Command
 ) -> None:
     known_table.assign(emotion=renamed(FER_PLUS)(known_table)).to_csv("other.csv", index=False)

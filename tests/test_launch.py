@@ -291,7 +291,7 @@ def test_a_processor_takes_a_part_at_a_time(sides: tuple[Faces, Faces]) -> None:
     assert int(run.place) == min(len(run.train), 2 * HostStream.steps_at_once * 2)
 
 
-def test_a_loss_that_is_no_number_ends_the_epoch_early(sides: tuple[Faces, Faces]) -> None:
+def test_a_nan_loss_ends_the_epoch_early(sides: tuple[Faces, Faces]) -> None:
     config = Config(
         epochs=3, batch_size=2, optimizer="sgd", lr=10, output_activation="none", norm="none"
     )

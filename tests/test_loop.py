@@ -135,7 +135,7 @@ class Interruptions:
 
 
 @pytest.mark.parametrize("lanes", [1, 3])
-def test_a_study_that_is_interrupted_again_and_again_is_the_one_that_was_not(
+def test_an_interrupted_study_resumes_every_trial_and_keeps_its_first_ones(
     lanes: int, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {"trials": 8, "sampler": "random", "pruner": "none", "lanes": lanes}
@@ -156,7 +156,7 @@ def test_a_study_that_is_interrupted_again_and_again_is_the_one_that_was_not(
         assert list(trial.intermediate_values) == [1, 2, 3, 4]
 
 
-def test_a_trial_that_goes_on_on_another_processor_says_from_which_epoch_on(
+def test_a_trial_that_continues_on_another_cpu_says_from_which_epoch_on(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupt = Interruptions(monkeypatch, every=2)
@@ -235,7 +235,7 @@ def test_an_interrupted_trial_keeps_its_number_settings_and_epochs(
     assert not state.exists()
 
 
-def test_a_lost_state_is_said_and_the_trial_trained_from_its_seed(
+def test_a_lost_state_is_reported_and_the_trial_trained_from_its_seed(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (first, *_) = run(trials=1, lanes=1, change=Interruptions(monkeypatch, every=2))
@@ -249,7 +249,7 @@ def test_a_lost_state_is_said_and_the_trial_trained_from_its_seed(
     assert len(again.intermediate_values) == 4
 
 
-def test_a_trial_whose_worker_dies_once_goes_on_and_twice_in_an_epoch_fails(run: Run) -> None:
+def test_a_trial_whose_worker_dies_once_continues_and_twice_in_an_epoch_fails(run: Run) -> None:
     deaths = Counter[str]()
 
     def kill(job: Job, news: OfTrial) -> Message | None:
@@ -587,7 +587,7 @@ def test_the_judge_replays_what_a_search_does(pruner: str, run: Run) -> None:
     assert min(spent) < 9
 
 
-def test_a_second_chance_that_is_interrupted_goes_on(
+def test_a_second_chance_that_is_interrupted_continues(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options: dict[str, Any] = {"trials": 7, "lanes": 1, "pipeline": Long(), "pruner": "screen"}

@@ -79,7 +79,7 @@ def test_a_real_winner_is_exported_and_not_confirmed_again(seen_from: str) -> No
     assert why == "the settings of trial 3, confirmed"
 
 
-def test_a_confirmation_without_a_winner_goes_on_with_the_seeds_that_would_tell() -> None:
+def test_a_confirmation_without_a_winner_continues_with_the_seeds_that_would_tell() -> None:
     study = a_search((0.50, "by hand", None), (0.52, "", None))
     close = confirmation(*CLOSE, search=study.study_name)
     close.set_user_attr(COMMAND, command_line("study.confirm", MADE, "sqlite:///gone.db"))
@@ -137,7 +137,7 @@ def test_a_confirmation_without_a_command_or_without_its_search() -> None:
     assert "study.confirm" not in steps(close)  # the search was deleted
 
 
-def test_a_confirmation_goes_on_as_the_largest_of_its_search() -> None:
+def test_a_confirmation_continues_as_the_largest_of_its_search() -> None:
     study = a_search((0.50, "by hand", None), (0.58, "", None))
     small = confirmation(*CLOSE, search=study.study_name)
     large = confirmation(0.56, 0.562, 0.558, 0.561, 0.559, search=study.study_name)

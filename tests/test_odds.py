@@ -62,7 +62,7 @@ def test_no_number_of_seeds_finds_what_the_images_hide() -> None:
     assert found_by(6, 1, 1.0) < found_by(3, 1, 1.0)
 
 
-def test_what_few_seeds_find_is_said_before_as_after() -> None:
+def test_the_warning_about_few_seeds_agrees_with_the_verdicts() -> None:
     after = [judge(found, "0")["1"].found for found in comparisons([0] * 16, 3, repeats=50)]
     before = odds.few_seeds(3, 15, 1000, Noise(1.0, 30))
     said = re.search(r"3 seeds detect a difference of about (\S+) points", before)

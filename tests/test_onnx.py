@@ -129,7 +129,7 @@ def test_a_training_writes_it_where_the_extra_is_installed(command: Command) -> 
     assert Path("other.onnx").read_bytes() == content
 
 
-def test_without_the_extra_a_run_has_none_and_who_asks_for_one_is_refused(
+def test_without_the_extra_a_run_has_none_and_asking_for_one_is_an_error(
     command: Command, own_folder: Path
 ) -> None:
     names = ["[onnx]", "left_out_here", "pip install"]

@@ -358,7 +358,7 @@ def test_without_a_good_file_nothing_is_written(
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_of_a_picture_that_is_not_square_the_part_that_was_seen_is_said_and_shown(
+def test_of_a_picture_that_is_not_square_the_part_that_was_seen_is_reported_and_shown(
     orientation: int, photos: list[NDArray[np.uint8]], command: Command
 ) -> None:
     size, place = "192x96", "column 48 and row 0"

@@ -131,7 +131,7 @@ def test_a_race_is_the_same_whatever_the_timing(compete: Any, lanes: int) -> Non
 
 
 @pytest.mark.parametrize(("lanes", "killed_at"), [(1, 30), (1, 47), (2, 47), (2, 55), (3, 50)])
-def test_a_race_that_is_killed_goes_on_as_it_would_have(
+def test_a_race_that_is_killed_continues_as_it_would_have(
     compete: Any, lanes: int, killed_at: int
 ) -> None:
     said = 0

@@ -59,7 +59,7 @@ def test_a_pipeline_that_cannot_be_opened_tells_its_traceback(nodes: Nodes) -> N
     assert "workers ended before one could train" in done.err
 
 
-def test_ctrl_c_ends_the_epochs_that_run_and_no_actor_hears_it(nodes: Nodes) -> None:
+def test_ctrl_c_finishes_running_epochs_and_reaches_no_actor(nodes: Nodes) -> None:
     given = options("--trials", 5, "--pruner", "none", "--ray", nodes.address)
     running = begin(*given)
     wait_for(lambda: has_report(Path("ray.db")), running)
@@ -107,7 +107,7 @@ def test_an_address_without_a_cluster_is_one_line(address: str, rule: str) -> No
     assert not Path("ray.db").exists()
 
 
-def test_a_cluster_with_a_token_takes_who_has_it_and_tells_others_in_one_line() -> None:
+def test_a_cluster_with_a_token_accepts_its_token_and_rejects_others_in_one_line() -> None:
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789" * 4}
     with cluster(1, **token) as guarded:
         given = options("--trials", 2, "--ray", guarded.address, pipeline="quick")

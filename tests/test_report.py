@@ -232,7 +232,7 @@ def test_one_complete_trial_is_enough(run: Run, command: Command) -> None:
     assert "Which settings mattered is unknown" in page.text
 
 
-def test_a_page_among_trials_of_every_sort_counts_those_of_the_study(
+def test_a_page_among_trials_of_every_kind_counts_those_of_the_study(
     run: Run, command: Command
 ) -> None:
     run(trials=2, pruner="screen")
@@ -289,7 +289,7 @@ def test_a_study_of_another_program_has_no_page(command: Command) -> None:
     assert "was not created by this program" in refused.err
 
 
-def test_a_confirmation_stands_on_the_page_of_its_search_as_its_command_prints_it(
+def test_a_confirmation_appears_on_the_page_of_its_search_as_its_command_prints_it(
     command: Command,
 ) -> None:
     assert command("study.run", *BLOBS, "--trials", 8, "--study", "s").code == 0

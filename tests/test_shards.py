@@ -111,7 +111,7 @@ def test_missing_shards_are_named(
     refused(command, own_folder, names, "fer.train", "--data", path)
 
 
-def test_a_gap_in_numbers_without_a_total_is_named_and_a_lone_one_is_said(
+def test_a_gap_in_numbers_without_a_total_is_named_and_a_lone_one_is_reported(
     table: Table, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = tmp_path / "faces" / "train"

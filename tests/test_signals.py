@@ -70,7 +70,7 @@ def test_a_study_ends_its_epochs_after_a_signal_to_the_whole_group(number: int) 
     assert trials()[0].state == TrialState.COMPLETE
 
 
-def test_a_study_whose_terminal_is_gone_goes_on_where_sighup_is_ignored() -> None:
+def test_a_study_whose_terminal_is_gone_continues_where_sighup_is_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup(1) does
     try:
         ours, theirs = os.openpty()

@@ -108,7 +108,7 @@ def test_a_study_refuses_other_data_split_space_epochs_or_seed_and_names_them(ru
 
 
 @pytest.mark.long
-def test_a_study_goes_on_with_other_kernels_and_each_trial_says_with_which(
+def test_a_study_continues_with_other_kernels_and_each_trial_says_with_which(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if kernels.load().library is None:

@@ -134,7 +134,7 @@ def test_kill_9_at_any_moment_loses_nothing_but_the_epoch_in_flight() -> None:
             assert losses == [each.values["loss"] for each in epochs]
 
 
-def test_a_worker_that_is_killed_is_replaced_and_the_study_goes_on() -> None:
+def test_a_worker_that_is_killed_is_replaced_and_the_study_continues() -> None:
     running = begin(*PACED, "--trials", 3)
     wait_for_report(running)
     victim = workers(running)[0]
@@ -146,7 +146,7 @@ def test_a_worker_that_is_killed_is_replaced_and_the_study_goes_on() -> None:
     assert [trial.state for trial in trials()[:3]] == [TrialState.COMPLETE] * 3
 
 
-def test_ctrl_c_lets_the_epoch_end_and_the_next_run_goes_on_after_it() -> None:
+def test_ctrl_c_lets_the_epoch_end_and_the_next_run_continues_after_it() -> None:
     options = (*PACED, "--trials", 1, "--workers", 1)
     running = begin(*options)
     wait_for_report(running)
@@ -175,7 +175,7 @@ def test_ctrl_c_lets_the_epoch_end_and_the_next_run_goes_on_after_it() -> None:
     assert losses[0] == 12345.0
 
 
-def test_a_lost_checkpoint_is_said_and_the_trial_trained_from_its_seed() -> None:
+def test_a_lost_checkpoint_is_reported_and_the_trial_trained_from_its_seed() -> None:
     options = (*PACED, "--trials", 1, "--workers", 1)
     running = begin(*options)
     wait_for_report(running)
@@ -318,7 +318,9 @@ def test_a_database_server_that_goes_away_is_waited_for(
     assert TrialState.RUNNING not in [trial.state for trial in stored]
 
 
-def test_a_signal_is_heard_while_the_database_is_away(server: Server, url_of_server: str) -> None:
+def test_a_signal_is_handled_while_the_database_is_away(
+    server: Server, url_of_server: str
+) -> None:
     running = begin(*PACED, "--storage", url_of_server, "--trials", 3, PYTHONUNBUFFERED="1")
     assert running.stdout is not None
     for line in running.stdout:

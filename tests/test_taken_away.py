@@ -163,7 +163,7 @@ def test_a_study_that_is_taken_away_is_noticed_before_the_next_write(
 
 
 @pytest.mark.parametrize("state", [TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED])
-def test_a_running_trial_that_is_told_from_outside_is_left_and_the_study_goes_on(
+def test_a_running_trial_told_from_outside_is_left_alone_and_the_study_continues(
     state: TrialState, run: Run
 ) -> None:
     told: list[int] = []

@@ -56,7 +56,7 @@ def test_a_table_may_stand_beside_the_best_settings(run: Run, command: Command) 
     assert rows == trial_rows(small())
 
 
-def test_who_exports_a_trial_that_ended_early_is_told(run: Run, command: Command) -> None:
+def test_exporting_a_trial_that_stopped_early_prints_a_note(run: Run, command: Command) -> None:
     trials = run(trials=12, pruner="screen")
     pruned = next(trial for trial in trials if trial.state == TrialState.PRUNED)
     done = command("study.export", "--study", "small", "--trial", pruned.number)
@@ -79,7 +79,7 @@ def test_the_accuracy_on_a_holdout_has_a_column_where_there_is_one(command: Comm
     assert 0 <= rows[0]["holdout"] <= 1
 
 
-def test_trials_of_every_sort_have_a_row(run: Run, command: Command) -> None:
+def test_trials_of_every_kind_have_a_row(run: Run, command: Command) -> None:
     run(trials=2)
     foreign.put_in(small())
     for file in ("trials.csv", "trials.json"):

@@ -133,7 +133,7 @@ def test_that_all_rivals_are_worse_needs_no_correction() -> None:
 
 
 @pytest.mark.parametrize(("values", "seeds"), [(2, 3), (2, 6), (5, 2), (5, 3), (8, 5)])
-def test_what_is_said_to_be_found_in_eighty_percent_is(values: int, seeds: int) -> None:
+def test_the_detectable_difference_is_detected_in_eighty_percent(values: int, seeds: int) -> None:
     equal = judged(comparisons([0] * values, seeds))
     undecided = [each["1"] for each in equal if alarms([each], [*each]) == 0]
     # Of standard errors, which are estimated: their root mean square is unbiased.
