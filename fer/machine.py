@@ -23,11 +23,15 @@ def available_memory() -> int:
 
 
 def limit_threads() -> None:
-    """Limit the threads of libraries, also in child processes, to the available cores.
+    """Limit the threads of libraries, also in child processes, to the available cores, and how
+    long they wait busily for each other.
 
     By default they count the machine's cores, ignoring a container's limit. Call it before they
     are loaded.
     """
+    # By default a thread of libgomp waits for others by spinning: 2 to 15 times slower where
+    # another program takes a core, 0 to 10% faster where none does.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     cores = available_cores()
     if cores < (os.cpu_count() or 1):
         os.environ.setdefault("OMP_NUM_THREADS", str(cores))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MAX_COUNT = 200  # faces per picture
 MAX_NOTES = 20
+OF_DEMO = "note: this model was trained on demo faces: its predictions of real ones mean nothing"
 PICTURES = (".png", ".pdf", ".svg")
 
 
@@ -106,6 +107,8 @@ def predict_files(options: Options) -> None:
     from fer.runs import load_run
 
     net, config, trained_on = load_run(options.run)
+    if trained_on.name == "demo":
+        print(OF_DEMO, file=sys.stderr)
     photos = read_photos(options.images)
     if photos.paths:
         pictures = Pictures(photos.images(), None, photos.paths)

@@ -1,8 +1,11 @@
 """Signals that request a stop: from the user, a scheduler, or a closed terminal."""
 
+import os
 import signal
 import threading
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -18,10 +21,12 @@ class Signals:
     signals are only counted: the first requests a stop after the current epochs, the second an
     immediate stop. The next one raises KeyboardInterrupt with its number. Signals are handled in
     the main thread only. A signal that is ignored, as with nohup(1), stays ignored.
+
+    `notices` are printed to standard error for the first, the second signal, and so on.
     """
 
-    def __init__(self, counted: int) -> None:
-        self._counted = counted
+    def __init__(self, counted: int, notices: Sequence[str] = ()) -> None:
+        self._counted, self._notices = counted, notices
         self._received: list[int] = []
         self._at = 0.0
         self._gentle = False
@@ -46,6 +51,11 @@ class Signals:
         if self._received and self._at - before < SAME:
             return
         self._received.append(number)
+        if self._gentle:
+            for notice in self._notices[len(self._received) - 1 : len(self._received)]:
+                # Not print: the signal may have interrupted one.
+                with suppress(OSError):
+                    os.write(2, f"{notice}\n".encode())
         if not self._gentle or len(self._received) > self._counted:
             raise KeyboardInterrupt(number)
 

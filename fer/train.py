@@ -27,6 +27,12 @@ HANG = 12  # columns of the words at the left
 Preset = Literal[*PRESETS]  # type: ignore[valid-type]
 
 
+NOTICES = (
+    "stopping after this epoch; Ctrl-C again stops now and loses it",
+    "stopped; run the same command to continue from the last whole epoch",
+)
+
+
 @dataclass(frozen=True)
 class Source:
     """Source of the settings, before overrides."""
@@ -179,7 +185,7 @@ def train(options: Options, origin: Origin | None) -> None:
     if options.seeds is not None:
         seeds.check_folder(options.out, prepared.plans)
     started = False
-    with Signals(counted=1) as signals:
+    with Signals(counted=1, notices=NOTICES) as signals:
         for folder, plan in prepared.plans.items():
             stage, seed = stages[folder], plan.config.seed
             if options.seeds is not None and stage in past:

@@ -119,16 +119,18 @@ def test_another_installation_is_refused_by_name(
     assert content() == before
 
 
-def test_forgotten_data_are_named_first_with_the_way_to_give_them() -> None:
+def test_forgotten_data_are_named_alone_with_the_way_to_give_them() -> None:
     now = {**faces(Images(subset=200)).identity(), "epochs": 4}
     stored = {**now, "epochs": 30, "data": "fer2013", "data_sha256": "d027", "code": "other"}
     with pytest.raises(UserError) as refused:
-        identity.check("small", stored, now, commit="c0ffee")
+        identity.check("small", stored, now)
     words = str(refused.value)
-    assert 'cannot be continued: data was "fer2013", now "demo"; data_sha256 was' in words
-    assert words.index("data_sha256") < words.index("epochs was 30")
-    assert words.endswith("give the data it was started with (--data), or choose another --study")
-    assert "c0ffee" not in words
+    assert words.startswith("other data: study 'small' used fer2013 (d027), this is demo (")
+    assert "give its data with --data" in words
+    assert words.endswith("or choose another --study")
+    assert "epochs" not in words  # what else differs follows from the data
+    with pytest.raises(UserError, match="leave out --data and FER_DATA for the demo faces"):
+        identity.check("small", now, stored)
 
 
 def test_a_study_continues_on_another_cpu_and_its_trials_say_so(

@@ -52,7 +52,7 @@ def test_commands_name_study_database_and_images(capsys: pytest.CaptureFixture[s
     assert report[3:] == ["--study=-x $y", "--storage", url]
     assert dashboard[1:] == [url, "--artifact-dir", "studies.artifacts"]
     assert export[3:] == ["--study=-x $y", "--storage", url, "--out", "best.yaml"]
-    assert train[5:8] == ["--whole", "--out", "runs/final"]
+    assert train[5:8] == ["--whole", "--out", "runs/-x $y"]
     split = ["--split", "stratified", "--split-seed=-1"]
     assert train[8:] == [*data, *split, "--remove", "fear", "sad"]
     assert "fer.evaluate" not in "".join(lines)  # who looks at the test often chooses on it

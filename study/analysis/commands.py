@@ -60,10 +60,11 @@ def export_command(name: str, url: str) -> str:
     return f"python -m study.export {named(name, url)} --out best.yaml"
 
 
-def train_command(images: Mapping[str, Any]) -> str:
-    """Return the command that trains the final model; `images` are options of `of_what`."""
-    train = "python -m fer.train --config best.yaml --whole --out runs/final"
-    return " ".join([train, *_words(images)])
+def train_command(name: str, images: Mapping[str, Any]) -> str:
+    """Return the command that trains the final model of study `name`; `images` are options of
+    `of_what`."""
+    out = given("out", f"runs/{name.replace('/', '-')}")
+    return " ".join(["python -m fer.train --config best.yaml --whole", out, *_words(images)])
 
 
 def named(name: str, url: str) -> str:

@@ -68,7 +68,7 @@ def next_steps(
         export_command(exported, url): why,
     }
     if pipeline is None:
-        steps[train_command(images)] = "the final model"
+        steps[train_command(exported, images)] = "the final model"
     return steps
 
 

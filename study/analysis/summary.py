@@ -1,6 +1,7 @@
 """Summary of a search: how its trials ended, the best next to the control."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import optuna
@@ -49,8 +50,8 @@ def complete_of(study: optuna.Study) -> list[tuple[FrozenTrial, Result]]:
 
 
 def summary(study: optuna.Study, control: str, answer: Answer) -> None:
-    """Print the best trial next to the `control`, the verdict, and the expected gain of more
-    trials."""
+    """Print the best trial, the best found, the best hand-made one and the `control` next to each
+    other, the verdict, and the expected gain of more trials."""
     print()
     say(count_endings(study.get_trials(deepcopy=False)))
     complete = complete_of(study)
@@ -58,10 +59,7 @@ def summary(study: optuna.Study, control: str, answer: Answer) -> None:
         say("no trial is complete yet, so there is no best one")
         return
     best, best_result = complete[0]
-    columns = {f"best: trial {best.number}": complete[0]}
-    for trial, result in complete:
-        if control and trial.user_attrs.get(ORIGIN) == control:
-            columns.setdefault(f"{control}: trial {trial.number}", (trial, result))
+    columns = side_by_side(complete, control)
     table = Table("", *columns, header_style="bold")
     results = [result for _, result in columns.values()]
     metric = kept(study, IDENTITY).get("metric", "score")
@@ -80,6 +78,25 @@ def summary(study: optuna.Study, control: str, answer: Answer) -> None:
     said = (answer.words, overtuning.in_words(study), more_trials(study))
     for line in filter(None, said):
         say(line)
+
+
+def side_by_side(
+    complete: Sequence[tuple[FrozenTrial, Result]], control: str
+) -> dict[str, tuple[FrozenTrial, Result]]:
+    """Return the best found trial, the best hand-made one and the control by their labels, best
+    first."""
+    labels = [trial.user_attrs.get(ORIGIN, "") for trial, _ in complete]
+    by_hand = next(filter(None, labels), "")
+    wanted = [place for label in ("", by_hand, control) for place in _first(labels, label)]
+    return {
+        f"{labels[place] or 'best found'}: trial {complete[place][0].number}": complete[place]
+        for place in sorted({*wanted})
+    }
+
+
+def _first(labels: Sequence[str], label: str) -> list[int]:
+    """Return the first place of a label, if any."""
+    return [labels.index(label)] if label in labels else []
 
 
 def setting_names(trial: FrozenTrial, settings: list[dict[str, Any]]) -> list[str]:

@@ -22,6 +22,7 @@ from study.spec.space import described_as
 from study.storage.records import settings_of
 from study.words import counted
 
+WIDE = 110  # columns of a terminal that shows the whole table of rules
 UNKNOWN_NOISE = 0.01
 """Standard deviation of a score over seeds if no settings were trained with several seeds."""
 
@@ -47,21 +48,22 @@ def say_rules(curves: Curves, orders: int, seed: int) -> dict[str, Any]:
     """Print the table of the rules."""
 
     judged = judge(curves, RULES, orders, seed)
-    table = _table(
-        f"rules, over {orders} orders",
-        *("epochs used", "best stopped", f"of the {TOP} best", "regret"),
-        *("at a quarter", "at half"),
-    )
+    console = own_console()
+    columns = ["epochs used", "best stopped", f"of the {TOP} best", "regret"]
+    if is_wide := console.width >= WIDE:
+        columns += ["at a quarter", "at half"]
+    table = _table(f"rules, over {orders} orders", *columns)
     for name, each in judged.items():
         mean, error = asdict(each.mean), asdict(each.error)
         shares = [f"{100 * mean[key]:.0f} ± {100 * error[key]:.0f}%" for key in list(mean)[:3]]
         points = [f"{mean[key]:.2f} ± {error[key]:.2f}" for key in list(mean)[3:]]
-        table.add_row(name, *shares, *points)
-    own_console().print(table)
+        table.add_row(name, *[*shares, *points][: len(columns)])
+    console.print(table)
+    parts = "when a quarter or half of all epochs is spent"
     say(
         "regret: how far the best complete trial is behind the best of all, in points, with all "
-        "trials, and when a quarter or half of all epochs is spent; ±: one standard error over "
-        "random draws of the settings"
+        f"trials{f', and {parts}' if is_wide else f' (in {WIDE} columns also {parts})'}; "
+        "±: one standard error over random draws of the settings"
     )
     return {
         "rules": {

@@ -33,6 +33,7 @@ QUESTION = (
     "pruner",
     "begins_with",
 )
+OLDER = "it was started by an older version"
 # How settings are proposed and trials pruned: the user may change it within a study.
 SEARCH = ("sampler", "pruner")
 
@@ -156,13 +157,14 @@ def check(
     check_format(name, stored)
     allowed = (*HARDWARE, *(SEARCH if change_search else ()))
     different = differences(stored, identity, allowed)
+    if stored.get("data") != identity.get("data"):  # much else differs as a consequence
+        old = [words for words in different if words.startswith(OLDER)]
+        line = f"{other_data(name, stored, identity)}, or choose another --study"
+        raise UserError("; ".join([line, *old]))
     if different:
-        different.sort(key=_is_of_data, reverse=True)  # forgotten most often
         only_search = all(words.startswith(SEARCH) for words in different)
         hint = "choose another --study or the settings it was started with"
-        if any(words.startswith("data_sha256 ") for words in different):
-            hint = "give the data it was started with (--data), or choose another --study"
-        elif commit and any(words.startswith("code ") for words in different):
+        if commit and any(words.startswith("code ") for words in different):
             hint = f"choose another --study, or check out commit {commit}"
         if only_search:
             hint = (
@@ -172,8 +174,15 @@ def check(
         raise UserError(f"study {name!r} cannot be continued: {'; '.join(different)}; {hint}")
 
 
-def _is_of_data(difference: str) -> bool:
-    return difference.startswith(("data ", "data_sha256 "))
+def other_data(name: str, stored: Identity, now: Mapping[str, Any]) -> str:
+    """Return a line that a study used other data, and how to give them."""
+    theirs, ours = (
+        f"{each.get('data')} ({str(each.get('data_sha256'))[:12]})" for each in (stored, now)
+    )
+    way = "give its data with --data, or its pipeline with --pipeline"
+    if stored.get("data") == "demo":
+        way = "leave out --data and FER_DATA for the demo faces"
+    return f"other data: study {name!r} used {theirs}, this is {ours}; {way}"
 
 
 def check_format(name: str, stored: Identity) -> None:
@@ -192,13 +201,7 @@ def check_data(name: str, stored: Identity, now: Mapping[str, Any]) -> None:
     """
     now = json.loads(to_json(now))
     if stored.get("data_sha256") != now.get("data_sha256"):
-        theirs, ours = (
-            f"{each.get('data')} ({str(each.get('data_sha256'))[:12]})" for each in (stored, now)
-        )
-        raise UserError(
-            f"other data: study {name!r} used {theirs}, this is {ours}; give its data with "
-            "--data, or its pipeline with --pipeline"
-        )
+        raise UserError(other_data(name, stored, now))
     compared = [key for key in now if key not in (*INSTALLATION, "subset")]
     if different := [key for key in compared if stored.get(key) != now[key]]:
         raise UserError(
@@ -213,8 +216,10 @@ def differences(
     old, new = _flat(stored), _flat(identity)
     missing = [key for key in new if key not in old and key not in (*ignored, "format")]
     words = changes(stored, identity, ignored)
-    if missing:
-        words.append(f"it was started by an older version that did not store {', '.join(missing)}")
+    if missing and stored.get("format", 1) < FORMAT:
+        words.append(f"{OLDER} that did not store {', '.join(missing)}")
+    else:
+        words += [f"{key} was not set, now {_short(new[key])}" for key in missing]
     return words
 
 
