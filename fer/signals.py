@@ -11,7 +11,9 @@ from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 """Ctrl-C; schedulers; a closed terminal; warnings of batch systems before the time limit."""
-SAME = 0.2  # seconds: timeout(1) and shells signal a process and its group for one request
+# Seconds: timeout(1) and shells signal a process and its group for one request, and the second
+# one is handled only after the training step that it interrupts.
+SAME = 1.0
 
 
 class Signals:

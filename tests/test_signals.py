@@ -126,6 +126,23 @@ def test_what_the_encoding_of_the_output_has_not_is_printed_as_escapes() -> None
     assert done.stdout == b"\\udcff\\u2603\n"
 
 
+def test_each_signal_has_its_notice_once_it_is_only_counted(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with Signals(counted=1, notices=("stopping", "stopped")) as signals:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGUSR1)
+        assert capfd.readouterr().err == ""  # nothing has begun that could be lost
+    with Signals(counted=1, notices=("stopping", "stopped")) as signals:
+        signals.gently()
+        signal.raise_signal(signal.SIGUSR1)
+        assert capfd.readouterr().err == "stopping\n"
+        time.sleep(1.5 * SAME)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGUSR1)
+        assert capfd.readouterr().err == "stopped\n"
+
+
 def test_signals_are_counted_then_raise_and_ignored_ones_stay_so() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
