@@ -107,14 +107,14 @@ def predict_files(options: Options) -> None:
     from fer.runs import load_run
 
     net, config, trained_on = load_run(options.run)
-    if trained_on.name == "demo":
-        print(OF_DEMO, file=sys.stderr)
     photos = read_photos(options.images)
     if photos.paths:
         pictures = Pictures(photos.images(), None, photos.paths)
         found = predictions(net, config, trained_on.classes, pictures)
         saved = write(options, found)
         print_table(found, photos.paths)
+        if trained_on.name == "demo":
+            print(OF_DEMO, file=sys.stderr)
         for path in saved:
             print(f"saved {command.printable(str(path))}")
     print(end="", flush=True)  # works even if standard output is closed
