@@ -25,7 +25,7 @@ pytestmark = NEEDS_RAY
 def test_whatever_dies_the_study_has_its_trials_and_each_the_curve_of_its_settings(
     nodes: Nodes, command: Any
 ) -> None:
-    total = 16  # enough that the study outlasts what happens to it
+    total = 24  # enough that the study outlasts what happens to it
     given = options("--trials", total, "--pruner", "none", "--ray", nodes.address)
     running = begin(*given)
     outputs = []
