@@ -31,7 +31,7 @@ from tyro.constructors import (
 
 from fer import home
 from fer.errors import UserError
-from fer.machine import limit_threads
+from fer.machine import settle_threads
 from fer.output import OutputLost, occupy_standard_streams, output, say
 
 INTERRUPTED = 130
@@ -147,7 +147,7 @@ def parse(
 
 def prepare_libraries() -> None:
     """Configure libraries not loaded yet, and child processes, for this machine."""
-    limit_threads()
+    settle_threads()
     if note := home.settle():
         say(printable(f"note: {note}"), file=sys.stderr)
 

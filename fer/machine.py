@@ -22,7 +22,7 @@ def available_memory() -> int:
     return int(min(psutil.virtual_memory().available, cgroups.free_memory()))
 
 
-def limit_threads() -> None:
+def settle_threads() -> None:
     """Limit the threads of libraries, also in child processes, to the available cores, and how
     long they wait busily for each other.
 

@@ -98,7 +98,7 @@ def test_libraries_start_no_more_threads_than_there_are_cores(
     monkeypatch.delenv("OMP_NUM_THREADS")
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     monkeypatch.setattr(machine, "available_cores", lambda: 4)
-    machine.limit_threads()
+    machine.settle_threads()
     assert os.environ["OMP_NUM_THREADS"] == "4"
 
 

@@ -32,6 +32,7 @@ from study.storage.studies import COMMAND
 
 ENOUGH = 6  # minimum number of seeds to suggest
 UNCONFIRMED = "the best so far, not confirmed"
+FINISH = "finish the confirmation"
 MORE_SEEDS = "retrain the best with more seeds"
 
 
@@ -57,8 +58,10 @@ def next_steps(
         first = confirm_command(name, url, pipeline, images.get("data"))
         steps, exported, why = {first: "is the best real?"}, name, "the best settings"
     else:
-        steps = confirming(again, studies, url, pipeline, images.get("data"))
-        exported, why = again.study_name, of_confirmed(again, studies)
+        seeds, why = outcome_of(again, studies)
+        exported, steps = again.study_name, {}
+        if search_of(again) in {each.study_name for each in studies}:  # it was not deleted
+            steps = confirming(again, url, seeds, pipeline, images.get("data"))
     complete = (TrialState.COMPLETE,)
     if not study.get_trials(deepcopy=False, states=complete):  # nothing to show or export
         return steps if again is not None and to_come(again) else {}
@@ -93,18 +96,16 @@ def search_of(again: optuna.Study) -> str:
 
 def confirming(
     again: optuna.Study,
-    studies: Sequence[optuna.Study],
     url: str,
+    seeds: int | None,
     pipeline: str | None,
     data: Path | str | None,
 ) -> dict[str, str]:
-    """Return the command that finishes a confirmation or adds seeds to it, with its purpose.
-
-    Empty if more seeds would not help, or the search was deleted.
-    """
-    search = search_of(again)
-    if search not in {study.study_name for study in studies}:
+    """Return the command that finishes a confirmation or continues it with `seeds`, with its
+    purpose. Empty if it is finished and more seeds would not help."""
+    if seeds is None and not to_come(again):
         return {}
+    search = search_of(again)
     wanted: dict[str, object] = {"study": search, "timeout": None}
     wanted["storage"] = None if is_default(url) else hidden(url)
     if data:
@@ -114,25 +115,24 @@ def confirming(
         made = confirm_command(search, url, pipeline)
         about = kept(again, IDENTITY)["space_definition"]
         wanted |= {name: about[name] for name in ("top", "seeds") if name in about}
-    why = "finish the confirmation"
-    if not to_come(again):
-        seeds = seeds_for_a_verdict(*judged(again, studies))
-        if seeds is None:
-            return {}
-        wanted["seeds"], why = seeds, MORE_SEEDS
+    if seeds is not None:
+        wanted["seeds"] = seeds
     arguments = replaced(shlex.split(made)[3:], **wanted)  # without python -m study.confirm
+    why = FINISH if seeds is None else MORE_SEEDS
     return {f"python -m study.confirm {quoted(*arguments)}": why}
 
 
-def judged(
-    again: optuna.Study, studies: Sequence[optuna.Study]
-) -> tuple[list[Effect], str, Mapping[str, Verdict], Noise]:
-    """Return the settings of a confirmation, its control, the verdicts, and the noise of similar
-    comparisons."""
+def outcome_of(again: optuna.Study, studies: Sequence[optuna.Study]) -> tuple[int | None, str]:
+    """Return how many seeds to continue a confirmation with, if more would help, and what
+    `study.export` exports of it."""
+    if to_come(again):
+        return None, UNCONFIRMED
     identity = kept(again, IDENTITY)
     found, control = effects(again, identity), control_of(identity)
     noise = noise_elsewhere(studies, identity)
-    return found, control, judge(found, control, elsewhere=noise), noise
+    verdicts = judge(found, control, elsewhere=noise)
+    seeds = seeds_for_a_verdict(found, control, verdicts, noise)
+    return seeds, winner_in_words(verdicts, control)
 
 
 def seeds_for_a_verdict(
@@ -150,14 +150,6 @@ def seeds_for_a_verdict(
         return None
     needed = odds.seeds_for_the_best(found, control, noise)
     return None if math.isinf(needed) else max(math.ceil(needed), more)
-
-
-def of_confirmed(again: optuna.Study, studies: Sequence[optuna.Study]) -> str:
-    """Return what `study.export` exports of a confirmation."""
-    if to_come(again):
-        return UNCONFIRMED
-    _, control, verdicts, _ = judged(again, studies)
-    return winner_in_words(verdicts, control)
 
 
 def winner_in_words(verdicts: Mapping[str, Verdict], control: str) -> str:
